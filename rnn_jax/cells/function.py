@@ -1,0 +1,68 @@
+"""Any function of one step as a Cell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from rnn_jax.errors import invalid
+from rnn_jax.types import Array, Cell, Params, State
+
+
+def from_function(
+    step: Callable[[Params, State, Array], tuple[State, Array]],
+    state: State | Callable[[Params], State],
+    init: Callable[..., Params] | None = None,
+) -> Cell:
+    """A Cell from a plain function of one step of one example.
+
+    ```
+    def my_step(p, h, x):
+        h = jnp.tanh(p["W"] @ h + p["U"] @ x)
+        return h, h
+
+    cell = from_function(my_step, state=jnp.zeros(64))
+    ```
+
+    Args:
+      step: `(params, state, x [I]) -> (state, y [O])`, written for a single example; batch axes
+        are mapped over. Any pytree will do as params and as state.
+      state: the initial state of one example, or a function of params that returns it.
+      init: `(key, input_size) -> params`; may be left out by who has parameters already.
+
+    Raises:
+      ValueError: `init` is called but was not given; a state whose leaves have fewer axes than
+        those of the initial state.
+    """
+
+    def start(params):
+        return state(params) if callable(state) else jax.tree.map(jnp.asarray, state)
+
+    def missing_init(key, input_size):
+        raise invalid(
+            "init", "none", "a function (key, input_size) -> params", "Pass from_function(init=...)."
+        )
+
+    def initial_state(params, batch=()):
+        return jax.tree.map(
+            lambda leaf: jnp.broadcast_to(leaf, (*batch, *leaf.shape)), start(params)
+        )
+
+    def batched_step(params, state, x):
+        one, many = jax.eval_shape(start, params), state
+        axes = {b.ndim - a.ndim for a, b in zip(*map(jax.tree.leaves, (one, many)), strict=True)}
+        if len(axes) != 1 or min(axes) < 0:
+            raise invalid(
+                "state",
+                str(jax.tree.map(jnp.shape, many)),
+                f"{jax.tree.map(jnp.shape, one)} behind the same batch axes in every leaf",
+                "Start from cell.initial_state(params, batch).",
+            )
+        mapped = step
+        for _ in range(axes.pop()):
+            mapped = jax.vmap(mapped, in_axes=(None, 0, 0))
+        return mapped(params, state, x)
+
+    return Cell(init or missing_init, initial_state, batched_step)

@@ -1,0 +1,70 @@
+"""Initial weights, each named after what it does: `(key, shape [out, in], dtype) -> array`."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from rnn_jax.errors import invalid
+from rnn_jax.linalg import spectral_radius
+from rnn_jax.types import Array, Initializer
+
+
+def gaussian(std: float | None = None) -> Initializer:
+    """Independent N(0, std²); std defaults to 1/√in, which keeps the variance of W x that of x."""
+
+    def init(key, shape, dtype=jnp.float32):
+        scale = max(shape[-1], 1) ** -0.5 if std is None else std
+        return jnp.asarray(scale, dtype) * jax.random.normal(key, shape, dtype)
+
+    return init
+
+
+def orthogonal(gain: float = 1.0) -> Initializer:
+    """gain · Q with Q uniform over orthogonal matrices: every singular value equals `gain`.
+
+    A shape that is not square has orthonormal rows or columns, whichever are fewer.
+    """
+    return jax.nn.initializers.orthogonal(scale=gain)
+
+
+def identity(scale: float = 1.0) -> Initializer:
+    """scale · I, the start of Le, Jaitly and Hinton (2015, arXiv 1504.00941)."""
+
+    def init(key, shape, dtype=jnp.float32):
+        del key
+        return jnp.asarray(scale, dtype) * jnp.eye(*shape, dtype=dtype)
+
+    return init
+
+
+def sparse_spectral_radius(radius: float = 0.95, connections: int = 15) -> Initializer:
+    """ "Smart tanh": N(0, 1) on `connections` random inputs a unit, rescaled to ρ(W) = radius.
+
+    For square shapes. A unit of a matrix with fewer than `connections` columns is connected to
+    all. Pascanu, Mikolov and Bengio (2013, arXiv 1211.5063), after Sutskever et al. (2011).
+    """
+
+    def init(key, shape, dtype=jnp.float32):
+        rows, columns = shape
+        if rows != columns:
+            raise invalid(
+                "shape", str(shape), "a square matrix", "A spectral radius needs one; use gaussian."
+            )
+        weight_key, place_key = jax.random.split(key)
+        rank = jnp.argsort(jax.random.uniform(place_key, shape), axis=1)
+        W = jnp.where(rank < connections, jax.random.normal(weight_key, shape, dtype), 0)
+        return W * (jnp.asarray(radius, dtype) / spectral_radius(W))
+
+    return init
+
+
+def stacked(init: Initializer, blocks: int) -> Initializer:
+    """`blocks` independent draws of `init`, one a gate, stacked on the first axis."""
+
+    def stacked_init(key, shape, dtype=jnp.float32) -> Array:
+        block = (shape[0] // blocks, *shape[1:])
+        draws = [init(k, block, dtype) for k in jax.random.split(key, blocks)]
+        return jnp.concatenate(draws)
+
+    return stacked_init

@@ -1,0 +1,25 @@
+"""The gradient laboratory: what backpropagation through time does, to the last (t, k) term."""
+
+from rnn_jax.gradients.bounds import (
+    BoundCheck,
+    check_bound,
+    norm_bound,
+    power_bound,
+    product_bound,
+)
+from rnn_jax.gradients.decomposition import Decomposition, decompose, decompose_terms
+from rnn_jax.gradients.jacobians import jacobian_log_norms, product_log_norms, step_jacobians
+
+__all__ = [
+    "BoundCheck",
+    "Decomposition",
+    "check_bound",
+    "decompose",
+    "decompose_terms",
+    "jacobian_log_norms",
+    "norm_bound",
+    "power_bound",
+    "product_bound",
+    "product_log_norms",
+    "step_jacobians",
+]

@@ -1,0 +1,122 @@
+"""Upper bounds on ‖∂h_t/∂h_k‖₂, and the check that measured norms keep them.
+
+All tables are natural logarithms, `[T+1, T+1, ...]` at [t, k], -inf for k > t.
+"""
+
+from __future__ import annotations
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from rnn_jax.errors import invalid
+from rnn_jax.linalg import log_spectral_norm, spectral_norm
+from rnn_jax.types import Array, Cell, Params
+
+
+def norm_bound(cell: Cell, params: Params) -> tuple[Array, float]:
+    r"""(λ_W, λ_φ), with which
+
+    .. math:: \|\partial h_t / \partial h_k\|_2 \le (\lambda_W \lambda_\varphi)^{t-k},
+
+    λ_W the largest singular value of W and λ_φ = sup |φ'|. Each J_i is W times a diagonal of
+    values of φ', so ‖J_i‖ ≤ λ_W λ_φ. The largest |eigenvalue| in place of λ_W gives no bound.
+
+    Raises:
+      ValueError: a cell whose step Jacobian is not of that form (an LSTM, a function of the
+        user's that declares no `recurrence`); `product_bound` serves every cell.
+
+    Reference: Pascanu, Mikolov and Bengio (2013), arXiv 1211.5063, section 2.1.
+    """
+    recurrence = getattr(cell, "recurrence", None)
+    if recurrence is None:
+        raise invalid(
+            "cell",
+            "one that declares no recurrence",
+            "a step Jacobian W diag(φ') or diag(φ') W, which (λ_W λ_φ)^(t−k) is a theorem about",
+            "Use product_bound, which serves every cell, or Cell(..., recurrence=...).",
+        )
+    W, lambda_phi = recurrence(params)
+    return spectral_norm(W), lambda_phi
+
+
+def power_bound(lambda_W: Array | float, lambda_phi: float, T: int) -> Array:
+    """(t − k) ln(λ_W λ_φ): `[T+1, T+1, *shape of λ_W]`."""
+    rate = jnp.log(jnp.asarray(lambda_W) * lambda_phi)
+    lag = _lags(T).reshape(T + 1, T + 1, *[1] * rate.ndim).astype(rate.dtype)
+    # 0 · ln 0 on the diagonal of a network without recurrence is ln 1, not NaN.
+    table = jnp.where(lag == 0, 0, lag * rate)
+    return jnp.where(lag < 0, -jnp.inf, table)
+
+
+def product_bound(jacobians: Array) -> Array:
+    """Σ_{i=k+1}^{t} ln ‖J_i‖₂, the bound Π ‖J_i‖ along the trajectory: `[T+1, T+1, *batch]`.
+
+    `jacobians [T, *batch, S, S]` are those of `step_jacobians`; any cell's. For the cells that
+    `norm_bound` serves it is at least as tight.
+    """
+    T, *batch, _, _ = jacobians.shape
+    log_norms = log_spectral_norm(jacobians)
+    k = jnp.arange(T + 1).reshape(T + 1, *[1] * len(batch))
+
+    def next_row(row, step):
+        t, log_norm = step
+        row = jnp.where(k < t, row + log_norm, row)
+        row = jnp.where(k == t, 0, row)
+        return row, row
+
+    first = jnp.where(k == 0, 0, -jnp.inf).astype(log_norms.dtype)
+    first = jnp.broadcast_to(first, (T + 1, *batch))
+    _, rows = jax.lax.scan(next_row, first, (jnp.arange(1, T + 1), log_norms))
+    return jnp.concatenate([first[None], rows])
+
+
+@flax.struct.dataclass
+class BoundCheck:
+    """What `check_bound` found.
+
+    Attributes:
+      violations: how many (t, k) exceed the bound by more than rounding, or are NaN: `[...]`.
+      worst_excess: the largest ln(measured) − ln(bound) over t > k, negative if the bound is
+        never reached: `[...]`.
+      slack: ln(bound) − ln(measured) at [t, k], nats; NaN for k > t, +inf where the measured norm
+        is zero: `[T+1, T+1, ...]`.
+    """
+
+    violations: Array
+    worst_excess: Array
+    slack: Array
+
+
+def check_bound(log_norms: Array, log_bound: Array, *, state_size: int) -> BoundCheck:
+    """Hold measured `log_norms` against `log_bound`, both `[T+1, T+1, *batch]`.
+
+    Rounding is allowed for as ε [S (t − k + 1) + 4 |ln bound|]: a product of t − k matrices of
+    size S, and a logarithm. ε is that of the measured dtype. NaN counts as a violation.
+
+    Raises:
+      ValueError: tables that are not square or do not fit each other.
+    """
+    T = log_norms.shape[0] - 1
+    if log_norms.shape[:2] != (T + 1, T + 1) or log_bound.shape[:2] != (T + 1, T + 1):
+        raise invalid(
+            "log_bound",
+            f"tables {list(log_norms.shape)} and {list(log_bound.shape)}",
+            "both [T+1, T+1, ...]",
+            "Pass the tables of jacobian_log_norms and of a bound for the same T.",
+        )
+    lag = _lags(T).reshape(T + 1, T + 1, *[1] * (log_norms.ndim - 2))
+    eps = jnp.finfo(log_norms.dtype).eps
+    rounding = eps * (state_size * (lag + 1) + 4 * jnp.abs(log_bound))
+    holds = (log_norms <= log_bound + rounding) | (log_norms == -jnp.inf)
+    slack = jnp.where(log_norms == -jnp.inf, jnp.inf, log_bound - log_norms)
+    return BoundCheck(
+        violations=jnp.sum(~holds & (lag >= 0), axis=(0, 1)),
+        worst_excess=jnp.max(jnp.where(lag > 0, -slack, -jnp.inf), axis=(0, 1)),
+        slack=jnp.where(lag >= 0, slack, jnp.nan),
+    )
+
+
+def _lags(T: int) -> Array:
+    states = jnp.arange(T + 1)
+    return states[:, None] - states[None, :]

@@ -1,0 +1,189 @@
+"""Gradients at values inside a step, read off the step's own jaxpr.
+
+A tap is a zero that is added to an intermediate value v; its cotangent is then ∂E/∂v. `TappedStep`
+re-evaluates one step of one example with taps at two kinds of value:
+
+- the state that the step hands on. A function (h_{t-1}, x_t) -> (h_t, y_t) does not give ∂y_t/∂h_t
+  away, but its computation does, since y_t is computed from the same value h_t;
+- each product u = P z of a parameter matrix P with a vector z that is the only use of P. What P
+  receives in this step is (∂E/∂u) zᵀ, and the Frobenius norm of that, ‖∂E/∂u‖ ‖z‖, needs no matrix.
+
+Nothing is asked of the cell: any step that JAX can trace will do. A parameter that is used in any
+other way is differentiated as it stands.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+from jax.extend.core import ClosedJaxpr, Literal
+
+from rnn_jax.types import Array, Cell, Params, State
+
+Place = int
+"""The index of a value in an evaluation of the step."""
+
+
+class Equation(NamedTuple):
+    """One primitive and the places of the values it reads and writes."""
+
+    primitive: Any
+    params: dict[str, Any]
+    reads: list[Place]
+    writes: list[Place]
+
+
+class Product(NamedTuple):
+    """u = P z: where `u` and the vector `z` stand."""
+
+    u: Place
+    z: Place
+
+
+class Wrt(NamedTuple):
+    """What a tapped step is differentiated with respect to.
+
+    Attributes:
+      state: taps `{leaf of the state: zeros}` on the state handed on.
+      products: taps `{leaf of the parameters: zeros like u}`.
+      leaves: `{leaf of the parameters: its value}` for those that are not tapped at a product.
+    """
+
+    state: dict[int, Array]
+    products: dict[int, Array]
+    leaves: dict[int, Array]
+
+
+class TappedStep:
+    """The step of a cell for one example, `(wrt, state, x) -> (state, y), factors`.
+
+    `factors` holds z of each tapped product, `{leaf of the parameters: z}`.
+    """
+
+    def __init__(self, cell: Cell, params: Params, state: State, x: Array):
+        """Trace `cell.step` at these shapes, none of which has batch axes."""
+        closed, shapes = jax.make_jaxpr(cell.step, return_shape=True)(params, state, x)
+        self._param_values = jax.tree.leaves(params)
+        self._out_tree = jax.tree.structure(shapes)
+        self._program = _Program(closed)
+        self._params = self._program.inputs[: len(self._param_values)]
+
+        self._state_shapes = jax.tree.leaves(shapes[0])
+        written = {place for equation in self._program.equations for place in equation.writes}
+        self._state: dict[int, Place] = {}
+        for leaf, place in enumerate(self._program.outputs[: len(self._state_shapes)]):
+            # A leaf handed on untouched, or twice, has no value of its own to listen at.
+            if place in written and place not in self._state.values():
+                self._state[leaf] = place
+
+        self._products: dict[int, Product] = {}
+        for leaf, place in enumerate(self._params):
+            product = self._program.only_matrix_vector_product(place)
+            if product:
+                self._products[leaf] = product
+
+    def wrt(self) -> Wrt:
+        """Zeros for every tap, and the parameters that have none."""
+        return Wrt(
+            state={leaf: self._state_zeros(leaf) for leaf in self._state},
+            products={
+                leaf: jnp.zeros(*self._program.shape_and_dtype(product.u))
+                for leaf, product in self._products.items()
+            },
+            leaves={
+                leaf: value
+                for leaf, value in enumerate(self._param_values)
+                if leaf not in self._products
+            },
+        )
+
+    def flat_state_cotangent(self, received: Wrt) -> Array:
+        """`[S]`: what the state handed on received, zero for leaves that could not be tapped."""
+        leaves = range(len(self._state_shapes))
+        return ravel_pytree([received.state.get(i, self._state_zeros(i)) for i in leaves])[0]
+
+    def _state_zeros(self, leaf: int) -> Array:
+        return jnp.zeros(self._state_shapes[leaf].shape, self._state_shapes[leaf].dtype)
+
+    def __call__(self, wrt: Wrt, state: State, x: Array):
+        params = [wrt.leaves.get(leaf, value) for leaf, value in enumerate(self._param_values)]
+        taps = {self._state[leaf]: tap for leaf, tap in wrt.state.items()}
+        taps |= {self._products[leaf].u: tap for leaf, tap in wrt.products.items()}
+        values = self._program.evaluate([*params, *jax.tree.leaves(state), x], taps)
+        outputs = [values[place] for place in self._program.outputs]
+        factors = {leaf: values[product.z] for leaf, product in self._products.items()}
+        return jax.tree.unflatten(self._out_tree, outputs), factors
+
+
+class _Program:
+    """A jaxpr as a flat list of equations between numbered places, calls to `jit` inlined."""
+
+    def __init__(self, closed: ClosedJaxpr):
+        self.equations: list[Equation] = []
+        self._constants: dict[Place, Any] = {}
+        self._avals: list[Any] = []
+        self.inputs = [self._place(var.aval) for var in closed.jaxpr.invars]
+        self.outputs = self._inline(closed, self.inputs)
+
+    def evaluate(self, inputs: list[Array], taps: dict[Place, Array]) -> dict[Place, Array]:
+        """Every value by place, each tap added to the value at its place."""
+        values = dict(zip(self.inputs, inputs, strict=True)) | self._constants
+        for equation in self.equations:
+            reads = [values[place] for place in equation.reads]
+            bind_params = equation.primitive.get_bind_params(equation.params)
+            results = equation.primitive.bind(*reads, **bind_params)
+            if not equation.primitive.multiple_results:
+                results = [results]
+            for place, value in zip(equation.writes, results, strict=True):
+                values[place] = value + taps[place] if place in taps else value
+        return values
+
+    def only_matrix_vector_product(self, matrix: Place) -> Product | None:
+        """The product with a vector that is all that is done with the value at `matrix`."""
+        uses = [e for e in self.equations for place in e.reads if place == matrix]
+        if len(uses) != 1 or matrix in self.outputs:
+            return None
+        (use,) = uses
+        if use.primitive.name == "transpose":
+            return self.only_matrix_vector_product(use.writes[0])
+        if use.primitive.name != "dot_general":
+            return None
+        (vector,) = [place for place in use.reads if place != matrix]
+        _, batch_axes = use.params["dimension_numbers"]
+        if batch_axes != ((), ()) or self._avals[vector].ndim != 1 or self._avals[matrix].ndim != 2:
+            return None
+        return Product(u=use.writes[0], z=vector)
+
+    def shape_and_dtype(self, place: Place) -> tuple[tuple[int, ...], Any]:
+        return self._avals[place].shape, self._avals[place].dtype
+
+    def _place(self, aval) -> Place:
+        self._avals.append(aval)
+        return len(self._avals) - 1
+
+    def _constant(self, aval, value) -> Place:
+        place = self._place(aval)
+        self._constants[place] = value
+        return place
+
+    def _inline(self, closed: ClosedJaxpr, inputs: list[Place]) -> list[Place]:
+        jaxpr = closed.jaxpr
+        places = dict(zip(jaxpr.invars, inputs, strict=True))
+        for var, value in zip(jaxpr.constvars, closed.consts, strict=True):
+            places[var] = self._constant(var.aval, value)
+
+        def place_of(atom):
+            return self._constant(atom.aval, atom.val) if isinstance(atom, Literal) else places[atom]
+
+        for eqn in jaxpr.eqns:
+            reads = [place_of(atom) for atom in eqn.invars]
+            if eqn.primitive.name == "jit":
+                writes = self._inline(eqn.params["jaxpr"], reads)
+            else:
+                writes = [self._place(var.aval) for var in eqn.outvars]
+                self.equations.append(Equation(eqn.primitive, eqn.params, reads, writes))
+            places.update(zip(eqn.outvars, writes, strict=True))
+        return [place_of(atom) for atom in jaxpr.outvars]

@@ -1,0 +1,70 @@
+"""Products over leading axes, and norms that neither under- nor overflow."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from rnn_jax.types import Array
+
+
+def matvec(W: Array, x: Array) -> Array:
+    """W x over the leading axes of x: `[O, I], [*batch, I] -> [*batch, O]`."""
+    return jax.lax.dot_general(x, W, (((x.ndim - 1,), (1,)), ((), ())))
+
+
+def split_exponent(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+    """x = m · 2^e with the largest |m| over `axes` in [½, 1): `m` like x, int32 `e` without `axes`.
+
+    Scaling by a power of two is exact, so a product of mantissas is, bit for bit, what it would
+    be in a float of unlimited range. e = 0 where x is zero or not finite.
+    """
+    largest = jnp.max(jnp.abs(x), axis=axes, keepdims=True)
+    _, e = jnp.frexp(largest)
+    e = jnp.where(jnp.isfinite(largest) & (largest > 0), e, 0).astype(jnp.int32)
+    return jnp.ldexp(x, -e), jnp.squeeze(e, axes)
+
+
+def log_power_of_two(e: Array, dtype: jnp.dtype) -> Array:
+    """ln 2^e for integer `e`."""
+    return e.astype(dtype) * jnp.log(jnp.asarray(2, dtype))
+
+
+def log_norm(x: Array, axes: tuple[int, ...]) -> Array:
+    """ln ‖x‖₂ over `axes` (Frobenius if there are several), for any x that its dtype can hold.
+
+    -inf at x = 0.
+    """
+    m, e = split_exponent(x, axes)
+    return 0.5 * jnp.log(jnp.sum(jnp.square(m), axis=axes)) + log_power_of_two(e, x.dtype)
+
+
+def spectral_norm(W: Array) -> Array:
+    """λ_W, the largest singular value of `W [..., m, n]`: `[...]`."""
+    return jnp.linalg.svd(W, compute_uv=False)[..., 0]
+
+
+def log_spectral_norm(A: Array) -> Array:
+    """ln of the largest singular value of `A [..., m, n]`: `[...]`. NaN where A is not finite."""
+    m, e = split_exponent(A, (-2, -1))
+    finite = jnp.isfinite(m).all((-2, -1))
+    sigma = spectral_norm(jnp.where(finite[..., None, None], m, 0))
+    return jnp.where(finite, jnp.log(sigma) + log_power_of_two(e, A.dtype), jnp.nan)
+
+
+def spectral_radius(W: Array, *, squarings: int = 30) -> Array:
+    """ρ(W) = max |eigenvalue| of `W [H, H]`, by Gelfand's formula ρ = lim ‖Wⁿ‖^(1/n).
+
+    n = 2^squarings is reached by squaring a scaled mantissa, which, unlike an eigenvalue solver
+    for non-symmetric matrices, runs on every platform.
+    """
+
+    def square(A, _):
+        return split_exponent(A @ A, (-2, -1))
+
+    A, e_0 = split_exponent(W, (-2, -1))
+    A, e = jax.lax.scan(square, A, length=squarings)
+    # W^(2^j) = A_j 2^(2^j e_0 + 2^(j-1) e_1 + ... + e_j); then divide the exponent by 2^j.
+    weights = jnp.exp2(-jnp.arange(1, squarings + 1).astype(W.dtype))
+    log2_norm = jnp.log2(jnp.max(jnp.abs(A))) * weights[-1]
+    return jnp.exp2(e_0.astype(W.dtype) + jnp.sum(e.astype(W.dtype) * weights) + log2_norm)

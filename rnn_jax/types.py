@@ -1,0 +1,66 @@
+"""The Cell, and the letters that every file of this package uses.
+
+| letter  | meaning                                                           |
+| ------- | ----------------------------------------------------------------- |
+| T       | steps of a sequence                                               |
+| *batch  | any number of leading batch axes, also none; B where there is one |
+| I, H, O | sizes of the input, of a hidden layer, of the output              |
+| S       | size of the flattened state (H for Elman, 2 H for an LSTM)        |
+
+Sequences are time-major: `xs [T, *batch, I]`, `ys [T, *batch, O]`. Weights are `[out, in]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+
+Array: TypeAlias = jax.Array
+Key: TypeAlias = jax.Array
+Params: TypeAlias = Any
+"""A pytree of arrays: all that is learned."""
+State: TypeAlias = Any
+"""A pytree of arrays `[*batch, ...]`: all that one step hands to the next."""
+Initializer: TypeAlias = Callable[[Key, tuple[int, ...], Any], Array]
+"""`(key, shape, dtype) -> array`, as in `jax.nn.initializers`."""
+StepLoss: TypeAlias = Callable[[Array, Array], Array]
+"""`(y [*batch, O], target) -> E_t [*batch]`: one step's loss, a scalar per example."""
+
+
+class Recurrence(NamedTuple):
+    """What the norm bound of Pascanu, Mikolov and Bengio (2013) needs to know of a cell.
+
+    Attributes:
+      W: `[H, H]`, the matrix in J_t = W diag(φ'(·)) or J_t = diag(φ'(·)) W.
+      lambda_phi: sup |φ'|.
+    """
+
+    W: Array
+    lambda_phi: float
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A recurrent cell: three pure functions.
+
+    A Cell is static: built once, closed over, never an argument of a jitted function. Everything
+    differentiable is in `params` and `state`.
+
+    Attributes:
+      init: `(key, input_size) -> params`.
+      initial_state: `(params, batch=()) -> state`, leaves `[*batch, ...]`.
+      step: `(params, state, x [*batch, I]) -> (state, y [*batch, O])`, one instant. It must serve
+        a single example (no batch axes) and any leading batch axes; `cells.from_function` makes
+        such a step from one that is written for a single example.
+      recurrence: `params -> Recurrence` for a cell whose step Jacobian ∂h_t/∂h_{t-1} is one matrix
+        times one diagonal of φ', which is what `gradients.norm_bound` is a theorem about; None
+        for every other cell.
+    """
+
+    init: Callable[..., Params]
+    initial_state: Callable[..., State]
+    step: Callable[[Params, State, Array], tuple[State, Array]]
+    recurrence: Callable[[Params], Recurrence] | None = None

@@ -1,0 +1,177 @@
+"""A step, over time: one `lax.scan` behind everything that follows a sequence.
+
+Unfolded, a recurrent network is one deep graph with shared parameters; `jax.grad` through the scan
+is backpropagation through time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rnn_jax.errors import describe, invalid
+from rnn_jax.types import Array, Cell, Params, State
+
+
+def unroll(
+    cell: Cell,
+    params: Params,
+    xs: Array,
+    initial_state: State | None = None,
+    *,
+    lengths: Array | None = None,
+    reverse: bool = False,
+) -> tuple[State, Array]:
+    """Run a cell over a sequence.
+
+    Args:
+      cell: its step is taken T times.
+      params: the cell's parameters.
+      xs: `[T, *batch, I]`, T at least 1.
+      initial_state: leaves `[*batch, ...]`; the cell's own initial state by default.
+      lengths: `[*batch]` integers. At and past its length an example's state stands still, its
+        output is zero, and nothing of `xs` is read: NaN there reaches neither outputs nor
+        gradients. With `reverse` an example starts at its own last step.
+      reverse: go from the last step to the first; `ys` stays in the order of `xs`.
+
+    Returns:
+      The final state and `ys [T, *batch, O]`.
+
+    Raises:
+      ValueError: T = 0; xs without a time and a feature axis, of the wrong input size or dtype; an
+        initial state of the wrong structure, shape or dtype; lengths of the wrong shape or dtype,
+        negative or above T (values are seen outside `jit` only).
+    """
+    state, _, ys = _scan(cell, params, xs, initial_state, lengths, reverse, keep_states=False)
+    return state, ys
+
+
+def trajectory(
+    cell: Cell,
+    params: Params,
+    xs: Array,
+    initial_state: State | None = None,
+    *,
+    lengths: Array | None = None,
+    reverse: bool = False,
+) -> State:
+    """Every state on the way: leaves `[T+1, *batch, ...]`, the initial state first.
+
+    Arguments and errors are those of `unroll`. With `reverse`, index n is still the state after n
+    steps, the first of them being the one at xs[T-1].
+    """
+    start, states, _ = _scan(cell, params, xs, initial_state, lengths, reverse, keep_states=True)
+    if reverse:
+        states = jax.tree.map(lambda leaf: leaf[::-1], states)
+    return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), start, states)
+
+
+def length_mask(lengths: Array, T: int) -> Array:
+    """`[T, *batch]`, True at the steps that belong to the example: t < lengths."""
+    steps = jnp.arange(T).reshape(T, *[1] * jnp.ndim(lengths))
+    return steps < jnp.asarray(lengths)[None]
+
+
+def _scan(cell, params, xs, initial_state, lengths, reverse, keep_states):
+    """(first or final state, states after each step or None, ys)."""
+    start = checked_start(cell, params, xs, initial_state)
+    valid = None if lengths is None else length_mask(_checked_lengths(lengths, xs), xs.shape[0])
+
+    def body(state, x_and_valid):
+        x, valid = x_and_valid
+        if valid is None:
+            state, y = cell.step(params, state, x)
+        else:
+            state, y = _masked_step(cell, params, state, x, valid)
+        return state, (state if keep_states else None, y)
+
+    final, (states, ys) = jax.lax.scan(body, start, (xs, valid), reverse=reverse)
+    return start if keep_states else final, states, ys
+
+
+def _masked_step(cell, params, state, x, valid):
+    # The padding is replaced before the step as well as after it: a NaN that is only discarded
+    # afterwards would still turn a zero cotangent into NaN on the way back.
+    after, y = cell.step(params, state, select(valid, x, 0))
+    state = jax.tree.map(lambda new, old: select(valid, new, old), after, state)
+    return state, select(valid, y, 0)
+
+
+def select(condition: Array, if_true: Array, if_false: Any) -> Array:
+    """`where` with a condition `[*lead]` over arrays `[*lead, ...]`, in the dtype of `if_true`."""
+    condition = condition.reshape(*condition.shape, *[1] * (if_true.ndim - condition.ndim))
+    return jnp.where(condition, if_true, jnp.asarray(if_false, if_true.dtype))
+
+
+def checked_start(cell: Cell, params: Params, xs: Array, initial_state: State | None) -> State:
+    """The state to start from, once xs, the state and the cell are known to fit together.
+
+    Raises the errors that `unroll` lists.
+    """
+    _check_xs(xs, params)
+    expected = jax.eval_shape(lambda p: cell.initial_state(p, xs.shape[1:-1]), params)
+    if initial_state is None:
+        initial_state = cell.initial_state(params, xs.shape[1:-1])
+    else:
+        initial_state = jax.tree.map(jnp.asarray, initial_state)
+        _check_same_state(
+            "initial_state", initial_state, expected, "Start from cell.initial_state(params, batch)."
+        )
+    after, _ = jax.eval_shape(cell.step, params, initial_state, xs[0])
+    _check_same_state(
+        "cell.step",
+        after,
+        expected,
+        "A step must return its state with the structure, shapes and dtypes that it was given; "
+        "cast xs and params to one dtype.",
+    )
+    return initial_state
+
+
+def _check_xs(xs, params):
+    if not hasattr(xs, "ndim") or xs.ndim < 2:
+        raise invalid("xs", xs, "an array [T, *batch, I]", "Add the time or the feature axis.")
+    if xs.shape[0] == 0:
+        raise invalid("xs", xs, "T of at least 1", "A sequence needs a step; drop empty ones.")
+    precisions = {
+        jnp.finfo(leaf.dtype).dtype
+        for leaf in jax.tree.leaves(params)
+        if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
+    }
+    if jnp.issubdtype(xs.dtype, jnp.inexact) and len(precisions) == 1:
+        (precision,) = precisions
+        if jnp.finfo(xs.dtype).dtype != precision:
+            raise invalid(
+                "xs",
+                xs,
+                f"the precision of params, {precision}",
+                f"Cast one of them: xs.astype({precision}).",
+            )
+
+
+def _check_same_state(argument, got, expected, remedy):
+    same_tree = jax.tree.structure(got) == jax.tree.structure(expected)
+    if not same_tree or any(
+        (a.shape, a.dtype) != (b.shape, b.dtype)
+        for a, b in zip(*map(jax.tree.leaves, (got, expected)), strict=True)
+    ):
+        raise invalid(argument, _layout(got), _layout(expected), remedy)
+
+
+def _layout(state) -> str:
+    return str(jax.tree.map(describe, state))
+
+
+def _checked_lengths(lengths, xs) -> Array:
+    T, batch = xs.shape[0], xs.shape[1:-1]
+    lengths = jnp.asarray(lengths)
+    remedy = "Pass one number of valid steps for each example."
+    if lengths.shape != batch or not jnp.issubdtype(lengths.dtype, jnp.integer):
+        raise invalid("lengths", lengths, f"integers {list(batch)}", remedy)
+    known = not isinstance(lengths, jax.core.Tracer)
+    if known and lengths.size and not (0 <= int(lengths.min()) and int(lengths.max()) <= T):
+        got = f"values from {lengths.min()} to {lengths.max()}"
+        raise invalid("lengths", got, f"values from 0 to T = {T}", remedy)
+    return lengths
