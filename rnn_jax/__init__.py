@@ -1,6 +1,6 @@
 """Recurrent networks in JAX, and what backpropagation through time does to their gradients."""
 
-from rnn_jax import cells, gradients, linalg, losses, types
+from rnn_jax import cells, gradients, linalg, losses, tasks, training, types
 from rnn_jax.types import Cell
 from rnn_jax.unroll import length_mask, trajectory, unroll
 
@@ -12,6 +12,8 @@ __all__ = [
     "length_mask",
     "linalg",
     "losses",
+    "tasks",
+    "training",
     "trajectory",
     "types",
     "unroll",

@@ -8,12 +8,18 @@ from rnn_jax.gradients.bounds import (
     product_bound,
 )
 from rnn_jax.gradients.decomposition import Decomposition, decompose, decompose_terms
-from rnn_jax.gradients.jacobians import jacobian_log_norms, product_log_norms, step_jacobians
+from rnn_jax.gradients.jacobians import (
+    decay_rate,
+    jacobian_log_norms,
+    product_log_norms,
+    step_jacobians,
+)
 
 __all__ = [
     "BoundCheck",
     "Decomposition",
     "check_bound",
+    "decay_rate",
     "decompose",
     "decompose_terms",
     "jacobian_log_norms",

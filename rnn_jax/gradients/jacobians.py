@@ -102,6 +102,22 @@ def product_log_norms(jacobians: Array, *, norm: str = "spectral") -> Array:
     return table.at[t, k].set(log_norms)
 
 
+def decay_rate(log_norms: Array) -> Array:
+    """Nats per step by which ‖∂h_t/∂h_k‖ changes with the lag: `[T+1, T+1, *batch] -> [*batch]`.
+
+    The least-squares slope of ln ‖∂h_t/∂h_k‖ on t − k over all pairs t > k with a norm above zero;
+    negative for a vanishing gradient. NaN where fewer than two lags have one.
+    """
+    states = jnp.arange(log_norms.shape[0])
+    lag = states[:, None] - states[None, :]
+    lag = lag.reshape(*lag.shape, *[1] * (log_norms.ndim - 2)).astype(log_norms.dtype)
+    use = (lag > 0) & ~jnp.isneginf(log_norms)
+    x, y = (jnp.where(use, values, 0) for values in (jnp.broadcast_to(lag, use.shape), log_norms))
+    count = use.sum((0, 1)).astype(log_norms.dtype)
+    x = jnp.where(use, x - x.sum((0, 1)) / count, 0)
+    return (x * y).sum((0, 1)) / (x * x).sum((0, 1))
+
+
 def _folded_triangle(T: int) -> tuple[Array, Array, Array]:
     """Which (t, k) each slot works on at each of T rounds: t, k, restart `[T, T//2 + 1]`.
 

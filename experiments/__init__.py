@@ -1,0 +1,1 @@
+"""One file, one claim: a Config, `main(config) -> result`, `plot(result)`."""

@@ -1,0 +1,346 @@
+"""Where gradients go in recurrent networks that learn to read.
+
+Claim: ‖∂h_t/∂h_k‖₂ of an Elman network falls or grows exponentially in the lag t − k, always below
+(λ_W λ_φ)^(t−k) (Pascanu, Mikolov and Bengio 2013); training moves the rate, and an LSTM, held against
+Π ‖J_i‖, keeps gradients alive for longer. An ensemble of Elman networks at three gains and of LSTMs
+is trained on text, character by character, with and without clipping, and measured before and after.
+
+    python -m experiments.gradient_decay [--text FILE] [--out FOLDER]
+    python -m experiments.gradient_decay plot FOLDER
+
+About four minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import rnn_jax
+from experiments.run_folder import Result, RunFolder, command_line
+from rnn_jax import plotting
+from rnn_jax.cells import elman, initializers, lstm, readout
+from rnn_jax.gradients import (
+    check_bound,
+    decay_rate,
+    decompose,
+    norm_bound,
+    power_bound,
+    product_bound,
+    product_log_norms,
+    step_jacobians,
+)
+from rnn_jax.losses import per_step
+from rnn_jax.tasks import Task, Text, load_text, next_character, streams, unigram_entropy
+from rnn_jax.training import create_train_state, fit, make_train_step, over_ensemble
+from rnn_jax.types import Cell, Key, Params
+
+ARMS = ("clipped", "not clipped")
+PHASES = ("before training", "after training")
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is trained and measured."""
+
+    text: Path | None = None
+    """Any UTF-8 file; by default the language reference that every Python carries."""
+    out: Path = Path("runs/gradient_decay")
+    """The run folder."""
+    gains: tuple[float, ...] = (0.5, 1.0, 1.5)
+    """Of the Elman networks: every singular value of W at the start. 1 is critical for tanh."""
+    hidden_size: int = 64
+    """H, units of each network."""
+    seeds: int = 16
+    """Networks of each kind, all in one program."""
+    T: int = 50
+    """Steps of a training window, and of the window in which gradients are measured."""
+    batch_size: int = 16
+    """Windows in a batch, drawn for each network apart."""
+    steps: int = 400
+    """Of training."""
+    learning_rate: float = 0.03
+    """Adam's at the start; it falls along a cosine."""
+    clip_norm: float = 0.5
+    """Global norm that gradients are clipped to, in the clipped arm."""
+    seed: int = 0
+    """Of everything random."""
+
+
+class Group(NamedTuple):
+    """Networks of one architecture, trained together as members of one program.
+
+    `labels` names the kinds of network in it; members are ordered kind by kind, seed by seed.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    cells: tuple[Cell, ...]
+
+
+def groups(config: Config, size: int) -> tuple[Group, ...]:
+    """The kinds of network that are compared; inputs are one-hot, so U has unit variance."""
+    H, U = config.hidden_size, initializers.gaussian(1.0)
+    elmans = tuple(
+        readout(elman(H, recurrent_init=initializers.orthogonal(gain), input_init=U), size)
+        for gain in config.gains
+    )
+    return (
+        Group("elman", tuple(f"Elman, gain {gain:g}" for gain in config.gains), elmans),
+        Group("lstm", ("LSTM",), (readout(lstm(H, input_init=U), size),)),
+    )
+
+
+def main(config: Config) -> Result:
+    """Train, measure, and leave a run folder behind. Returns what numbers.npz holds."""
+    text = load_text(config.text)
+    task = next_character(text, T=config.T, batch_size=config.batch_size)
+    folder = RunFolder(config.out)
+    folder.begin(config, inputs=_provenance(text))
+    print(f"Training on {text.name}: {len(text):,} characters, {len(text.vocabulary)} distinct.")
+
+    result: dict[str, np.ndarray] = {"unigram_entropy": np.array(unigram_entropy(text.held_out))}
+    for number, group in enumerate(groups(config, task.output_size)):
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), number), 2)
+        for label, numbers in _study(config, group, task, text, folder, *keys).items():
+            result |= {f"{label}/{name}": value for name, value in numbers.items()}
+    result["labels"] = np.array([key.split("/")[0] for key in result if key.endswith("/decay")])
+
+    summary = summarize(result)
+    folder.finish(result, summary, plot(result))
+    print(f"\n{summary}\nFigures and numbers are in {folder.path}/")
+    return result
+
+
+def _study(
+    config: Config, group: Group, task: Task, text: Text, folder: RunFolder, key: Key, data_key: Key
+) -> dict[str, dict[str, np.ndarray]]:
+    """Train and measure one group: label -> name -> array with the seeds in front."""
+    members = len(group.labels) * config.seeds
+    cell = group.cells[0]  # they differ in init alone
+    before = _initial_params(config, group, task, key)
+    # Every kind of network sees the same batches, seed by seed.
+    data_keys = jnp.tile(jax.random.split(data_key, config.seeds), len(group.labels))
+
+    numbers: dict[str, np.ndarray] = {}
+    for arm, clip_norm in zip(ARMS, (config.clip_norm, None), strict=True):
+        params, metrics = _train(config, group, cell, task, folder, arm, clip_norm, before, data_keys)
+        evaluate = over_ensemble(functools.partial(_bits_per_character, cell, text), members)
+        numbers |= {f"{arm}/{name}": values.T for name, values in metrics.items()}
+        numbers[f"{arm}/bits_per_character"] = np.asarray(evaluate(params))
+        if arm == "clipped":
+            trained = params
+
+    xs, targets = _probe(config, task, text)
+    measure = jax.jit(jax.vmap(functools.partial(_measure, cell, xs, targets)))
+    for phase, params in zip(PHASES, (before, trained), strict=True):
+        print(f"measuring {', '.join(group.labels)} {phase}", flush=True)
+        numbers |= {f"{phase}/{k}": np.asarray(v) for k, v in measure(params).items()}
+    rows = [slice(i * config.seeds, (i + 1) * config.seeds) for i in range(len(group.labels))]
+    return {
+        label: {name: values[row] for name, values in numbers.items()}
+        for label, row in zip(group.labels, rows, strict=True)
+    }
+
+
+def _initial_params(config: Config, group: Group, task: Task, key: Key) -> Params:
+    """Parameters of every member, kind by kind; the kinds of one group share their draws."""
+    keys = jax.random.split(key, config.seeds)
+    kinds = [
+        jax.jit(jax.vmap(functools.partial(cell.init, input_size=task.input_size)))(keys)
+        for cell in group.cells
+    ]
+    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *kinds)
+
+
+def _train(
+    config: Config,
+    group: Group,
+    cell: Cell,
+    task: Task,
+    folder: RunFolder,
+    arm: str,
+    clip_norm: float | None,
+    params: Params,
+    data_keys: Key,
+) -> tuple[Params, dict[str, np.ndarray]]:
+    """One arm of one group: final parameters, and metrics `[steps, members]`."""
+    members = len(data_keys)
+    schedule = optax.cosine_decay_schedule(config.learning_rate, config.steps, alpha=0.02)
+    optimizer = optax.adam(schedule)
+
+    def loss(params, batch):
+        xs, targets = batch
+        return per_step(task.loss, rnn_jax.unroll(cell, params, xs)[1], targets).mean()
+
+    train_step = make_train_step(loss, optimizer, clip_norm=clip_norm)
+    state, metrics = fit(
+        over_ensemble(lambda state, key: train_step(state, task.batch(key, state.step)), members),
+        jax.vmap(lambda p: create_train_state(p, optimizer))(params),
+        batch_at=lambda step: data_keys,
+        steps=config.steps,
+        label=f"{group.name}, {members} networks, {arm}",
+        checkpoint_dir=folder.checkpoints / f"{group.name} {arm}",
+    )
+    # Fetched, so that what follows runs on one device: see over_ensemble on jnp.linalg.
+    return jax.device_get(state.params), metrics
+
+
+def _bits_per_character(cell: Cell, text: Text, params: Params) -> jax.Array:
+    """On the held-out part, read as parallel streams from the initial state."""
+    symbols, targets = streams(text.held_out, count=min(64, len(text.held_out) // 2))
+    xs = jax.nn.one_hot(symbols, len(text.vocabulary))
+    task_loss = rnn_jax.losses.softmax_cross_entropy
+    return per_step(task_loss, rnn_jax.unroll(cell, params, xs)[1], targets).mean() / np.log(2)
+
+
+def _probe(config: Config, task: Task, text: Text) -> tuple[jax.Array, jax.Array]:
+    """The held-out window in which every network is measured: xs `[T, I]`, targets `[T]`."""
+    if len(text.held_out) <= config.T:
+        raise ValueError(
+            f"text: got {len(text.held_out)} held-out characters; expected more than T = "
+            f"{config.T}. Pass a longer text or a smaller --T."
+        )
+    window = jnp.asarray(text.held_out[: config.T + 1])
+    return jax.nn.one_hot(window[:-1], task.input_size), window[1:]
+
+
+def _measure(cell: Cell, xs: jax.Array, targets: jax.Array, params: Params) -> dict[str, jax.Array]:
+    """All that is measured of one network."""
+    jacobians = step_jacobians(cell, params, xs)
+    log_norms = product_log_norms(jacobians)
+    bounds = {"product_bound": product_bound(jacobians)}
+    if cell.recurrence is not None:
+        bounds["power_bound"] = power_bound(*norm_bound(cell, params), T=len(xs))
+    measured = {
+        "measured": log_norms,
+        "decay": decay_rate(log_norms),
+        "loss_to_state": decompose(
+            cell, params, xs, targets, rnn_jax.losses.softmax_cross_entropy
+        ).state_log_norms,
+    }
+    for name, bound in bounds.items():
+        check = check_bound(log_norms, bound, state_size=jacobians.shape[-1])
+        measured |= {
+            name: bound,
+            f"{name}_violations": check.violations,
+            f"{name}_slack": jnp.nanmedian(check.slack),
+        }
+    return measured
+
+
+def summarize(result: Result) -> str:
+    """The closing table, in Markdown."""
+    from tabulate import tabulate
+
+    def median(label, name):
+        return np.median(result[f"{label}/{name}"])
+
+    def violations(label, bound):
+        key = [f"{label}/{phase}/{bound}_violations" for phase in PHASES]
+        return sum(int(result[k].sum()) for k in key) if key[0] in result else "no such theorem"
+
+    rows = []
+    for label in result["labels"]:
+        rows.append(
+            [
+                label,
+                *(f"{median(label, f'{arm}/bits_per_character'):.3f}" for arm in ARMS),
+                f"{np.mean(result[f'{label}/clipped/clipped']):.1%}",
+                *(f"{median(label, f'{phase}/decay'):+.3f}" for phase in PHASES),
+                violations(label, "power_bound"),
+                violations(label, "product_bound"),
+                f"{median(label, f'{PHASES[1]}/product_bound_slack'):.2f}",
+            ]
+        )
+    pairs = result[f"{result['labels'][0]}/{PHASES[0]}/measured"]
+    T = pairs.shape[-1] - 1
+    table = tabulate(
+        rows,
+        headers=[
+            "cell",
+            "bits per character, clipped",
+            "not clipped",
+            "clip rate",
+            "decay rate before (nats/step)",
+            "after",
+            "violations of (λ_W λ_φ)^(t−k)",
+            "violations of Π‖J_i‖",
+            "slack of Π‖J_i‖ after (nats, median)",
+        ],
+        tablefmt="github",
+        disable_numparse=True,
+    )
+    return (
+        f"# Gradient decay\n\n{table}\n\n"
+        f"Medians over {len(pairs)} seeds. Unigram entropy of the held-out text: "
+        f"{result['unigram_entropy']:.3f} bits per character. Bounds are checked at all "
+        f"{(T + 1) * (T + 2) // 2:,} pairs (t, k) of every network, before and after training.\n"
+    )
+
+
+def plot(result: Result) -> dict[str, plotting.Figure]:
+    """Every figure, from the numbers alone."""
+    labels = [str(label) for label in result["labels"]]
+    bounds = ("measured", "product_bound", "power_bound")
+    return {
+        "decay": plotting.decay(
+            {
+                label: {
+                    phase: {
+                        name: result[f"{label}/{phase}/{name}"]
+                        for name in bounds
+                        if f"{label}/{phase}/{name}" in result
+                    }
+                    for phase in PHASES
+                }
+                for label in labels
+            }
+        ),
+        "loss_to_state": plotting.heatmaps(
+            {
+                label: {
+                    phase: np.median(result[f"{label}/{phase}/loss_to_state"], axis=0)
+                    for phase in PHASES
+                }
+                for label in labels
+            }
+        ),
+        "learning_curves": plotting.learning_curves(
+            {
+                label: {arm: result[f"{label}/{arm}/loss"].T / np.log(2) for arm in ARMS}
+                for label in labels
+            },
+            baseline=float(result["unigram_entropy"]),
+        ),
+        "gradient_norms": plotting.gradient_norms(
+            {
+                label: {arm: result[f"{label}/{arm}/grad_norm"].T for arm in ARMS}
+                for label in labels
+            }
+        ),
+    }
+
+
+def _provenance(text: Text) -> dict[str, object]:
+    return {"text": text.name, "characters": len(text), "sha256": text.sha256}
+
+
+def _replot(folder: Path) -> None:
+    run = RunFolder(folder)
+    run.write_figures(plot(run.read()))
+    print(f"Figures are in {run.path / 'figures'}/")
+
+
+if __name__ == "__main__":
+    # One CPU device a core: networks of an ensemble are then trained side by side.
+    jax.config.update("jax_num_cpu_devices", os.cpu_count())
+    command_line(Config, main, _replot, __doc__)

@@ -1,0 +1,150 @@
+"""Text, character by character."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnn_jax.errors import invalid
+from rnn_jax.losses import softmax_cross_entropy
+from rnn_jax.tasks.task import Task
+from rnn_jax.types import Array
+
+PYTHON_REFERENCE = "the Python language reference"
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text as integers.
+
+    Attributes:
+      name: the file, or `PYTHON_REFERENCE`.
+      vocabulary: its distinct characters, sorted; symbol s is vocabulary[s].
+      train: `[n]` symbols, the first part of the text.
+      held_out: `[m]` symbols, the rest.
+      sha256: of the text in UTF-8, as hexadecimal digits.
+    """
+
+    name: str
+    vocabulary: str
+    train: np.ndarray = field(repr=False)
+    held_out: np.ndarray = field(repr=False)
+    sha256: str
+
+    def __len__(self) -> int:
+        return len(self.train) + len(self.held_out)
+
+
+def load_text(path: str | Path | None = None, *, held_out_fraction: float = 0.1) -> Text:
+    """Read a UTF-8 file, or, with no path, the language reference that every CPython carries.
+
+    The reference is `pydoc_data.topics`, about 465,000 characters of English; it differs between
+    Python versions, so a run records `len(text)` and `text.sha256`.
+
+    Args:
+      path: any UTF-8 text.
+      held_out_fraction: how much of the end of the text is kept from training, in (0, 1).
+
+    Raises:
+      FileNotFoundError, IsADirectoryError, PermissionError: as `open` does, with the path.
+      ValueError: a file that is not UTF-8 or is too short to split; a fraction outside (0, 1).
+    """
+    if not 0 < held_out_fraction < 1:
+        raise invalid("held_out_fraction", held_out_fraction, "in (0, 1)", "0.1 keeps a tenth.")
+    characters = _python_reference() if path is None else _read_utf8(Path(path))
+    train_size = round(len(characters) * (1 - held_out_fraction))
+    if not 0 < train_size < len(characters):
+        raise invalid(
+            "text",
+            f"{len(characters)} characters in {path}",
+            "enough for a training and a held-out part",
+            "Pass a longer file.",
+        )
+    vocabulary, symbols = np.unique(np.array(list(characters)), return_inverse=True)
+    symbols = symbols.astype(np.int32)
+    return Text(
+        name=PYTHON_REFERENCE if path is None else str(path),
+        vocabulary="".join(vocabulary),
+        train=symbols[:train_size],
+        held_out=symbols[train_size:],
+        sha256=hashlib.sha256(characters.encode()).hexdigest(),
+    )
+
+
+def next_character(text: Text, *, T: int, batch_size: int) -> Task:
+    """Predict each next character: random windows of the training part, in nats per character.
+
+    xs are one-hot `[T, batch_size, I]`, targets the symbols one later, `[T, batch_size]`.
+
+    Raises:
+      ValueError: windows of T + 1 characters that do not fit the training part.
+    """
+    if not 0 < T < len(text.train):
+        raise invalid(
+            "T",
+            T,
+            f"from 1 to {len(text.train) - 1}, a window within the training part",
+            "Shorten the window or pass a longer text.",
+        )
+    symbols = jnp.asarray(text.train)
+    size = len(text.vocabulary)
+
+    def batch(key, step):
+        key = jax.random.fold_in(key, step)
+        starts = jax.random.randint(key, (batch_size,), 0, len(text.train) - T)
+        window = symbols[starts[None, :] + jnp.arange(T + 1)[:, None]]
+        return jax.nn.one_hot(window[:-1], size), window[1:]
+
+    return Task(size, size, softmax_cross_entropy, batch)
+
+
+def streams(symbols: np.ndarray, count: int) -> tuple[Array, Array]:
+    """`symbols` as `count` parallel streams: inputs and next symbols, each `[n // count, count]`.
+
+    The last `n mod count` predictions, which fill no row, are left out. ValueError if a stream
+    would be empty.
+    """
+    steps = (len(symbols) - 1) // count
+    if steps < 1:
+        raise invalid(
+            "symbols",
+            f"{len(symbols)} characters",
+            f"at least {count + 1}, two for each of {count} streams",
+            "Hold out more of the text, or evaluate in fewer streams.",
+        )
+    rows = np.arange(steps)[:, None] + steps * np.arange(count)[None, :]
+    return jnp.asarray(symbols[rows]), jnp.asarray(symbols[rows + 1])
+
+
+def unigram_entropy(symbols: np.ndarray) -> float:
+    """−Σ p log₂ p, bits per character: no predictor that ignores context does better on these."""
+    p = np.bincount(symbols) / len(symbols)
+    p = p[p > 0]
+    return float(-(p * np.log2(p)).sum())
+
+
+def _read_utf8(path: Path) -> str:
+    data = path.read_bytes()
+    try:
+        characters = data.decode()
+    except UnicodeDecodeError as error:
+        raise invalid(
+            "text",
+            f"byte 0x{data[error.start]:02x} at offset {error.start} of {path}",
+            "UTF-8",
+            f"Convert it: iconv -f LATIN1 -t UTF-8 {path}",
+        ) from error
+    if not characters:
+        raise invalid("text", f"the empty file {path}", "characters", "Pass a file with text.")
+    return characters
+
+
+def _python_reference() -> str:
+    from pydoc_data.topics import topics
+
+    return "\n\n".join(topics[name] for name in sorted(topics))
