@@ -1,9 +1,10 @@
 """Where gradients go in recurrent networks that learn to read.
 
 Claim: ‖∂h_t/∂h_k‖₂ of an Elman network falls or grows exponentially in the lag t − k, always below
-(λ_W λ_φ)^(t−k) (Pascanu, Mikolov and Bengio 2013); training moves the rate, and an LSTM, held against
-Π ‖J_i‖, keeps gradients alive for longer. An ensemble of Elman networks at three gains and of LSTMs
-is trained on text, character by character, with and without clipping, and measured before and after.
+(λ_W λ_φ)^(t−k) (Pascanu, Mikolov and Bengio 2013); training moves the rate, and an LSTM, held
+against Π ‖J_i‖, keeps gradients alive for longer. An ensemble of Elman networks at three gains and
+of LSTMs is trained on text, character by character, with and without clipping, and measured before
+and after.
 
     python -m experiments.gradient_decay [--text FILE] [--out FOLDER]
     python -m experiments.gradient_decay plot FOLDER
@@ -132,7 +133,9 @@ def _study(
 
     numbers: dict[str, np.ndarray] = {}
     for arm, clip_norm in zip(ARMS, (config.clip_norm, None), strict=True):
-        params, metrics = _train(config, group, cell, task, folder, arm, clip_norm, before, data_keys)
+        params, metrics = _train(
+            config, group, cell, task, folder, arm, clip_norm, before, data_keys
+        )
         evaluate = over_ensemble(functools.partial(_bits_per_character, cell, text), members)
         numbers |= {f"{arm}/{name}": values.T for name, values in metrics.items()}
         numbers[f"{arm}/bits_per_character"] = np.asarray(evaluate(params))
@@ -140,10 +143,10 @@ def _study(
             trained = params
 
     xs, targets = _probe(config, task, text)
-    measure = jax.jit(jax.vmap(functools.partial(_measure, cell, xs, targets)))
     for phase, params in zip(PHASES, (before, trained), strict=True):
         print(f"measuring {', '.join(group.labels)} {phase}", flush=True)
-        numbers |= {f"{phase}/{k}": np.asarray(v) for k, v in measure(params).items()}
+        measured = _measure(cell, xs, targets, params)
+        numbers |= {f"{phase}/{name}": values for name, values in measured.items()}
     rows = [slice(i * config.seeds, (i + 1) * config.seeds) for i in range(len(group.labels))]
     return {
         label: {name: values[row] for name, values in numbers.items()}
@@ -213,28 +216,41 @@ def _probe(config: Config, task: Task, text: Text) -> tuple[jax.Array, jax.Array
     return jax.nn.one_hot(window[:-1], task.input_size), window[1:]
 
 
-def _measure(cell: Cell, xs: jax.Array, targets: jax.Array, params: Params) -> dict[str, jax.Array]:
-    """All that is measured of one network."""
-    jacobians = step_jacobians(cell, params, xs)
-    log_norms = product_log_norms(jacobians)
-    bounds = {"product_bound": product_bound(jacobians)}
+def _measure(
+    cell: Cell, xs: jax.Array, targets: jax.Array, params: Params
+) -> dict[str, np.ndarray]:
+    """All that is measured of an ensemble: name -> array with the members in front.
+
+    One program for each batch of singular values, as `linalg.spectral_norm` asks.
+    """
+    ensemble = lambda function: jax.jit(jax.vmap(function))
+    jacobians = ensemble(lambda p: step_jacobians(cell, p, xs))(params)
+    log_norms = ensemble(product_log_norms)(jacobians)
+    bounds = {"product_bound": ensemble(product_bound)(jacobians)}
     if cell.recurrence is not None:
-        bounds["power_bound"] = power_bound(*norm_bound(cell, params), T=len(xs))
+        lambda_W, lambda_phi = ensemble(functools.partial(norm_bound, cell))(params)
+        bounds["power_bound"] = ensemble(functools.partial(power_bound, T=len(xs)))(
+            lambda_W, lambda_phi
+        )
+
+    @ensemble
+    def loss_to_state(p):
+        return decompose(cell, p, xs, targets, rnn_jax.losses.softmax_cross_entropy).state_log_norms
+
     measured = {
         "measured": log_norms,
-        "decay": decay_rate(log_norms),
-        "loss_to_state": decompose(
-            cell, params, xs, targets, rnn_jax.losses.softmax_cross_entropy
-        ).state_log_norms,
+        "decay": ensemble(decay_rate)(log_norms),
+        "loss_to_state": loss_to_state(params),
     }
+    state_size = jacobians.shape[-1]
     for name, bound in bounds.items():
-        check = check_bound(log_norms, bound, state_size=jacobians.shape[-1])
+        check = ensemble(functools.partial(check_bound, state_size=state_size))(log_norms, bound)
         measured |= {
             name: bound,
             f"{name}_violations": check.violations,
-            f"{name}_slack": jnp.nanmedian(check.slack),
+            f"{name}_slack": jnp.nanmedian(check.slack, axis=(1, 2)),
         }
-    return measured
+    return jax.device_get(measured)
 
 
 def summarize(result: Result) -> str:
@@ -322,10 +338,7 @@ def plot(result: Result) -> dict[str, plotting.Figure]:
             baseline=float(result["unigram_entropy"]),
         ),
         "gradient_norms": plotting.gradient_norms(
-            {
-                label: {arm: result[f"{label}/{arm}/grad_norm"].T for arm in ARMS}
-                for label in labels
-            }
+            {label: {arm: result[f"{label}/{arm}/grad_norm"].T for arm in ARMS} for label in labels}
         ),
     }
 

@@ -83,7 +83,7 @@ class RunFolder:
 
     def finish(self, result: Result, summary: str, figures: Mapping[str, Figure]) -> None:
         """Write numbers, figures and summary, and let the checkpoints go."""
-        np.savez_compressed(self.path / "numbers.npz", **result)
+        np.savez_compressed(self.path / "numbers.npz", allow_pickle=False, **result)
         self.write_figures(figures)
         (self.path / "summary.md").write_text(summary)
         shutil.rmtree(self.checkpoints, ignore_errors=True)

@@ -26,12 +26,12 @@ def split_exponent(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
 
 
 def log_power_of_two(e: Array, dtype: jnp.dtype) -> Array:
-    """ln 2^e for integer `e`."""
+    """Log 2^e for integer `e`."""
     return e.astype(dtype) * jnp.log(jnp.asarray(2, dtype))
 
 
 def log_norm(x: Array, axes: tuple[int, ...]) -> Array:
-    """ln ‖x‖₂ over `axes` (Frobenius if there are several), for any x that its dtype can hold.
+    """Log ‖x‖₂ over `axes` (Frobenius if there are several), for any x that its dtype can hold.
 
     -inf at x = 0.
     """
@@ -40,12 +40,16 @@ def log_norm(x: Array, axes: tuple[int, ...]) -> Array:
 
 
 def spectral_norm(W: Array) -> Array:
-    """λ_W, the largest singular value of `W [..., m, n]`: `[...]`."""
+    """λ_W, the largest singular value of `W [..., m, n]`: `[...]`.
+
+    On the CPU with jaxlib older than 0.12, keep two batches that do not depend on each other out
+    of one jitted program: LAPACK's threads can wait for each other forever.
+    """
     return jnp.linalg.svd(W, compute_uv=False)[..., 0]
 
 
 def log_spectral_norm(A: Array) -> Array:
-    """ln of the largest singular value of `A [..., m, n]`: `[...]`. NaN where A is not finite."""
+    """Log of the largest singular value of `A [..., m, n]`: `[...]`. NaN where A is not finite."""
     m, e = split_exponent(A, (-2, -1))
     finite = jnp.isfinite(m).all((-2, -1))
     sigma = spectral_norm(jnp.where(finite[..., None, None], m, 0))

@@ -66,9 +66,7 @@ def per_step(loss: StepLoss, ys: Array, targets: Array, mask: Array | None = Non
     if mask is None:
         return loss(ys, targets)
     if mask.shape != ys.shape[:-1] or mask.dtype != jnp.bool_:
-        raise invalid(
-            "mask", mask, f"bool{list(ys.shape[:-1])}", "Pass length_mask(lengths, T)."
-        )
+        raise invalid("mask", mask, f"bool{list(ys.shape[:-1])}", "Pass length_mask(lengths, T).")
     return select(mask, loss(select(mask, ys, 0), select(mask, targets, 0)), 0)
 
 

@@ -6,6 +6,7 @@ Norms come as natural logarithms and are drawn on a log scale in powers of ten.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import matplotlib
 import numpy as np
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 MEASURED, BOUND, PRODUCT, MUTED = "#1f5fa8", "#c2410c", "#5b8c2a", "#8a8f98"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
     "axes.spines.top": False,
@@ -159,7 +160,7 @@ def _averaged(curves: np.ndarray, stride: int) -> np.ndarray:
     return curves[:steps].reshape(-1, stride, *curves.shape[1:]).mean(1)
 
 
-def _grid(rows: int, columns: int, *, width: float, height: float, sharey: str):
+def _grid(rows: int, columns: int, *, width: float, height: float, sharey: Literal["all", "col"]):
     figure = Figure(figsize=(width * columns, height * rows + 0.5), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, sharey=sharey)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rnn_jax.errors import describe, invalid
 from rnn_jax.types import Array, Cell, Params, State
@@ -117,7 +118,10 @@ def checked_start(cell: Cell, params: Params, xs: Array, initial_state: State | 
     else:
         initial_state = jax.tree.map(jnp.asarray, initial_state)
         _check_same_state(
-            "initial_state", initial_state, expected, "Start from cell.initial_state(params, batch)."
+            "initial_state",
+            initial_state,
+            expected,
+            "Start from cell.initial_state(params, batch).",
         )
     after, _ = jax.eval_shape(cell.step, params, initial_state, xs[0])
     _check_same_state(
@@ -152,8 +156,8 @@ def _check_xs(xs, params):
 
 
 def _check_same_state(argument, got, expected, remedy):
-    same_tree = jax.tree.structure(got) == jax.tree.structure(expected)
-    if not same_tree or any(
+    trees: list[Any] = [jax.tree.structure(state) for state in (got, expected)]
+    if trees[0] != trees[1] or any(
         (a.shape, a.dtype) != (b.shape, b.dtype)
         for a, b in zip(*map(jax.tree.leaves, (got, expected)), strict=True)
     ):
@@ -170,8 +174,9 @@ def _checked_lengths(lengths, xs) -> Array:
     remedy = "Pass one number of valid steps for each example."
     if lengths.shape != batch or not jnp.issubdtype(lengths.dtype, jnp.integer):
         raise invalid("lengths", lengths, f"integers {list(batch)}", remedy)
-    known = not isinstance(lengths, jax.core.Tracer)
-    if known and lengths.size and not (0 <= int(lengths.min()) and int(lengths.max()) <= T):
-        got = f"values from {lengths.min()} to {lengths.max()}"
-        raise invalid("lengths", got, f"values from 0 to T = {T}", remedy)
+    if not isinstance(lengths, jax.core.Tracer) and lengths.size:
+        values = np.asarray(lengths)
+        if values.min() < 0 or values.max() > T:
+            got = f"values from {values.min()} to {values.max()}"
+            raise invalid("lengths", got, f"values from 0 to T = {T}", remedy)
     return lengths

@@ -29,9 +29,7 @@ def choose(argument: str, name: str, choices: Mapping[str, Choice]) -> Choice:
 def check_input(x: Array, U: Array) -> None:
     """Raise ValueError unless `x [*batch, I]` is floating and fits `U [.., I]`."""
     if not jnp.issubdtype(x.dtype, jnp.inexact):
-        raise invalid(
-            "xs", x, f"{U.dtype} numbers", "Symbols enter as jax.nn.one_hot(symbols, I)."
-        )
+        raise invalid("xs", x, f"{U.dtype} numbers", "Symbols enter as jax.nn.one_hot(symbols, I).")
     if x.shape[-1] != U.shape[-1]:
         raise invalid(
             "xs",

@@ -42,7 +42,10 @@ def from_function(
 
     def missing_init(key, input_size):
         raise invalid(
-            "init", "none", "a function (key, input_size) -> params", "Pass from_function(init=...)."
+            "init",
+            "none",
+            "a function (key, input_size) -> params",
+            "Pass from_function(init=...).",
         )
 
     def initial_state(params, batch=()):

@@ -25,7 +25,14 @@ def orthogonal(gain: float = 1.0) -> Initializer:
 
     A shape that is not square has orthonormal rows or columns, whichever are fewer.
     """
-    return jax.nn.initializers.orthogonal(scale=gain)
+    draw = jax.nn.initializers.orthogonal()
+
+    def init(key, shape, dtype=jnp.float32):
+        has_qr = jnp.finfo(dtype).bits >= 32
+        Q = draw(key, shape, dtype if has_qr else jnp.float32).astype(dtype)
+        return jnp.asarray(gain, dtype) * Q
+
+    return init
 
 
 def identity(scale: float = 1.0) -> Initializer:
@@ -33,13 +40,13 @@ def identity(scale: float = 1.0) -> Initializer:
 
     def init(key, shape, dtype=jnp.float32):
         del key
-        return jnp.asarray(scale, dtype) * jnp.eye(*shape, dtype=dtype)
+        return jnp.asarray(scale, dtype) * jnp.eye(shape[0], shape[1], dtype=dtype)
 
     return init
 
 
 def sparse_spectral_radius(radius: float = 0.95, connections: int = 15) -> Initializer:
-    """ "Smart tanh": N(0, 1) on `connections` random inputs a unit, rescaled to ρ(W) = radius.
+    """The "smart tanh" start: N(0, 1) on `connections` random inputs a unit, scaled to ρ(W).
 
     For square shapes. A unit of a matrix with fewer than `connections` columns is connected to
     all. Pascanu, Mikolov and Bengio (2013, arXiv 1211.5063), after Sutskever et al. (2011).
@@ -64,7 +71,7 @@ def stacked(init: Initializer, blocks: int) -> Initializer:
 
     def stacked_init(key, shape, dtype=jnp.float32) -> Array:
         block = (shape[0] // blocks, *shape[1:])
-        draws = [init(k, block, dtype) for k in jax.random.split(key, blocks)]
-        return jnp.concatenate(draws)
+        draws = jax.vmap(lambda k: init(k, block, dtype))(jax.random.split(key, blocks))
+        return draws.reshape(shape)
 
     return stacked_init

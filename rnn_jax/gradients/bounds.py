@@ -15,7 +15,7 @@ from rnn_jax.types import Array, Cell, Params
 
 
 def norm_bound(cell: Cell, params: Params) -> tuple[Array, float]:
-    r"""(λ_W, λ_φ), with which
+    r"""(λ_W, λ_φ) of the bound of Pascanu, Mikolov and Bengio.
 
     .. math:: \|\partial h_t / \partial h_k\|_2 \le (\lambda_W \lambda_\varphi)^{t-k},
 
@@ -89,7 +89,7 @@ class BoundCheck:
 
 
 def check_bound(log_norms: Array, log_bound: Array, *, state_size: int) -> BoundCheck:
-    """Hold measured `log_norms` against `log_bound`, both `[T+1, T+1, *batch]`.
+    """Hold measured `log_norms [T+1, T+1, *batch]` against `log_bound`, one table or one each.
 
     Rounding is allowed for as ε [S (t − k + 1) + 4 |ln bound|]: a product of t − k matrices of
     size S, and a logarithm. ε is that of the measured dtype. NaN counts as a violation.
@@ -105,7 +105,9 @@ def check_bound(log_norms: Array, log_bound: Array, *, state_size: int) -> Bound
             "both [T+1, T+1, ...]",
             "Pass the tables of jacobian_log_norms and of a bound for the same T.",
         )
-    lag = _lags(T).reshape(T + 1, T + 1, *[1] * (log_norms.ndim - 2))
+    batch_axes = [1] * (log_norms.ndim - log_bound.ndim)
+    log_bound = log_bound.reshape(*log_bound.shape, *batch_axes).astype(log_norms.dtype)
+    lag = _lags(T).reshape(T + 1, T + 1, *[1] * (log_norms.ndim - 2)).astype(log_norms.dtype)
     eps = jnp.finfo(log_norms.dtype).eps
     rounding = eps * (state_size * (lag + 1) + 4 * jnp.abs(log_bound))
     holds = (log_norms <= log_bound + rounding) | (log_norms == -jnp.inf)

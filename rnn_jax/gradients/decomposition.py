@@ -5,8 +5,8 @@ r"""The gradient of E = Σ_t E_t, term by term.
         \frac{\partial E_t}{\partial h_t} \frac{\partial h_t}{\partial h_k}
         \frac{\partial^+ h_k}{\partial \theta}
 
-∂⁺ is the immediate derivative at step k, with h_{k-1} held constant; what y_t itself has of θ (V and
-c of a readout) belongs to the term k = t.
+∂⁺ is the immediate derivative at step k, with h_{k-1} held constant; what y_t itself has of θ (V
+and c of a readout) belongs to the term k = t.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ class Decomposition:
     """Natural logarithms of norms; -inf where a term is zero.
 
     Attributes:
-      state_log_norms: ln ‖∂E_t/∂h_k‖₂ at [t, k], `[T, T+1, *batch]`. t counts steps as `xs` does and
-        k counts states as `trajectory` does: state k+1 is the one that step k hands on, and E_t
-        reads state t+1. -inf for k > t + 1.
-      param_log_norms: like params, each leaf the ln of the Frobenius norm of the (t, k) term of that
-        parameter's gradient at [t, k], `[T, T, *batch]`, both counting steps. -inf for k > t.
+      state_log_norms: ln ‖∂E_t/∂h_k‖₂ at [t, k], `[T, T+1, *batch]`. t counts steps as `xs` does
+        and k counts states as `trajectory` does: state k+1 is the one that step k hands on, and
+        E_t reads state t+1. -inf for k > t + 1.
+      param_log_norms: like params, each leaf the ln of the Frobenius norm of the (t, k) term of
+        that parameter's gradient at [t, k], `[T, T, *batch]`, both counting steps. -inf for k > t.
     """
 
     state_log_norms: Array

@@ -18,8 +18,8 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 from jax.extend.core import ClosedJaxpr, Literal
+from jax.flatten_util import ravel_pytree
 
 from rnn_jax.types import Array, Cell, Params, State
 
@@ -108,7 +108,10 @@ class TappedStep:
     def _state_zeros(self, leaf: int) -> Array:
         return jnp.zeros(self._state_shapes[leaf].shape, self._state_shapes[leaf].dtype)
 
-    def __call__(self, wrt: Wrt, state: State, x: Array):
+    def __call__(
+        self, wrt: Wrt, state: State, x: Array
+    ) -> tuple[tuple[State, Array], dict[int, Array]]:
+        """The step at these values, every tap added: `(state, y), factors`."""
         params = [wrt.leaves.get(leaf, value) for leaf, value in enumerate(self._param_values)]
         taps = {self._state[leaf]: tap for leaf, tap in wrt.state.items()}
         taps |= {self._products[leaf].u: tap for leaf, tap in wrt.products.items()}
@@ -158,6 +161,7 @@ class _Program:
         return Product(u=use.writes[0], z=vector)
 
     def shape_and_dtype(self, place: Place) -> tuple[tuple[int, ...], Any]:
+        """Of the value at `place`."""
         return self._avals[place].shape, self._avals[place].dtype
 
     def _place(self, aval) -> Place:
@@ -176,7 +180,9 @@ class _Program:
             places[var] = self._constant(var.aval, value)
 
         def place_of(atom):
-            return self._constant(atom.aval, atom.val) if isinstance(atom, Literal) else places[atom]
+            return (
+                self._constant(atom.aval, atom.val) if isinstance(atom, Literal) else places[atom]
+            )
 
         for eqn in jaxpr.eqns:
             reads = [place_of(atom) for atom in eqn.invars]

@@ -57,10 +57,8 @@ class Checkpoints:
         except Exception as error:
             raise invalid(
                 "checkpoint_dir",
-                f"a checkpoint in {self._directory / str(step)} that cannot be restored ({error})",
+                f"a checkpoint in {self._directory}/{step} that cannot be restored ({error})",
                 "one of this model, ensemble and number of steps",
                 "Delete that folder to start again, or choose another.",
             ) from error
         return step, kept["state"], {name: np.array(v) for name, v in kept["history"].items()}
-
-

@@ -18,9 +18,9 @@ def over_ensemble(function: Callable[..., Any], members: int) -> Callable[..., A
     The members are spread evenly over as many local devices as divide their number. They never
     wait for each other: no communication is compiled in.
 
-    On several CPU devices keep `jnp.linalg` out of the function: LAPACK's batches there wait for
-    threads of a pool that the other devices occupy, and the program never ends (seen with the QR
-    of an orthogonal initialization, jaxlib 0.10.2). Draw and measure with `jax.jit(jax.vmap(...))`.
+    Keep `jnp.linalg` out of the function where jaxlib is older than 0.12: two batched LAPACK calls
+    that run at the same time on the CPU, be it in two devices or in one program, can there wait for
+    each other's threads forever. Draw and measure with `jax.jit(jax.vmap(...))`.
 
     Args:
       function: arrays (pytrees of them) to arrays.
@@ -36,7 +36,5 @@ def over_ensemble(function: Callable[..., Any], members: int) -> Callable[..., A
     spec = PartitionSpec("member")
     # No argument is shared between the shards, so there is nothing for check_vma to check.
     return jax.jit(
-        jax.shard_map(
-            jax.vmap(function), mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False
-        )
+        jax.shard_map(jax.vmap(function), mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
     )

@@ -1,0 +1,32 @@
+# `make study` and `make test` do all of their own set-up, with python3, pip and make.
+PYTHON ?= python3
+VENV ?= .venv
+RUN = $(VENV)/bin/python
+
+.PHONY: study test check format clean
+
+study: $(VENV)/ready
+	$(RUN) -m experiments.gradient_decay $(ARGS)
+
+test: check
+	$(RUN) -m pytest $(ARGS)
+
+check: $(VENV)/ready
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
+
+format: $(VENV)/ready
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+# Made once, and anew when the requirements change.
+$(VENV)/ready: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rnn_jax needs Python 3.11 or newer; got " + sys.version.split()[0] + ". Try: make PYTHON=python3.13")'
+	rm -rf $(VENV)
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache

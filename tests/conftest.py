@@ -1,0 +1,76 @@
+"""Strictness of the whole suite, and the cells that every law is held against."""
+
+import os
+
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from rnn_jax import cells
+
+jax.config.update("jax_enable_x64", True)
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+
+
+def _user_step(p, state, x):
+    """A cell of nobody's: two state leaves, a tied matrix, a transposed one, a vector readout."""
+    h, trace = state["h"], state["trace"]
+    h = jnp.tanh(p["W"] @ h + h @ p["W"] + p["U"].T @ x + p["leak"] * trace[:4])
+    trace = p["leak"] * trace + jnp.concatenate([h, h[:2]])
+    return {"h": h, "trace": trace}, trace * p["scale"]
+
+
+def user_cell(dtype=jnp.float64):
+    def init(key, input_size):
+        keys = jax.random.split(key, 3)
+        return {
+            "W": jax.random.normal(keys[0], (4, 4), dtype) / 2,
+            "U": jax.random.normal(keys[1], (input_size, 4), dtype),
+            "leak": jnp.asarray(0.7, dtype),
+            "scale": jax.random.normal(keys[2], (6,), dtype),
+        }
+
+    state = {"h": jnp.zeros(4, dtype), "trace": jnp.zeros(6, dtype)}
+    return cells.from_function(_user_step, state, init)
+
+
+LAWFUL = {
+    **{name: lambda dtype, make=make: make(6, dtype=dtype) for name, make in cells.CELLS.items()},
+    **{
+        f"readout({name})": lambda dtype, make=make: cells.readout(make(6, dtype=dtype), 5)
+        for name, make in cells.CELLS.items()
+    },
+    "user's function": user_cell,
+}
+"""Every cell that the laws are held against, by name: `dtype -> Cell`."""
+
+INPUT_SIZE = 3
+
+
+@pytest.fixture(params=LAWFUL, scope="module")
+def lawful(request):
+    """(make(dtype) -> Cell) for every lawful cell."""
+    return LAWFUL[request.param]
+
+
+@pytest.fixture(scope="module")
+def cell(lawful):
+    return lawful(jnp.float64)
+
+
+@pytest.fixture(scope="module")
+def params(cell):
+    return cell.init(jax.random.key(0), INPUT_SIZE)
+
+
+def normal(seed, *shape, dtype=jnp.float64):
+    return jax.random.normal(jax.random.key(seed), shape, dtype)
+
+
+def random_state(cell, params, batch, seed=7):
+    """A state that is not zero anywhere."""
+    leaves, tree = jax.tree.flatten(cell.initial_state(params, batch))
+    drawn = [normal(seed + i, *leaf.shape, dtype=leaf.dtype) for i, leaf in enumerate(leaves)]
+    return jax.tree.unflatten(tree, drawn)
