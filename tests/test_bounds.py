@@ -1,0 +1,168 @@
+"""The bound, what it is not, and a check that can fail."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rnn_jax import cells, gradients
+from rnn_jax.cells.elman import ElmanParams
+from rnn_jax.gradients import check_bound, jacobian_log_norms, norm_bound, power_bound
+from rnn_jax.linalg import spectral_norm, spectral_radius
+from tests.conftest import normal
+
+T, H = 40, 16
+
+
+def counterexample():
+    """ORACLES: a nilpotent W held at a fixed point where the gradient doubles each step."""
+    W = jnp.array([[8.0, 8], [-8, -8]])
+    fixed_point = jnp.array([0, jnp.arctanh(0.5)])
+    params = ElmanParams(W=W, U=jnp.zeros((2, 0)), b=fixed_point - W @ jnp.tanh(fixed_point))
+    cell = cells.elman_preactivation(2, dtype=jnp.float64)
+    return cell, params, fixed_point
+
+
+def test_the_eigenvalue_condition_is_false():
+    """ρ(W) = 0, yet ‖J^(l+1)‖ = 2^l ‖J‖."""
+    cell, params, fixed_point = counterexample()
+    xs = jnp.zeros((T, 0))
+    jacobians = gradients.step_jacobians(cell, params, xs, fixed_point)
+    # The fixed point repels: 1e-16 would double forty times if the state were left to itself.
+    J = jacobians[0]
+    np.testing.assert_allclose(J, [[8, 6], [-8, -6]], rtol=1e-14)
+    table = gradients.product_log_norms(jnp.broadcast_to(J, (T, 2, 2)))
+    lag = np.arange(T)
+    np.testing.assert_allclose(np.exp(table[1:, 0]), 2.0**lag * np.linalg.norm(J, 2), rtol=1e-10)
+    assert spectral_radius(params.W) == 0
+
+
+def measured(activation="tanh", gain=1.2, make=cells.elman):
+    recurrent_init = cells.initializers.gaussian(gain / np.sqrt(H))
+    cell = make(H, activation, recurrent_init=recurrent_init, dtype=jnp.float64)
+    params = cell.init(jax.random.key(0), 3)
+    return cell, params, jacobian_log_norms(cell, params, normal(1, T, 3))
+
+
+@pytest.mark.parametrize("make", [cells.elman, cells.elman_preactivation])
+@pytest.mark.parametrize(
+    ("activation", "lambda_phi"), [("tanh", 1), ("sigmoid", 0.25), ("relu", 1), ("identity", 1)]
+)
+def test_norm_bound(make, activation, lambda_phi):
+    cell, params, table = measured(activation, make=make)
+    lambda_W, got_lambda_phi = norm_bound(cell, params)
+    np.testing.assert_allclose(lambda_W, np.linalg.norm(params.W, 2), rtol=1e-12)
+    assert got_lambda_phi == lambda_phi
+    phi = {"tanh": jnp.tanh, "sigmoid": jax.nn.sigmoid, "relu": jax.nn.relu}.get(activation)
+    if phi:
+        slopes = jax.vmap(jax.grad(phi))(jnp.linspace(-8.0, 8, 10_001))
+        assert jnp.max(jnp.abs(slopes)) == pytest.approx(lambda_phi, abs=1e-6)
+    check = check_bound(table, power_bound(lambda_W, lambda_phi, T), state_size=H)
+    assert check.violations == 0
+    assert check.worst_excess < 1e-12
+
+
+def test_the_check_fails_on_a_wrong_lambda():
+    """λ_W two per cent too small is seen; so is the spectral radius in its place."""
+    cell, params, table = measured("identity")
+    lambda_W, lambda_phi = norm_bound(cell, params)
+    wrong = check_bound(table, power_bound(0.98 * lambda_W, lambda_phi, T), state_size=H)
+    assert wrong.violations >= T  # every lag of one, where the bound of a linear network is tight
+    assert wrong.worst_excess > 0.01
+    radius = check_bound(table, power_bound(spectral_radius(params.W), lambda_phi, T), state_size=H)
+    assert radius.violations > T
+
+    cell, params, fixed_point = counterexample()
+    J = gradients.step_jacobians(cell, params, jnp.zeros((1, 0)), fixed_point)
+    table = gradients.product_log_norms(jnp.broadcast_to(J, (T, 2, 2)))
+    pairs = T * (T + 1) // 2
+    radius = check_bound(table, power_bound(spectral_radius(params.W), 1.0, T), state_size=2)
+    assert radius.violations == pairs
+    right = check_bound(table, power_bound(spectral_norm(params.W), 1.0, T), state_size=2)
+    assert right.violations == 0
+
+
+def test_the_check_counts_nan():
+    _, _, table = measured()
+    broken = table.at[5, 2].set(jnp.nan)
+    assert check_bound(broken, jnp.full_like(table, jnp.inf), state_size=H).violations == 1
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
+def test_a_tight_bound_is_kept_to_rounding(dtype):
+    """A linear orthogonal network: ‖∂h_t/∂h_k‖ = gain^(t−k) exactly, with no room to spare."""
+    init = cells.initializers.orthogonal(0.9)
+    cell = cells.elman(64, "identity", recurrent_init=init, dtype=dtype)
+    params = cell.init(jax.random.key(0), 2)
+    table = jacobian_log_norms(cell, params, normal(1, 100, 2, dtype=dtype))
+    check = check_bound(table, power_bound(*norm_bound(cell, params), T=100), state_size=64)
+    assert check.violations == 0
+    lag = np.arange(101)[:, None] - np.arange(101)
+    rows = np.tril_indices(101)
+    eps = jnp.finfo(dtype).eps
+    np.testing.assert_allclose(table[rows], (lag * np.log(0.9))[rows], atol=3000 * eps)
+
+
+@pytest.mark.parametrize("cell", [cells.lstm(4), cells.readout(cells.lstm(4), 2)])
+def test_norm_bound_refuses_what_its_theorem_does_not_cover(cell):
+    params = cell.init(jax.random.key(0), 3)
+    with pytest.raises(ValueError, match=r"cell: got .* expected .*product_bound"):
+        norm_bound(cell, params)
+
+
+def test_decay_rate():
+    lag = np.arange(30)[:, None] - np.arange(30)
+    line = jnp.where(lag >= 0, 3 - 0.25 * lag, -jnp.inf)
+    assert float(gradients.decay_rate(line)) == pytest.approx(-0.25, rel=1e-12)
+    dead = line.at[20:, :10].set(-jnp.inf)
+    assert float(gradients.decay_rate(dead)) == pytest.approx(-0.25, rel=1e-12)
+
+
+def test_nothing_under_or_overflows_in_float32_at_lag_10_000():
+    """A linear network with ‖∂h_t/∂h_k‖ = c^(t−k), from 1e-3000 to 1e+3000."""
+    T, S = 10_000, 2
+    eye = jnp.eye(S, dtype=jnp.float32)
+    cell = cells.elman(S, "identity")
+    loss = lambda y, target: jnp.sum(y * target)
+    for c in (0.5, 2.0):
+        params = ElmanParams(W=c * eye, U=eye, b=jnp.zeros(S, jnp.float32))
+        xs = jnp.zeros((T, S), jnp.float32)
+        log_norms = jax.jit(lambda p: jacobian_log_norms(cell, p, xs, norm="frobenius"))(params)
+        lags = np.array([1, 100, 5000, 10_000])
+        expected = lags * np.log(c)
+        for t in (10_000, 10_000 - 17):
+            ok = lags <= t
+            got = log_norms[t, t - lags[ok]] - 0.5 * np.log(S)
+            np.testing.assert_allclose(got, expected[ok], rtol=1e-5)
+        assert jnp.isfinite(log_norms[np.tril_indices(T + 1)]).all()
+        del log_norms
+        table = jax.jit(
+            lambda p: gradients.decompose(cell, p, xs, jnp.ones((T, S), jnp.float32), loss)
+        )(params)
+        got = table.state_log_norms[T - 1, T - lags]
+        np.testing.assert_allclose(got, expected + 0.5 * np.log(S), rtol=1e-5)
+        assert jnp.isfinite(table.param_log_norms.b[np.tril_indices(T)]).all()
+
+
+def test_spectral_norms_of_long_products_in_float32():
+    """Random matrices of norm 1e±8, products to 1e±8000, against float64 with its own scaling."""
+    T, S = 1000, 4
+    for scale in (1e-8, 1e8):
+        matrices = scale * np.random.default_rng(0).normal(size=(T, S, S))
+        table = jax.jit(gradients.product_log_norms)(jnp.asarray(matrices, jnp.float32))
+        product, log_scale = np.eye(S), 0.0
+        for t, matrix in enumerate(matrices, start=1):
+            product = matrix @ product
+            log_scale += np.log(np.abs(product).max())
+            product /= np.abs(product).max()
+            expected = log_scale + np.log(np.linalg.norm(product, 2))
+            np.testing.assert_allclose(table[t, 0], expected, rtol=1e-5)
+
+
+def test_a_trajectory_that_is_not_finite_is_reported_as_nan():
+    cell, params, _ = measured()
+    xs = normal(1, 10, 3).at[4].set(jnp.inf)
+    table = jacobian_log_norms(cell, params, xs.at[4].multiply(0))
+    assert jnp.isnan(table[10, 0])
+    assert jnp.isfinite(table[4, 0])
+    assert check_bound(table, jnp.full_like(table, 1e9), state_size=H).violations > 0

@@ -1,0 +1,78 @@
+"""The study end to end at toy size: what it leaves, that it redraws, that it resumes."""
+
+import json
+
+import numpy as np
+import pytest
+
+from experiments import gradient_decay
+from experiments.gradient_decay import Config, main
+from rnn_jax import plotting
+
+TOY = {"hidden_size": 6, "seeds": 2, "T": 8, "batch_size": 4, "steps": 12, "gains": (0.5, 1.5)}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "toy"
+    return out, main(Config(out=out, **TOY))
+
+
+def test_the_run_folder(finished):
+    out, result = finished
+    record = json.loads((out / "config.json").read_text())
+    assert record["config"]["hidden_size"] == 6
+    assert record["inputs"]["characters"] > 400_000
+    assert len(record["inputs"]["sha256"]) == 64
+    summary = (out / "summary.md").read_text()
+    for label in ("Elman, gain 0.5", "Elman, gain 1.5", "LSTM"):
+        assert label in summary
+        assert result[f"{label}/after training/measured"].shape == (2, 9, 9)
+        assert np.isfinite(result[f"{label}/clipped/bits_per_character"]).all()
+        assert (result[f"{label}/after training/product_bound_violations"] == 0).all()
+    assert (result["Elman, gain 1.5/after training/power_bound_violations"] == 0).all()
+    assert "LSTM/after training/power_bound" not in result
+    assert not (out / "checkpoints").exists()
+    names = {"decay", "loss_to_state", "learning_curves", "gradient_norms"}
+    for name in names:
+        for suffix in ("png", "svg"):
+            assert (out / "figures" / f"{name}.{suffix}").stat().st_size > 5000
+
+
+def test_plot_redraws_from_the_folder_alone(finished):
+    out, _ = finished
+    figure = out / "figures" / "decay.png"
+    drawn = figure.read_bytes()
+    figure.unlink()
+    gradient_decay._replot(out)
+    assert figure.read_bytes() == drawn
+
+
+def test_a_killed_study_resumes(finished, tmp_path, monkeypatch):
+    _, expected = finished
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    config = Config(out=tmp_path, **TOY)
+    with monkeypatch.context() as patch:
+        patch.setattr(gradient_decay, "_measure", killed)
+        with pytest.raises(KeyboardInterrupt):
+            main(config)
+    assert (tmp_path / "checkpoints").exists()
+    result = main(config)
+    assert result.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_array_equal(result[name], values, err_msg=name)
+
+
+def test_bands_by_lag():
+    table = np.full((3, 5, 5), -np.inf)
+    for seed in range(3):
+        for t in range(5):
+            for k in range(t + 1):
+                table[seed, t, k] = seed - 2.0 * (t - k)
+    np.testing.assert_array_equal(
+        plotting.band_by_lag(table, (0, 50, 100)),
+        np.array([0, 1, 2])[None, :] - 2.0 * np.arange(5)[:, None],
+    )

@@ -1,0 +1,114 @@
+"""The train step, the loop, and what survives a kill."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import rnn_jax
+from rnn_jax import cells, losses
+from rnn_jax.training import create_train_state, fit, make_train_step, over_ensemble
+from tests.conftest import INPUT_SIZE, normal
+
+CELL = cells.readout(cells.elman(8, dtype=jnp.float64), 2)
+OPTIMIZER = optax.adam(1e-2)
+
+
+def loss(params, batch):
+    xs, targets = batch
+    ys = rnn_jax.unroll(CELL, params, xs)[1]
+    return losses.per_step(losses.squared_error, ys, targets).mean()
+
+
+def batch_at(step):
+    return normal(2 * step, 6, 4, INPUT_SIZE), normal(2 * step + 1, 6, 4, 2)
+
+
+@pytest.fixture
+def state():
+    return create_train_state(CELL.init(jax.random.key(0), INPUT_SIZE), OPTIMIZER)
+
+
+def test_a_step_is_the_optimizer_on_the_clipped_gradient(state):
+    batch = batch_at(0)
+    value, grads = jax.value_and_grad(loss)(state.params, batch)
+    norm = optax.global_norm(grads)
+    for clip_norm, scale in ((None, 1.0), (2 * norm, 1.0), (norm / 4, 0.25)):
+        step = jax.jit(make_train_step(loss, optax.sgd(1.0), clip_norm=clip_norm))
+        start = create_train_state(state.params, optax.sgd(1.0))
+        after, metrics = step(start, batch)
+        expected = jax.tree.map(lambda p, g, s=scale: p - s * g, state.params, grads)
+        chex.assert_trees_all_close(after.params, expected, rtol=1e-12)
+        np.testing.assert_allclose(metrics["loss"], value, rtol=1e-12)
+        np.testing.assert_allclose(metrics["grad_norm"], norm, rtol=1e-12)  # before clipping
+        assert metrics["clipped"] == (scale < 1)
+        assert after.step == 1
+
+
+def test_a_step_compiles_once_and_for_every_platform(state):
+    step = make_train_step(loss, OPTIMIZER, clip_norm=1.0)
+    exported = jax.export.export(jax.jit(step), platforms=["cpu", "cuda", "tpu"])(
+        state, batch_at(0)
+    )
+    assert exported.platforms == ("cpu", "cuda", "tpu")
+    run = jax.jit(chex.assert_max_traces(step, n=1))
+    for i in range(4):
+        state, _ = run(state, batch_at(i))
+
+
+def test_fit_lowers_the_loss(state):
+    fixed = batch_at(0)
+    step = jax.jit(make_train_step(loss, OPTIMIZER))
+    _, metrics = fit(step, state, lambda i: fixed, 200, progress=False)
+    assert metrics["loss"].shape == (200,)
+    assert metrics["loss"][-1] < 0.5 * metrics["loss"][0]
+    assert np.isfinite(metrics["grad_norm"]).all()
+
+
+def test_a_killed_run_resumes_where_it_was(state, tmp_path):
+    step = jax.jit(make_train_step(loss, OPTIMIZER, clip_norm=0.1))
+    uninterrupted = fit(step, state, batch_at, 25, progress=False)
+    seen = []
+
+    def killed_at_17(i):
+        seen.append(i)
+        if i == 17:
+            raise KeyboardInterrupt
+        return batch_at(i)
+
+    kept = {"checkpoint_dir": tmp_path / "kept", "checkpoint_every": 5, "progress": False}
+    with pytest.raises(KeyboardInterrupt):
+        fit(step, state, killed_at_17, 25, **kept)
+    seen.clear()
+    resumed = fit(step, state, lambda i: (seen.append(i), batch_at(i))[1], 25, **kept)
+    assert min(seen[1:]) == 15  # the first look is at shapes alone
+    chex.assert_trees_all_equal(resumed, uninterrupted)
+
+    with pytest.raises(ValueError, match=r"checkpoint_dir: got .*kept.*Delete"):
+        fit(step, state, batch_at, 30, **kept)
+
+
+def test_an_ensemble_is_its_members(state):
+    """Spread over two CPU devices: the same numbers as each network alone."""
+    assert len(jax.local_devices()) == 2
+    step = make_train_step(loss, OPTIMIZER, clip_norm=0.5)
+    scales = jnp.array([0.5, 1.0, 1.5, 2.0])
+    states = [
+        create_train_state(jax.tree.map(lambda p, s=s: s * p, state.params), OPTIMIZER)
+        for s in scales
+    ]
+    together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    batches = [batch_at(i) for i in range(4)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
+    run = over_ensemble(step, 4)
+    after, metrics = run(together, stacked)
+    assert len(after.params.V.sharding.device_set) == 2
+    for i in range(4):
+        alone, alone_metrics = jax.jit(step)(states[i], batches[i])
+        at_i = lambda leaf, i=i: leaf[i]
+        chex.assert_trees_all_close(jax.tree.map(at_i, after), alone, rtol=1e-10, atol=1e-14)
+        chex.assert_trees_all_close(jax.tree.map(at_i, metrics), alone_metrics, rtol=1e-12)
+    odd = over_ensemble(lambda x: 2 * x, 3)(jnp.arange(3.0))
+    np.testing.assert_array_equal(odd, [0, 2, 4])
