@@ -62,11 +62,11 @@ class Config:
     """H, units of each network."""
     seeds: int = 16
     """Networks of each kind, all in one program."""
-    T: int = 50
+    T: int = 40
     """Steps of a training window, and of the window in which gradients are measured."""
     batch_size: int = 16
     """Windows in a batch, drawn for each network apart."""
-    steps: int = 400
+    steps: int = 350
     """Of training."""
     learning_rate: float = 0.03
     """Adam's at the start; it falls along a cosine."""
@@ -109,11 +109,12 @@ def main(config: Config) -> Result:
     print(f"Training on {text.name}: {len(text):,} characters, {len(text.vocabulary)} distinct.")
 
     result: dict[str, np.ndarray] = {"unigram_entropy": np.array(unigram_entropy(text.held_out))}
-    for number, group in enumerate(groups(config, task.output_size)):
+    compared = groups(config, task.output_size)
+    for number, group in enumerate(compared):
         keys = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), number), 2)
         for label, numbers in _study(config, group, task, text, folder, *keys).items():
             result |= {f"{label}/{name}": value for name, value in numbers.items()}
-    result["labels"] = np.array([key.split("/")[0] for key in result if key.endswith("/decay")])
+    result["labels"] = np.array([label for group in compared for label in group.labels])
 
     summary = summarize(result)
     folder.finish(result, summary, plot(result))
@@ -221,9 +222,13 @@ def _measure(
 ) -> dict[str, np.ndarray]:
     """All that is measured of an ensemble: name -> array with the members in front.
 
-    One program for each batch of singular values, as `linalg.spectral_norm` asks.
+    One program for each batch of singular values, and one at a time: see `linalg.spectral_norm`.
     """
-    ensemble = lambda function: jax.jit(jax.vmap(function))
+
+    def ensemble(function):
+        program = jax.jit(jax.vmap(function))
+        return lambda *args: jax.block_until_ready(program(*args))
+
     jacobians = ensemble(lambda p: step_jacobians(cell, p, xs))(params)
     log_norms = ensemble(product_log_norms)(jacobians)
     bounds = {"product_bound": ensemble(product_bound)(jacobians)}

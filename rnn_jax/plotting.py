@@ -44,7 +44,7 @@ def decay(panels: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]) -> Figur
     """
     rows = list(next(iter(panels.values())))
     with matplotlib.rc_context(STYLE):
-        figure, axes = _grid(len(rows), len(panels), width=3.1, height=2.6, sharey="col")
+        figure, axes = _grid(len(rows), len(panels), width=3.1, height=2.6, sharey="row")
         for column, (cell, by_row) in enumerate(panels.items()):
             for row, (phase, tables) in enumerate(by_row.items()):
                 ax = axes[row, column]
@@ -54,6 +54,12 @@ def decay(panels: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]) -> Figur
                     ax.set_xlabel("lag  t − k  (steps)")
         for ax in axes[:, 0]:
             ax.set_ylabel(r"$\|\partial h_t / \partial h_k\|_2$")
+        for row, phase in enumerate(rows):
+            measured = [band_by_lag(by_row[phase]["measured"]) for by_row in panels.values()]
+            low, high = (f([f(b[np.isfinite(b)]) for b in measured]) for f in (np.min, np.max))
+            # The bounds may leave the frame; what is measured must not be squeezed by them.
+            room = max(high - low, 1.0)
+            axes[row, 0].set_ylim(*(np.array([low - 0.05 * room, high + 0.6 * room]) / np.log(10)))
         _legend_below(figure, axes)
     return figure
 
@@ -160,7 +166,7 @@ def _averaged(curves: np.ndarray, stride: int) -> np.ndarray:
     return curves[:steps].reshape(-1, stride, *curves.shape[1:]).mean(1)
 
 
-def _grid(rows: int, columns: int, *, width: float, height: float, sharey: Literal["all", "col"]):
+def _grid(rows: int, columns: int, *, width: float, height: float, sharey: Literal["all", "row"]):
     figure = Figure(figsize=(width * columns, height * rows + 0.5), layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, sharey=sharey)
 

@@ -132,7 +132,7 @@ def test_nothing_under_or_overflows_in_float32_at_lag_10_000():
         expected = lags * np.log(c)
         for t in (10_000, 10_000 - 17):
             ok = lags <= t
-            got = log_norms[t, t - lags[ok]] - 0.5 * np.log(S)
+            got = np.asarray(log_norms)[t, t - lags[ok]] - 0.5 * np.log(S)
             np.testing.assert_allclose(got, expected[ok], rtol=1e-5)
         assert jnp.isfinite(log_norms[np.tril_indices(T + 1)]).all()
         del log_norms

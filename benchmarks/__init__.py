@@ -1,0 +1,1 @@
+"""Side by side in one run; nothing here runs inside tests."""
