@@ -49,6 +49,13 @@ LAWFUL = {
 INPUT_SIZE = 3
 
 
+@pytest.fixture(scope="module")
+def optax_promotes():
+    """Optax multiplies floats by integer counts, which strict promotion refuses."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
 @pytest.fixture(params=LAWFUL, scope="module")
 def lawful(request):
     """(make(dtype) -> Cell) for every lawful cell."""

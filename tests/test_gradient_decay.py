@@ -9,11 +9,14 @@ from experiments import gradient_decay
 from experiments.gradient_decay import Config, main
 from rnn_jax import plotting
 
+# One worker, so that the toy study runs once.
+pytestmark = [pytest.mark.usefixtures("optax_promotes"), pytest.mark.xdist_group("study")]
+
 TOY = {"hidden_size": 6, "seeds": 2, "T": 8, "batch_size": 4, "steps": 12, "gains": (0.5, 1.5)}
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory):
+def finished(tmp_path_factory, optax_promotes):
     out = tmp_path_factory.mktemp("runs") / "toy"
     return out, main(Config(out=out, **TOY))
 

@@ -35,6 +35,7 @@ def test_compiled_once_for_one_shape():
         run(params, normal(seed, 6, 2, INPUT_SIZE, dtype=jnp.float32))
 
 
+@pytest.mark.usefixtures("optax_promotes")
 @pytest.mark.parametrize("name", ["elman", "lstm"])
 def test_programs_do_not_grow_with_T(name):
     """The lowered text of a train step and of decompose differs in sizes alone."""

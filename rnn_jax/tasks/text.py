@@ -55,7 +55,9 @@ def load_text(path: str | Path | None = None, *, held_out_fraction: float = 0.1)
       ValueError: a file that is not UTF-8 or is too short to split; a fraction outside (0, 1).
     """
     if not 0 < held_out_fraction < 1:
-        raise invalid("held_out_fraction", held_out_fraction, "in (0, 1)", "0.1 keeps a tenth.")
+        raise invalid(
+            "held_out_fraction", held_out_fraction, "in (0, 1)", "Pass 0.1 to keep a tenth."
+        )
     characters = _python_reference() if path is None else _read_utf8(Path(path))
     train_size = round(len(characters) * (1 - held_out_fraction))
     if not 0 < train_size < len(characters):
@@ -92,15 +94,20 @@ def next_character(text: Text, *, T: int, batch_size: int) -> Task:
             "Shorten the window or pass a longer text.",
         )
     symbols = jnp.asarray(text.train)
-    size = len(text.vocabulary)
 
     def batch(key, step):
         key = jax.random.fold_in(key, step)
         starts = jax.random.randint(key, (batch_size,), 0, len(text.train) - T)
         window = symbols[starts[None, :] + jnp.arange(T + 1)[:, None]]
-        return jax.nn.one_hot(window[:-1], size), window[1:]
+        return one_hot(text, window[:-1]), window[1:]
 
+    size = len(text.vocabulary)
     return Task(size, size, softmax_cross_entropy, batch)
+
+
+def one_hot(text: Text, symbols: Array, dtype: jnp.dtype = jnp.float32) -> Array:
+    """`[...] -> [..., I]`, I the size of the vocabulary."""
+    return jax.nn.one_hot(symbols, len(text.vocabulary), dtype=dtype)
 
 
 def streams(symbols: np.ndarray, count: int) -> tuple[Array, Array]:

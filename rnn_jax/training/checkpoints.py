@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from rnn_jax.errors import invalid
@@ -54,6 +55,9 @@ class Checkpoints:
         wanted = {"state": state, "history": history}
         try:
             kept = self._manager.restore(step, args=ocp.args.StandardRestore(wanted))
+            # orbax restores an array of another length without a word.
+            if _layout(kept) != _layout(wanted):
+                raise ValueError("shapes or dtypes differ")
         except Exception as error:
             raise invalid(
                 "checkpoint_dir",
@@ -62,3 +66,7 @@ class Checkpoints:
                 "Delete that folder to start again, or choose another.",
             ) from error
         return step, kept["state"], {name: np.array(v) for name, v in kept["history"].items()}
+
+
+def _layout(tree: Any) -> list[tuple[tuple[int, ...], Any]]:
+    return [(np.shape(leaf), leaf.dtype) for leaf in jax.tree.leaves(tree)]

@@ -57,7 +57,7 @@ def make_train_step(
 
     def train_step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Array]]:
         value, grads = jax.value_and_grad(loss)(state.params, batch)
-        grad_norm = optax.global_norm(grads)
+        grad_norm = optax.tree.norm(grads)
         clipped = jnp.zeros_like(grad_norm)
         if clip_norm is not None:
             grads, _ = optax.clip_by_global_norm(clip_norm).update(grads, optax.EmptyState())
