@@ -126,6 +126,13 @@ def test_laboratory(params):
         gradients.check_bound(jnp.zeros((4, 4)), jnp.zeros((5, 5)), state_size=2)
 
 
+def test_decomposition_targets(params):
+    for targets in (jnp.zeros((T - 1, B, H)), jnp.zeros((T, B + 1, H)), None):
+        for tool in (gradients.decompose, gradients.decompose_terms):
+            with pytest.raises(ValueError, match=message("targets", r"\[5, 2, \.\.\.\]")):
+                tool(CELL, params, XS, targets, losses.squared_error)
+
+
 def test_training():
     import optax
 

@@ -16,6 +16,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from rnn_jax.errors import invalid
 from rnn_jax.gradients.examples import flat_step, flat_trajectory, over_batch
 from rnn_jax.gradients.taps import TappedStep
 from rnn_jax.linalg import log_norm, log_power_of_two, split_exponent
@@ -68,6 +69,7 @@ def decompose(
       ValueError: what `unroll` and the loss raise.
     """
     start = checked_start(cell, params, xs, initial_state)
+    _check_targets(targets, xs)
 
     def one_example(start, xs, targets):
         tapped = TappedStep(cell, params, start, xs[0])
@@ -113,6 +115,7 @@ def decompose_terms(
     errors are those of `decompose`.
     """
     start = checked_start(cell, params, xs, initial_state)
+    _check_targets(targets, xs)
 
     def one_example(start, xs, targets):
         def step(params, h, x):
@@ -174,6 +177,13 @@ def _backward_sweep(step, wrt, loss, hs, xs, targets, collect):
 
     nothing = (jnp.zeros((T, S), hs.dtype), jnp.zeros(T, jnp.int32))
     return jax.lax.scan(body, nothing, (jnp.arange(T), hs, xs, targets), reverse=True)
+
+
+def _check_targets(targets, xs):
+    lead = xs.shape[:-1]
+    if not hasattr(targets, "shape") or targets.shape[: len(lead)] != lead:
+        remedy = "Pass one target for each step of each example, in the order of xs."
+        raise invalid("targets", targets, f"[{', '.join(map(str, lead))}, ...]", remedy)
 
 
 def _log_norms(mantissa: Array, exponent: Array) -> Array:
