@@ -10,7 +10,7 @@ import pytest
 from jax.test_util import check_grads
 
 import rnn_jax
-from rnn_jax import gradients, losses
+from rnn_jax import cells, gradients, losses
 from tests.conftest import INPUT_SIZE, normal, random_state
 
 T = 7
@@ -195,9 +195,27 @@ def test_state_norms_of_the_decomposition(cell, params):
     none = jax.tree.map(lambda leaf: jnp.zeros((T, *leaf.shape)), start)
     jacobians = jax.tree.leaves(jax.jit(jax.jacrev(losses_of))(none))
     norms = jnp.sqrt(sum(jnp.square(leaf).sum(range(2, leaf.ndim)) for leaf in jacobians))
-    np.testing.assert_allclose(jnp.exp(table[:, :T]), norms, rtol=1e-10, atol=1e-13)
+    below = np.tril_indices(T)
+    np.testing.assert_allclose(jnp.exp(table[below]), norms[below], rtol=1e-10, atol=1e-13)
     assert jnp.isneginf(table[np.triu_indices(T, 2, T + 1)]).all()
     assert jnp.isfinite(table[np.arange(T), np.arange(T) + 1]).all()
+
+
+@pytest.mark.parametrize("form", ["elman", "elman_preactivation", "lstm"])
+def test_the_state_that_a_loss_reads(form):
+    """∂E_t/∂h_t, counted as the lecture does: what y_t has of the state its own step hands on."""
+    H, O = 6, 5
+    cell = cells.readout(cells.CELLS[form](H, dtype=jnp.float64), O)
+    params = cell.init(jax.random.key(0), INPUT_SIZE)
+    xs, targets, _ = data(cell, params, ())
+    table = gradients.decompose(cell, params, xs, targets, losses.squared_error).state_log_norms
+    states = rnn_jax.trajectory(cell, params, xs)
+    ys = rnn_jax.unroll(cell, params, xs)[1]
+    for t in range(T):
+        at_y = params.V.T @ (ys[t] - targets[t])
+        if form == "elman_preactivation":
+            at_y = (1 - jnp.tanh(states[t + 1]) ** 2) * at_y
+        np.testing.assert_allclose(jnp.exp(table[t, t + 1]), jnp.linalg.norm(at_y), rtol=1e-12)
 
 
 def test_step_jacobians_and_their_products(cell, params):

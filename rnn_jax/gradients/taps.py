@@ -14,6 +14,8 @@ other way is differentiated as it stands.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -113,10 +115,18 @@ class TappedStep:
     ) -> tuple[tuple[State, Array], dict[int, Array]]:
         """The step at these values, every tap added: `(state, y), factors`."""
         params = [wrt.leaves.get(leaf, value) for leaf, value in enumerate(self._param_values)]
-        taps = {self._state[leaf]: tap for leaf, tap in wrt.state.items()}
-        taps |= {self._products[leaf].u: tap for leaf, tap in wrt.products.items()}
-        values = self._program.evaluate([*params, *jax.tree.leaves(state), x], taps)
+        inputs = [*params, *jax.tree.leaves(state), x]
+        taps = {self._products[leaf].u: tap for leaf, tap in wrt.products.items()}
+        values = self._program.evaluate(inputs, taps)
+        # y_t reads the leaves of the state side by side: a nudge of the c that an LSTM hands on
+        # is no nudge of the h beside it. So the state is computed first, and y from it.
+        handed_on = {
+            self._state[leaf]: values[self._state[leaf]] + t for leaf, t in wrt.state.items()
+        }
+        reading = self._program.evaluate(inputs, taps, handed_on)
         outputs = [values[place] for place in self._program.outputs]
+        n = len(self._state_shapes)
+        outputs[n:] = [reading[place] for place in self._program.outputs[n:]]
         factors = {leaf: values[product.z] for leaf, product in self._products.items()}
         return jax.tree.unflatten(self._out_tree, outputs), factors
 
@@ -131,8 +141,13 @@ class _Program:
         self.inputs = [self._place(var.aval) for var in closed.jaxpr.invars]
         self.outputs = self._inline(closed, self.inputs)
 
-    def evaluate(self, inputs: list[Array], taps: dict[Place, Array]) -> dict[Place, Array]:
-        """Every value by place, each tap added to the value at its place."""
+    def evaluate(
+        self,
+        inputs: list[Array],
+        taps: dict[Place, Array],
+        given: Mapping[Place, Array] = MappingProxyType({}),
+    ) -> dict[Place, Array]:
+        """Every value by place: `given`, or computed and its tap added where it has one."""
         values = dict(zip(self.inputs, inputs, strict=True)) | self._constants
         for equation in self.equations:
             reads = [values[place] for place in equation.reads]
@@ -141,7 +156,8 @@ class _Program:
             if not equation.primitive.multiple_results:
                 results = [results]
             for place, value in zip(equation.writes, results, strict=True):
-                values[place] = value + taps[place] if place in taps else value
+                computed = value + taps[place] if place in taps else value
+                values[place] = given.get(place, computed)
         return values
 
     def only_matrix_vector_product(self, matrix: Place) -> Product | None:
