@@ -8,6 +8,7 @@ from typing import NamedTuple
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from rnn_jax.cells.checks import check_input, check_size, choose
 from rnn_jax.cells.initializers import gaussian, orthogonal
@@ -45,7 +46,7 @@ def elman(
     *,
     recurrent_init: Initializer = orthogonal(),
     input_init: Initializer = gaussian(),
-    dtype: jnp.dtype = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
 ) -> Cell:
     r"""The network of Elman (1990), post-activation.
 
@@ -86,7 +87,7 @@ def elman_preactivation(
     *,
     recurrent_init: Initializer = orthogonal(),
     input_init: Initializer = gaussian(),
-    dtype: jnp.dtype = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
 ) -> Cell:
     r"""The pre-activation form, whose state is what `elman` calls a_t.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from rnn_jax.cells.checks import check_input, check_size
 from rnn_jax.cells.initializers import gaussian, orthogonal, stacked
@@ -35,7 +36,7 @@ def lstm(
     forget_bias: float = 1.0,
     recurrent_init: Initializer = orthogonal(),
     input_init: Initializer = gaussian(),
-    dtype: jnp.dtype = jnp.float32,
+    dtype: DTypeLike = jnp.float32,
 ) -> Cell:
     r"""Long short-term memory with a forget gate.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from rnn_jax.errors import invalid
 from rnn_jax.losses import softmax_cross_entropy
@@ -105,7 +106,7 @@ def next_character(text: Text, *, T: int, batch_size: int) -> Task:
     return Task(size, size, softmax_cross_entropy, batch)
 
 
-def one_hot(text: Text, symbols: Array, dtype: jnp.dtype = jnp.float32) -> Array:
+def one_hot(text: Text, symbols: Array, dtype: DTypeLike = jnp.float32) -> Array:
     """`[...] -> [..., I]`, I the size of the vocabulary."""
     return jax.nn.one_hot(symbols, len(text.vocabulary), dtype=dtype)
 
