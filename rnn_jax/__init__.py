@@ -1,12 +1,17 @@
 """Recurrent networks in JAX, and what backpropagation through time does to their gradients."""
 
 from rnn_jax import cells, gradients, linalg, losses, tasks, training, types
+from rnn_jax.lengths import length_mask
+from rnn_jax.strategies import Checkpointed, Fused, Scan
 from rnn_jax.types import Cell
-from rnn_jax.unroll import length_mask, trajectory, unroll
+from rnn_jax.unroll import trajectory, unroll
 
 __version__ = "0.1.0"
 __all__ = [
     "Cell",
+    "Checkpointed",
+    "Fused",
+    "Scan",
     "cells",
     "gradients",
     "length_mask",

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import optax
 
 from rnn_jax.errors import describe, invalid
+from rnn_jax.lengths import select
 from rnn_jax.types import Array, StepLoss
-from rnn_jax.unroll import select
 
 
 def squared_error(y: Array, target: Array) -> Array:

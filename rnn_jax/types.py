@@ -14,9 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import jax
+
+if TYPE_CHECKING:
+    from rnn_jax.structure import Structure
 
 Array: TypeAlias = jax.Array
 Key: TypeAlias = jax.Array
@@ -64,3 +67,4 @@ class Cell:
     initial_state: Callable[..., State]
     step: Callable[[Params, State, Array], tuple[State, Array]]
     recurrence: Callable[[Params], Recurrence] | None = None
+    structure: Structure | None = None

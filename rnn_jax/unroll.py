@@ -1,7 +1,7 @@
-"""A step, over time: one `lax.scan` behind everything that follows a sequence.
+"""A step, over time.
 
-Unfolded, a recurrent network is one deep graph with shared parameters; `jax.grad` through the scan
-is backpropagation through time.
+Unfolded, a recurrent network is one deep graph with shared parameters; `jax.grad` through its
+unrolling is backpropagation through time.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnn_jax.errors import describe, invalid
+from rnn_jax.lengths import length_mask
+from rnn_jax.strategies import Strategy, resolve, scan_steps
 from rnn_jax.types import Array, Cell, Params, State
 
 
@@ -24,6 +26,7 @@ def unroll(
     *,
     lengths: Array | None = None,
     reverse: bool = False,
+    strategy: Strategy | str = "auto",
 ) -> tuple[State, Array]:
     """Run a cell over a sequence.
 
@@ -36,6 +39,9 @@ def unroll(
         output is zero, and nothing of `xs` is read: NaN there reaches neither outputs nor
         gradients. With `reverse` an example starts at its own last step.
       reverse: go from the last step to the first; `ys` stays in the order of `xs`.
+      strategy: "auto", "scan", "fused", "checkpointed" or an instance of one of the classes of
+        `rnn_jax.strategies`, whose table says what each supports. The numbers are the same to
+        rounding; time and memory are not. "auto" is fused where the cell has a structure.
 
     Returns:
       The final state and `ys [T, *batch, O]`.
@@ -43,10 +49,11 @@ def unroll(
     Raises:
       ValueError: T = 0; xs without a time and a feature axis, of the wrong input size or dtype; an
         initial state of the wrong structure, shape or dtype; lengths of the wrong shape or dtype,
-        negative or above T (values are seen outside `jit` only).
+        negative or above T (values are seen outside `jit` only); a strategy that is unknown or
+        that the cell does not allow.
     """
-    state, _, ys = _scan(cell, params, xs, initial_state, lengths, reverse, keep_states=False)
-    return state, ys
+    start, valid = _checked(cell, params, xs, initial_state, lengths)
+    return resolve(strategy, cell).run(cell, params, xs, start, valid, reverse)
 
 
 def trajectory(
@@ -63,47 +70,16 @@ def trajectory(
     Arguments and errors are those of `unroll`. With `reverse`, index n is still the state after n
     steps, the first of them being the one at xs[T-1].
     """
-    start, states, _ = _scan(cell, params, xs, initial_state, lengths, reverse, keep_states=True)
+    start, valid = _checked(cell, params, xs, initial_state, lengths)
+    _, (states, _) = scan_steps(cell, params, xs, start, valid, reverse)
     if reverse:
         states = jax.tree.map(lambda leaf: leaf[::-1], states)
     return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), start, states)
 
 
-def length_mask(lengths: Array, T: int) -> Array:
-    """`[T, *batch]`, True at the steps that belong to the example: t < lengths."""
-    steps = jnp.arange(T).reshape(T, *[1] * jnp.ndim(lengths))
-    return steps < jnp.asarray(lengths)[None]
-
-
-def _scan(cell, params, xs, initial_state, lengths, reverse, keep_states):
-    """(first or final state, states after each step or None, ys)."""
+def _checked(cell, params, xs, initial_state, lengths):
     start = checked_start(cell, params, xs, initial_state)
-    valid = None if lengths is None else length_mask(_checked_lengths(lengths, xs), xs.shape[0])
-
-    def body(state, x_and_valid):
-        x, valid = x_and_valid
-        if valid is None:
-            state, y = cell.step(params, state, x)
-        else:
-            state, y = _masked_step(cell, params, state, x, valid)
-        return state, (state if keep_states else None, y)
-
-    final, (states, ys) = jax.lax.scan(body, start, (xs, valid), reverse=reverse)
-    return start if keep_states else final, states, ys
-
-
-def _masked_step(cell, params, state, x, valid):
-    # The padding is replaced before the step as well as after it: a NaN that is only discarded
-    # afterwards would still turn a zero cotangent into NaN on the way back.
-    after, y = cell.step(params, state, select(valid, x, 0))
-    state = jax.tree.map(lambda new, old: select(valid, new, old), after, state)
-    return state, select(valid, y, 0)
-
-
-def select(condition: Array, if_true: Array, if_false: Any) -> Array:
-    """`where` with a condition `[*lead]` over arrays `[*lead, ...]`, in the dtype of `if_true`."""
-    condition = condition.reshape(*condition.shape, *[1] * (if_true.ndim - condition.ndim))
-    return jnp.where(condition, if_true, jnp.asarray(if_false, if_true.dtype))
+    return start, None if lengths is None else length_mask(_checked_lengths(lengths, xs), len(xs))
 
 
 def checked_start(cell: Cell, params: Params, xs: Array, initial_state: State | None) -> State:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rnn_jax import cells, gradients
-from rnn_jax.cells.elman import ElmanParams
+from rnn_jax.cells import AffineParams
 from rnn_jax.gradients import check_bound, jacobian_log_norms, norm_bound, power_bound
 from rnn_jax.linalg import spectral_norm, spectral_radius
 from tests.conftest import normal
@@ -18,7 +18,7 @@ def counterexample():
     """ORACLES: a nilpotent W held at a fixed point where the gradient doubles each step."""
     W = jnp.array([[8.0, 8], [-8, -8]])
     fixed_point = jnp.array([0, jnp.arctanh(0.5)])
-    params = ElmanParams(W=W, U=jnp.zeros((2, 0)), b=fixed_point - W @ jnp.tanh(fixed_point))
+    params = AffineParams(W=W, U=jnp.zeros((2, 0)), b=fixed_point - W @ jnp.tanh(fixed_point))
     cell = cells.elman_preactivation(2, dtype=jnp.float64)
     return cell, params, fixed_point
 
@@ -125,7 +125,7 @@ LAGS = np.array([1, 100, 5000, LAG_10_000])
 def linear_network(c):
     """h_t = c h_{t-1} + x_t in float32, with ∂h_t/∂h_k = c^(t−k): 1e±3010 at lag 10,000."""
     eye = jnp.eye(2, dtype=jnp.float32)
-    params = ElmanParams(W=c * eye, U=eye, b=jnp.zeros(2, jnp.float32))
+    params = AffineParams(W=c * eye, U=eye, b=jnp.zeros(2, jnp.float32))
     return cells.elman(2, "identity"), params, jnp.zeros((LAG_10_000, 2), jnp.float32)
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from rnn_jax.cells.checks import check_input, check_size, choose
+from rnn_jax.cells.checks import choose
 from rnn_jax.cells.initializers import gaussian, orthogonal
-from rnn_jax.linalg import matvec
+from rnn_jax.cells.structured import gated
 from rnn_jax.types import Array, Cell, Initializer, Recurrence
 
 
@@ -29,15 +28,6 @@ ACTIVATIONS = {
     "relu": Activation(jax.nn.relu, 1.0),
     "identity": Activation(lambda a: a, 1.0),
 }
-
-
-@flax.struct.dataclass
-class ElmanParams:
-    """`W [H, H]`, `U [H, I]`, `b [H]`."""
-
-    W: Array
-    U: Array
-    b: Array
 
 
 def elman(
@@ -73,12 +63,19 @@ def elman(
     """
     phi, sup_derivative = choose("activation", activation, ACTIVATIONS)
 
-    def step(params: ElmanParams, h: Array, x: Array) -> tuple[Array, Array]:
-        check_input(x, params.U)
-        h = phi(params.b + matvec(params.W, h) + matvec(params.U, x))
+    def pointwise(h: Array, a: Array) -> tuple[Array, Array]:
+        h = phi(a)
         return h, h
 
-    return _cell(hidden_size, step, sup_derivative, recurrent_init, input_init, dtype)
+    return gated(
+        hidden_size,
+        1,
+        pointwise,
+        recurrent_init=recurrent_init,
+        input_init=input_init,
+        dtype=dtype,
+        recurrence=lambda params: Recurrence(params.W, sup_derivative),
+    )
 
 
 def elman_preactivation(
@@ -104,30 +101,16 @@ def elman_preactivation(
     """
     phi, sup_derivative = choose("activation", activation, ACTIVATIONS)
 
-    def step(params: ElmanParams, h: Array, x: Array) -> tuple[Array, Array]:
-        check_input(x, params.U)
-        h = params.b + matvec(params.W, phi(h)) + matvec(params.U, x)
-        return h, phi(h)
+    def pointwise(h: Array, a: Array) -> tuple[Array, Array]:
+        return a, phi(a)
 
-    return _cell(hidden_size, step, sup_derivative, recurrent_init, input_init, dtype)
-
-
-def _cell(H, step, sup_derivative, recurrent_init, input_init, dtype) -> Cell:
-    check_size("hidden_size", H)
-
-    def init(key, input_size):
-        check_size("input_size", input_size, least=0)
-        W_key, U_key = jax.random.split(key)
-        return ElmanParams(
-            W=recurrent_init(W_key, (H, H), dtype),
-            U=input_init(U_key, (H, input_size), dtype),
-            b=jnp.zeros(H, dtype),
-        )
-
-    def initial_state(params, batch=()):
-        return jnp.zeros((*batch, H), params.W.dtype)
-
-    def recurrence(params):
-        return Recurrence(params.W, sup_derivative)
-
-    return Cell(init, initial_state, step, recurrence)
+    return gated(
+        hidden_size,
+        1,
+        pointwise,
+        fed_back=phi,
+        recurrent_init=recurrent_init,
+        input_init=input_init,
+        dtype=dtype,
+        recurrence=lambda params: Recurrence(params.W, sup_derivative),
+    )

@@ -68,6 +68,8 @@ def sparse_spectral_radius(radius: float = 0.95, connections: int = 15) -> Initi
 
 def stacked(init: Initializer, blocks: int) -> Initializer:
     """`blocks` independent draws of `init`, one a gate, stacked on the first axis."""
+    if blocks == 1:
+        return init
 
     def stacked_init(key, shape, dtype=jnp.float32) -> Array:
         block = (shape[0] // blocks, *shape[1:])

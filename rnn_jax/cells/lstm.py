@@ -7,19 +7,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from rnn_jax.cells.checks import check_input, check_size
-from rnn_jax.cells.initializers import gaussian, orthogonal, stacked
-from rnn_jax.linalg import matvec
+from rnn_jax.cells.initializers import gaussian, orthogonal
+from rnn_jax.cells.structured import gated, split_blocks
 from rnn_jax.types import Array, Cell, Initializer
-
-
-@flax.struct.dataclass
-class LSTMParams:
-    """`W [4H, H]`, `U [4H, I]`, `b [4H]`: gates stacked in the order i f o g."""
-
-    W: Array
-    U: Array
-    b: Array
 
 
 @flax.struct.dataclass
@@ -44,7 +34,8 @@ def lstm(
         i, f, o = \sigma(U x_t + W h_{t-1} + b), \qquad g = \tanh(U x_t + W h_{t-1} + b), \\
         c_t = f \odot c_{t-1} + i \odot g, \qquad h_t = o \odot \tanh(c_t), \qquad y_t = h_t
 
-    each gate with its own rows of U, W and b. Along c alone, ∂c_t/∂c_k = Π f_i.
+    each gate with its own rows of `U [4H, I]`, `W [4H, H]` and `b [4H]`, in the order i f o g.
+    Along c alone, ∂c_t/∂c_k = Π f_i.
 
     Args:
       hidden_size: H.
@@ -63,28 +54,23 @@ def lstm(
     References: Hochreiter and Schmidhuber, Long short-term memory (1997); Gers, Schmidhuber and
     Cummins, Learning to forget (2000).
     """
-    check_size("hidden_size", hidden_size)
     H = hidden_size
 
-    def init(key, input_size):
-        check_size("input_size", input_size, least=0)
-        W_key, U_key = jax.random.split(key)
-        return LSTMParams(
-            W=stacked(recurrent_init, 4)(W_key, (4 * H, H), dtype),
-            U=stacked(input_init, 4)(U_key, (4 * H, input_size), dtype),
-            b=jnp.zeros(4 * H, dtype).at[H : 2 * H].set(forget_bias),
-        )
-
-    def initial_state(params, batch=()):
-        zeros = jnp.zeros((*batch, H), params.W.dtype)
-        return LSTMState(c=zeros, h=zeros)
-
-    def step(params: LSTMParams, state: LSTMState, x: Array) -> tuple[LSTMState, Array]:
-        check_input(x, params.U)
-        a = matvec(params.U, x) + matvec(params.W, state.h) + params.b
-        i, f, o, g = jnp.split(a, 4, axis=-1)
-        c = jax.nn.sigmoid(f) * state.c + jax.nn.sigmoid(i) * jnp.tanh(g)
-        h = jax.nn.sigmoid(o) * jnp.tanh(c)
+    def pointwise(state: LSTMState, a: Array) -> tuple[LSTMState, Array]:
+        sigmoids, g = jax.lax.split(a, [3 * H, H], axis=a.ndim - 1)
+        i, f, o = split_blocks(jax.nn.sigmoid(sigmoids), 3)
+        c = f * state.c + i * jnp.tanh(g)
+        h = o * jnp.tanh(c)
         return LSTMState(c=c, h=h), h
 
-    return Cell(init, initial_state, step)
+    return gated(
+        H,
+        4,
+        pointwise,
+        fed_back=lambda state: state.h,
+        initial_state=lambda zeros: LSTMState(c=zeros, h=zeros),
+        bias=lambda zeros: zeros.at[H : 2 * H].set(forget_bias),
+        recurrent_init=recurrent_init,
+        input_init=input_init,
+        dtype=dtype,
+    )

@@ -50,15 +50,24 @@ def readout(cell: Cell, output_size: int, *, output_init: Initializer = gaussian
     def initial_state(params: ReadoutParams, batch=()) -> State:
         return cell.initial_state(params.cell, batch)
 
+    def output(params: ReadoutParams, y: Array) -> Array:
+        return params.c + matvec(params.V, y)
+
     def step(params: ReadoutParams, state: State, x: Array) -> tuple[State, Array]:
         state, y = cell.step(params.cell, state, x)
-        return state, params.c + matvec(params.V, y)
+        return state, output(params, y)
 
     def recurrence(params: ReadoutParams) -> Recurrence:
         assert cell.recurrence is not None
         return cell.recurrence(params.cell)
 
-    return Cell(init, initial_state, step, recurrence if cell.recurrence else None)
+    return Cell(
+        init,
+        initial_state,
+        step,
+        recurrence if cell.recurrence else None,
+        cell.structure and cell.structure.inside(lambda params: params.cell, output),
+    )
 
 
 def _output_at_start(cell: Cell, params: Params, input_size: int) -> jax.ShapeDtypeStruct:

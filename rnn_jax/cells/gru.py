@@ -1,0 +1,152 @@
+"""Gated recurrent units, with the reset gate on either side of the recurrent product."""
+
+from __future__ import annotations
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from rnn_jax.cells.checks import check_size
+from rnn_jax.cells.initializers import gaussian, orthogonal, stacked
+from rnn_jax.cells.structured import affine_drive, split_blocks, structured
+from rnn_jax.structure import Product, Structure
+from rnn_jax.types import Array, Cell, Initializer
+
+
+@flax.struct.dataclass
+class GRUParams:
+    """`W [3H, H]`, `U [3H, I]`, `b [3H]` in the order r z n; `b_n [H]`, inside the reset."""
+
+    W: Array
+    U: Array
+    b: Array
+    b_n: Array
+
+
+@flax.struct.dataclass
+class GRUResetBeforeParams:
+    """`W [2H, H]` in the order r z and `W_n [H, H]`; `U [3H, I]`, `b [3H]` in the order r z n."""
+
+    W: Array
+    W_n: Array
+    U: Array
+    b: Array
+
+
+def gru(
+    hidden_size: int,
+    *,
+    recurrent_init: Initializer = orthogonal(),
+    input_init: Initializer = gaussian(),
+    dtype: DTypeLike = jnp.float32,
+) -> Cell:
+    r"""The gated recurrent unit with the reset gate after the recurrent product.
+
+    .. math::
+        r, z = \sigma(U x_t + W h_{t-1} + b), \\
+        n = \tanh(U_n x_t + b + r \odot (W_n h_{t-1} + b_n)), \\
+        h_t = (1 - z) \odot n + z \odot h_{t-1}, \qquad y_t = h_t
+
+    each gate with its own rows of U, W and b. This is the form of cuDNN, PyTorch and Flax: one
+    product a step, and b_n, the only second bias that b does not absorb.
+
+    Args:
+      hidden_size: H.
+      recurrent_init: draws each block of W.
+      input_init: draws each block of U. Both biases start at zero.
+      dtype: of the parameters, and with them of the state.
+
+    Returns:
+      A Cell with state h `[*batch, H]`, zero at the start.
+
+    Raises:
+      ValueError: a hidden size that is not a positive integer, an input that does not fit U.
+
+    References: Cho et al., Learning phrase representations (2014), arXiv 1406.1078v1, whose reset
+    acts before the product (`gru_reset_before`); the first version of its arXiv paper and cuDNN
+    have it after.
+    """
+    check_size("hidden_size", hidden_size)
+    H = hidden_size
+
+    def init(key, input_size):
+        check_size("input_size", input_size, least=0)
+        W_key, U_key = jax.random.split(key)
+        return GRUParams(
+            W=stacked(recurrent_init, 3)(W_key, (3 * H, H), dtype),
+            U=stacked(input_init, 3)(U_key, (3 * H, input_size), dtype),
+            b=jnp.zeros(3 * H, dtype),
+            b_n=jnp.zeros(H, dtype),
+        )
+
+    def drive(params: GRUParams, x: Array) -> tuple[Array, Array]:
+        # The product is added to the first; its last block is what the reset gate multiplies.
+        rz, n = jax.lax.split(affine_drive(params.U, params.b, x), [2 * H, H], axis=x.ndim - 1)
+        return jnp.concatenate([rz, jnp.broadcast_to(params.b_n, n.shape)], axis=-1), n
+
+    def pointwise(_, h: Array, a: Array, n: Array) -> tuple[Array, Array]:
+        rz, reset = jax.lax.split(a, [2 * H, H], axis=a.ndim - 1)
+        r, z = split_blocks(jax.nn.sigmoid(rz), 2)
+        n = jnp.tanh(n + r * reset)
+        h = (1 - z) * n + z * h
+        return h, h
+
+    products = (Product(lambda params: params.W, lambda _, h: h),)
+    return structured(init, _zeros(H), Structure(drive, products, pointwise))
+
+
+def gru_reset_before(
+    hidden_size: int,
+    *,
+    recurrent_init: Initializer = orthogonal(),
+    input_init: Initializer = gaussian(),
+    dtype: DTypeLike = jnp.float32,
+) -> Cell:
+    r"""The gated recurrent unit with the reset gate before the recurrent product.
+
+    .. math::
+        r, z = \sigma(U x_t + W h_{t-1} + b), \\
+        n = \tanh(U_n x_t + W_n (r \odot h_{t-1}) + b), \\
+        h_t = (1 - z) \odot n + z \odot h_{t-1}, \qquad y_t = h_t
+
+    Two products a step, one after the other. The arguments, state and errors are those of `gru`.
+
+    Reference: Cho et al., Learning phrase representations (2014), arXiv 1406.1078. Departure: that
+    paper has no biases; they start at zero here.
+    """
+    check_size("hidden_size", hidden_size)
+    H = hidden_size
+
+    def init(key, input_size):
+        check_size("input_size", input_size, least=0)
+        W_key, n_key, U_key = jax.random.split(key, 3)
+        return GRUResetBeforeParams(
+            W=stacked(recurrent_init, 2)(W_key, (2 * H, H), dtype),
+            W_n=recurrent_init(n_key, (H, H), dtype),
+            U=stacked(input_init, 3)(U_key, (3 * H, input_size), dtype),
+            b=jnp.zeros(3 * H, dtype),
+        )
+
+    def drive(params: GRUResetBeforeParams, x: Array) -> tuple[Array, ...]:
+        return tuple(
+            jax.lax.split(affine_drive(params.U, params.b, x), [2 * H, H], axis=x.ndim - 1)
+        )
+
+    def reset(_, h: Array, rz: Array) -> Array:
+        return jax.nn.sigmoid(split_blocks(rz, 2)[0]) * h
+
+    def pointwise(_, h: Array, rz: Array, n: Array) -> tuple[Array, Array]:
+        z = jax.nn.sigmoid(split_blocks(rz, 2)[1])
+        h = (1 - z) * jnp.tanh(n) + z * h
+        return h, h
+
+    products = (
+        Product(lambda params: params.W, lambda _, h: h),
+        Product(lambda params: params.W_n, reset),
+    )
+    return structured(init, _zeros(H), Structure(drive, products, pointwise))
+
+
+def _zeros(H):
+    return lambda params, batch=(): jnp.zeros((*batch, H), params.W.dtype)

@@ -1,0 +1,114 @@
+"""A Cell from the description of its step: drive, what is fed back, pointwise maths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from rnn_jax.cells.checks import check_input, check_size
+from rnn_jax.cells.initializers import gaussian, orthogonal, stacked
+from rnn_jax.linalg import matvec
+from rnn_jax.structure import Product, Structure
+from rnn_jax.types import Array, Cell, Initializer, Params, Recurrence, State
+
+
+@flax.struct.dataclass
+class AffineParams:
+    """Of a = b + W e + U x: `W [G, H]`, `U [G, I]`, `b [G]`; G is H for each gate."""
+
+    W: Array
+    U: Array
+    b: Array
+
+
+def structured(
+    init: Callable[..., Params],
+    initial_state: Callable[..., State],
+    structure: Structure,
+    recurrence: Callable[[Params], Recurrence] | None = None,
+) -> Cell:
+    """A Cell whose step is derived from `structure`, so that the two cannot drift apart."""
+    return Cell(init, initial_state, structure.step, recurrence, structure)
+
+
+def gated(
+    hidden_size: int,
+    blocks: int,
+    pointwise: Callable[..., tuple[State, Array]],
+    *,
+    fed_back: Callable[[State], Array] = lambda h: h,
+    initial_state: Callable[[Array], State] = lambda zeros: zeros,
+    bias: Callable[[Array], Array] = lambda zeros: zeros,
+    recurrent_init: Initializer = orthogonal(),
+    input_init: Initializer = gaussian(),
+    dtype: DTypeLike = jnp.float32,
+    recurrence: Callable[[Params], Recurrence] | None = None,
+) -> Cell:
+    r"""A cell that is one product with W, in `blocks` blocks of H rows, and pointwise maths.
+
+    .. math::
+        a_t = b + W\, \mathrm{fed\_back}(s_{t-1}) + U x_t, \qquad
+        s_t, y_t = \mathrm{pointwise}(s_{t-1}, a_t)
+
+    A minimal gated unit, for example:
+
+    ```
+    def pointwise(h, a):
+        f, candidate = jnp.split(a, 2, axis=-1)
+        f = jax.nn.sigmoid(f)
+        h = (1 - f) * h + f * jnp.tanh(candidate)
+        return h, h
+
+    cell = gated(64, 2, pointwise)
+    ```
+
+    Args:
+      hidden_size: H.
+      blocks: how many blocks of H rows W, U and b have, one a gate.
+      pointwise: `(state, a [*batch, blocks H]) -> (state, y)`; unit n of its results depends on
+        unit n of the state and of each block of `a`.
+      fed_back: what W multiplies, pointwise in the state.
+      initial_state: zeros `[*batch, H]` to the initial state.
+      bias: zeros `[blocks H]` to the initial b.
+      recurrent_init: draws each block of W.
+      input_init: draws each block of U.
+      dtype: of the parameters, and with them of the state.
+      recurrence: see `Cell`.
+
+    Raises:
+      ValueError: a size that is not a positive integer; an input that does not fit U.
+    """
+    check_size("hidden_size", hidden_size)
+    H, G = hidden_size, blocks * hidden_size
+
+    def init(key, input_size):
+        check_size("input_size", input_size, least=0)
+        W_key, U_key = jax.random.split(key)
+        return AffineParams(
+            W=stacked(recurrent_init, blocks)(W_key, (G, H), dtype),
+            U=stacked(input_init, blocks)(U_key, (G, input_size), dtype),
+            b=bias(jnp.zeros(G, dtype)),
+        )
+
+    structure = Structure(
+        drive=lambda params, x: (affine_drive(params.U, params.b, x),),
+        products=(Product(lambda params: params.W, lambda _, state: fed_back(state)),),
+        pointwise=lambda _, state, a: pointwise(state, a),
+    )
+    start = lambda params, batch=(): initial_state(jnp.zeros((*batch, H), params.W.dtype))
+    return structured(init, start, structure, recurrence)
+
+
+def affine_drive(U: Array, b: Array, x: Array) -> Array:
+    """U x + b over the leading axes of x."""
+    check_input(x, U)
+    return matvec(U, x) + b
+
+
+def split_blocks(a: Array, blocks: int) -> list[Array]:
+    """`a [.., blocks H]` in blocks of H. The gradient of `lax.split` is one concatenation."""
+    return list(jax.lax.split(a, [a.shape[-1] // blocks] * blocks, axis=a.ndim - 1))

@@ -1,0 +1,169 @@
+r"""A structured cell over time, with every product that can leave the loop outside of it.
+
+The tangent of a recurrence is a linear recurrence that is driven by immediate derivatives. With
+a_t = d_t + W e_t, e_t being what is fed back of the state s_{t-1},
+
+.. math::
+    \dot a_t = \underbrace{\dot d_t + \dot W e_t}_{\text{immediate}} + W \dot e_t
+
+The immediate part of all steps is one large product, since every e_t is known by then; only W ė_t
+has to wait for the step before it. That is how the derivative is written down here, as a
+`jax.custom_jvp`, and JAX's transpose of it is backpropagation through time in which the gradient of
+W is one large product. Nothing else is custom, so reverse and forward mode, their compositions and
+vmap all work.
+
+Time goes by in chunks that fit the cache. A chunk keeps its states; its pre-activations are
+recomputed in one product when the backward pass comes by, or kept.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+from rnn_jax.lengths import select
+from rnn_jax.linalg import matvec
+from rnn_jax.structure import Structure
+from rnn_jax.types import Array, Params, State
+
+KEPT = "rnn_jax: kept for the backward pass"
+
+
+def unroll_fused(
+    structure: Structure,
+    params: Params,
+    xs: Array,
+    start: State,
+    valid: Array | None,
+    *,
+    reverse: bool,
+    chunk: int,
+    recompute: bool,
+) -> tuple[State, Array]:
+    """(final state, ys) of `structure` over `xs [T, *batch, I]`, `chunk` steps at a time."""
+    matrices = tuple(product.W(params) for product in structure.products)
+    # e W^T is a product of row-major operands in this form, which is the fast one, and the
+    # gradient with respect to W^T is accumulated in it.
+    transposed = tuple(W.T for W in matrices)
+    constants = structure.constants(params)
+    take_chunk = _differentiable_chunk(structure, reverse, recompute)
+
+    def body(state, at):
+        x, valid = at
+        drives = structure.drive(params, x if valid is None else select(valid, x, 0))
+        return take_chunk(state, drives, transposed, matrices, constants, valid)
+
+    keep = jax.checkpoint_policies.save_only_these_names(KEPT)
+    body = jax.checkpoint(body, policy=keep, prevent_cse=False)
+    final, ys = scan_in_chunks(body, start, (xs, valid), chunk, reverse=reverse)
+    ys = structure.output(params, ys)
+    return final, ys if valid is None else select(valid, ys, 0)
+
+
+def scan_in_chunks(
+    body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, chunk: int, *, reverse: bool
+) -> tuple[Any, Any]:
+    """`lax.scan` of a body that takes `chunk` steps at once, and what is left over at the end."""
+    T = jax.tree.leaves(xs)[0].shape[0]
+    n, rest = divmod(T, chunk)
+    main, last = (
+        (slice(rest, T), slice(0, rest)) if reverse else (slice(T - rest), slice(T - rest, T))
+    )
+    outs = []
+    if n:
+        split = lambda a: a[main].reshape(n, chunk, *a.shape[1:])
+        carry, ys = jax.lax.scan(body, carry, jax.tree.map(split, xs), reverse=reverse)
+        outs.append(jax.tree.map(lambda y: y.reshape(n * chunk, *y.shape[2:]), ys))
+    if rest:
+        carry, ys = body(carry, jax.tree.map(lambda a: a[last], xs))
+        outs.append(ys)
+    in_time = outs[::-1] if reverse else outs
+    return carry, jax.tree.map(lambda *ys: ys[0] if len(ys) == 1 else jnp.concatenate(ys), *in_time)
+
+
+def _differentiable_chunk(structure, reverse, recompute):
+    """`(state, drives, W^T, W, constants, valid) -> (state, ys)` over one chunk of steps."""
+    forward = functools.partial(_forward, structure, reverse)
+
+    @jax.custom_jvp
+    def take_chunk(state, drives, transposed, matrices, constants, valid):
+        final, _, ys, _ = forward(state, drives, transposed, constants, valid)
+        return final, ys
+
+    @take_chunk.defjvp
+    def derivative(primals, tangents):
+        state, drives, transposed, matrices, constants, valid = primals
+        # The primal reads W^T alone; W stands in the derivative, and so in the second derivative.
+        d_state, d_drives, d_transposed, _, d_constants, _ = tangents
+        final, states, ys, a = forward(state, drives, transposed, constants, valid)
+        states = checkpoint_name(states, KEPT)
+        before = _before(state, states, reverse)
+        a = list(drives) if recompute else [*checkpoint_name(a, KEPT), *drives[len(a) :]]
+        immediate = list(d_drives)
+        for j, product in enumerate(structure.products):
+            e = product.of(constants, before, *a[:j])
+            if recompute:
+                a[j] = a[j] + _times(transposed[j], e)
+            immediate[j] = immediate[j] + _times(d_transposed[j], e)
+
+        @functools.partial(jax.checkpoint, prevent_cse=False)
+        def step(d_state, at):
+            before, a, d_a, valid = at
+            for j, (product, W) in enumerate(zip(structure.products, matrices, strict=True)):
+                d_e = jax.jvp(
+                    product.of, (constants, before, *a[:j]), (d_constants, d_state, *d_a[:j])
+                )[1]
+                d_a[j] = d_a[j] + matvec(W, d_e)
+            pointwise = functools.partial(_pointwise, structure, valid)
+            return jax.jvp(pointwise, (constants, before, *a), (d_constants, d_state, *d_a))[1]
+
+        d_final, d_ys = jax.lax.scan(step, d_state, (before, a, immediate, valid), reverse=reverse)
+        return (final, ys), (d_final, d_ys)
+
+    return take_chunk
+
+
+def _forward(structure, reverse, state, drives, transposed, constants, valid):
+    """(final state, state after each step, ys, a_j of each step and product)."""
+    y_leaf: list[int] = []
+
+    def step(state, at):
+        drives, valid = at
+        a = structure.preactivations(constants, state, drives, transposed, _times)
+        state, y = _pointwise(structure, valid, constants, state, *a)
+        # A y that is a part of the state is written once.
+        y_leaf[:] = [i for i, leaf in enumerate(jax.tree.leaves(state)) if leaf is y][:1]
+        return state, (state, None if y_leaf else y, a[: len(transposed)])
+
+    final, (states, ys, a) = jax.lax.scan(step, state, (drives, valid), reverse=reverse)
+    if y_leaf:
+        ys = jax.tree.leaves(states)[y_leaf[0]]
+    return final, states, ys, a
+
+
+def _pointwise(structure, valid, constants, state, *a):
+    after, y = structure.pointwise(constants, state, *a)
+    if valid is not None:
+        after = jax.tree.map(lambda new, old: select(valid, new, old), after, state)
+    return after, y
+
+
+def _before(start, states, reverse):
+    """The state before each step, from the state after each."""
+
+    def shift(first, after):
+        if reverse:
+            return jnp.concatenate([after[1:], first[None]])
+        return jnp.concatenate([first[None], after[:-1]])
+
+    return jax.tree.map(shift, start, states)
+
+
+def _times(transposed: Array, e: Array) -> Array:
+    """W e over the leading axes of e, from W^T."""
+    return jax.lax.dot_general(e, transposed, (((e.ndim - 1,), (0,)), ((), ())))

@@ -1,0 +1,170 @@
+"""How a step is taken over time: the numbers are the same, time and memory are not.
+
+| strategy       | cells      | memory of a gradient | reverse, forward, higher order, vmap |
+| -------------- | ---------- | -------------------- | ------------------------------------ |
+| `Scan`         | any        | T × all of a step    | all                                  |
+| `Fused`        | structured | T × state            | all                                  |
+| `Checkpointed` | any        | √T, or T^(1/levels)  | all                                  |
+
+`Fused` serves the cells that have a `structure` (all of `cells.CELLS`, and those made by
+`cells.gated` and `cells.structured`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import jax
+
+from rnn_jax.cells.checks import check_size
+from rnn_jax.errors import invalid
+from rnn_jax.fused import scan_in_chunks, unroll_fused
+from rnn_jax.lengths import select
+from rnn_jax.types import Array, Cell, Params, State
+
+ROWS_PER_CHUNK = 512
+"""Steps times examples in one chunk: enough for a product to be fast, few enough for the cache."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One `lax.scan` of the cell's own step, differentiated by JAX as it stands."""
+
+    def run(self, cell, params, xs, start, valid, reverse) -> tuple[State, Array]:
+        """(final state, ys)."""
+        final, (_, ys) = scan_steps(cell, params, xs, start, valid, reverse)
+        return final, ys
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Chunks of steps; drives and weight gradients as one large product a chunk (`rnn_jax.fused`).
+
+    Attributes:
+      chunk: steps in a chunk; chosen by the number of examples if None. Any T will do, but a chunk
+        that divides it saves a copy of the outputs.
+      recompute: recompute the pre-activations in the backward pass, in one product a chunk, rather
+        than keep them: a third more arithmetic, a fraction of the memory.
+    """
+
+    chunk: int | None = None
+    recompute: bool = True
+
+    def __post_init__(self):
+        if self.chunk is not None:
+            check_size("chunk", self.chunk)
+
+    def run(self, cell, params, xs, start, valid, reverse) -> tuple[State, Array]:
+        """(final state, ys)."""
+        if cell.structure is None:
+            raise invalid(
+                "strategy",
+                "fused, for a cell that is a plain function",
+                "a cell with a structure",
+                'Use strategy="scan" (or "auto"), or build the cell by cells.structured.',
+            )
+        return unroll_fused(
+            cell.structure,
+            params,
+            xs,
+            start,
+            valid,
+            reverse=reverse,
+            chunk=self.chunk or _chunk_for(xs),
+            recompute=self.recompute,
+        )
+
+
+@dataclass(frozen=True)
+class Checkpointed:
+    """Segments of T, of which only the first states are kept; the rest is run again when needed.
+
+    Attributes:
+      levels: of segments within segments. 2 keeps about 2 √T states and runs the forward pass
+        once more; each further level does so again, for T^(1/levels) states a level.
+      inside: how the innermost segments are run; "auto" as for `unroll`.
+    """
+
+    levels: int = 2
+    inside: Scan | Fused | str = "auto"
+
+    def __post_init__(self):
+        check_size("levels", self.levels, least=2)
+
+    def run(self, cell, params, xs, start, valid, reverse) -> tuple[State, Array]:
+        """(final state, ys)."""
+        inside = resolve(self.inside, cell)
+
+        def segment(state, at, levels):
+            xs, valid = at
+            if levels == 1:
+                return inside.run(cell, params, xs, state, valid, reverse)
+            T = xs.shape[0]
+            length = _dividing(T, most=math.ceil(T ** ((levels - 1) / levels)))
+            body = jax.checkpoint(lambda s, at: segment(s, at, levels - 1), prevent_cse=False)
+            return scan_in_chunks(body, state, at, length, reverse=reverse)
+
+        return segment(start, (xs, valid), self.levels)
+
+
+Strategy: TypeAlias = Scan | Fused | Checkpointed
+
+STRATEGIES: dict[str, Callable[[], Strategy]] = {
+    "scan": Scan,
+    "fused": Fused,
+    "checkpointed": Checkpointed,
+}
+
+
+def resolve(strategy: Strategy | str, cell: Cell) -> Any:
+    """The strategy meant by a name; "auto" is `Fused` where the cell allows it, else `Scan`."""
+    if not isinstance(strategy, str):
+        if isinstance(strategy, Scan | Fused | Checkpointed):
+            return strategy
+    elif strategy == "auto":
+        return Scan() if cell.structure is None else Fused()
+    elif strategy in STRATEGIES:
+        return STRATEGIES[strategy]()
+    raise invalid(
+        "strategy",
+        strategy,
+        f"auto, {', '.join(STRATEGIES)}, or an instance of Scan, Fused or Checkpointed",
+        "Leave it out for the fastest that the cell allows.",
+    )
+
+
+def scan_steps(
+    cell: Cell, params: Params, xs: Array, start: State, valid: Array | None, reverse: bool
+) -> tuple[State, tuple[State, Array]]:
+    """(final state, (states after each step, ys))."""
+
+    def body(state, x_and_valid):
+        x, valid = x_and_valid
+        if valid is None:
+            state, y = cell.step(params, state, x)
+        else:
+            state, y = _masked_step(cell, params, state, x, valid)
+        return state, (state, y)
+
+    return jax.lax.scan(body, start, (xs, valid), reverse=reverse)
+
+
+def _masked_step(cell, params, state, x, valid):
+    # The padding is replaced before the step as well as after it: a NaN that is only discarded
+    # afterwards would still turn a zero cotangent into NaN on the way back.
+    after, y = cell.step(params, state, select(valid, x, 0))
+    state = jax.tree.map(lambda new, old: select(valid, new, old), after, state)
+    return state, select(valid, y, 0)
+
+
+def _chunk_for(xs) -> int:
+    T, *batch, _ = xs.shape
+    return _dividing(T, most=min(T, max(ROWS_PER_CHUNK // max(math.prod(batch), 1), 4)))
+
+
+def _dividing(T: int, most: int) -> int:
+    """The largest divisor of T up to `most`, or `most` if all of them are less than half of it."""
+    return next((n for n in range(most, most // 2, -1) if T % n == 0), most)

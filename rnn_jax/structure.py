@@ -1,0 +1,87 @@
+"""Most cells are matrix products wrapped in pointwise maths; a Structure says so.
+
+Elman's networks, the LSTM, GRUs, leaky and antisymmetric networks: only W times what is fed back
+stands between one step and the next, and all the rest is per unit or known beforehand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from rnn_jax.linalg import matvec
+from rnn_jax.types import Array, Params, State
+
+
+class Product(NamedTuple):
+    """A recurrent matrix and the vector that it multiplies at each step.
+
+    Attributes:
+      W: `params -> [G, E]`.
+      of: `(constants, state, *a) -> [*batch, E]`, what is fed back: pointwise in the state before
+        the step and in the a_1 .. a_{j-1} of the products before this one.
+    """
+
+    W: Callable[[Params], Array]
+    of: Callable[..., Array]
+
+
+@dataclass(frozen=True)
+class Structure:
+    r"""A step as matrix products wrapped in pointwise maths.
+
+    .. math::
+        d = \mathrm{drive}(\theta, x_t), \qquad
+        a_j = d_j + W_j\, \mathrm{of}_j(s_{t-1}, a_1 .. a_{j-1}), \qquad
+        s_t, y_t = \mathrm{pointwise}(s_{t-1}, a)
+
+    `unroll` takes the products out of the loop over time wherever the mathematics allows it.
+
+    Attributes:
+      drive: `(params, x [*lead, I]) -> (d_1, d_2, ..)`, each `[*lead, G_j]`: all that does not
+        depend on the state. There are at least as many as products; those that are left over reach
+        `pointwise` as they are.
+      products: the recurrent products, in the order in which they are taken.
+      pointwise: `(constants, state, *a) -> (state, y)`. Unit n of a state depends on unit n of
+        the states and of each of the blocks of H that make up an a_j, and on no other.
+      constants: `params -> pytree`, the parameters that `of` and `pointwise` read; none by default.
+      output: `(params, y [*lead, H]) -> [*lead, O]`, what is made of y outside the recurrence.
+    """
+
+    drive: Callable[[Params, Array], tuple[Array, ...]]
+    products: tuple[Product, ...]
+    pointwise: Callable[..., tuple[State, Array]]
+    constants: Callable[[Params], Any] = lambda params: ()
+    output: Callable[[Params, Array], Array] = lambda params, y: y
+
+    def step(self, params: Params, state: State, x: Array) -> tuple[State, Array]:
+        """The step that this describes."""
+        constants = self.constants(params)
+        matrices = [product.W(params) for product in self.products]
+        a = self.preactivations(constants, state, self.drive(params, x), matrices, matvec)
+        state, y = self.pointwise(constants, state, *a)
+        return state, self.output(params, y)
+
+    def preactivations(self, constants, state, drives, matrices, multiply) -> list[Array]:
+        """[a_1, a_2, ..], `multiply(matrix, vector)` taking the products."""
+        a = list(drives)
+        for j, (product, W) in enumerate(zip(self.products, matrices, strict=True)):
+            a[j] = a[j] + multiply(W, product.of(constants, state, *a[:j]))
+        return a
+
+    def inside(
+        self, part: Callable[[Params], Params], output: Callable[[Params, Array], Array]
+    ) -> Structure:
+        """Of a cell that wraps this one: its parameters are a part, its y goes through `output`."""
+
+        def of_part(product: Product) -> Product:
+            return Product(lambda params: product.W(part(params)), product.of)
+
+        return Structure(
+            drive=lambda params, x: self.drive(part(params), x),
+            products=tuple(map(of_part, self.products)),
+            pointwise=self.pointwise,
+            constants=lambda params: self.constants(part(params)),
+            output=lambda params, y: output(params, self.output(part(params), y)),
+        )
