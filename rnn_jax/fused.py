@@ -12,8 +12,9 @@ has to wait for the step before it. That is how the derivative is written down h
 W is one large product. Nothing else is custom, so reverse and forward mode, their compositions and
 vmap all work.
 
-Time goes by in chunks that fit the cache. A chunk keeps its states; its pre-activations are
-recomputed in one product when the backward pass comes by, or kept.
+Time goes by in chunks that fit the cache. For the backward pass a chunk keeps its states, and
+recomputes its pre-activations by one product, or keeps its pre-activations, and recomputes its
+states by pointwise maths.
 """
 
 from __future__ import annotations
@@ -50,12 +51,14 @@ def unroll_fused(
     # e W^T is a product of row-major operands in this form, which is the fast one, and the
     # gradient with respect to W^T is accumulated in it.
     transposed = tuple(W.T for W in matrices)
+    U_transposed = structure.U(params).T
     constants = structure.constants(params)
     take_chunk = _differentiable_chunk(structure, reverse, recompute)
 
     def body(state, at):
         x, valid = at
-        drives = structure.drive(params, x if valid is None else select(valid, x, 0))
+        x = x if valid is None else select(valid, x, 0)
+        drives = structure.drive(params, _times(U_transposed, x))
         return take_chunk(state, drives, transposed, matrices, constants, valid)
 
     keep = jax.checkpoint_policies.save_only_these_names(KEPT)
@@ -101,9 +104,12 @@ def _differentiable_chunk(structure, reverse, recompute):
         # The primal reads W^T alone; W stands in the derivative, and so in the second derivative.
         d_state, d_drives, d_transposed, _, d_constants, _ = tangents
         final, states, ys, a = forward(state, drives, transposed, constants, valid)
-        states = checkpoint_name(states, KEPT)
-        before = _before(state, states, reverse)
-        a = list(drives) if recompute else [*checkpoint_name(a, KEPT), *drives[len(a) :]]
+        if recompute:
+            before = _before(state, checkpoint_name(states, KEPT), reverse)
+            a = list(drives)
+        else:
+            a = checkpoint_name([*a, *drives[len(a) :]], KEPT)
+            before = _states_before(structure, reverse, state, a, constants, valid)
         immediate = list(d_drives)
         for j, product in enumerate(structure.products):
             e = product.of(constants, before, *a[:j])
@@ -144,6 +150,16 @@ def _forward(structure, reverse, state, drives, transposed, constants, valid):
     if y_leaf:
         ys = jax.tree.leaves(states)[y_leaf[0]]
     return final, states, ys, a
+
+
+def _states_before(structure, reverse, state, a, constants, valid):
+    """The state before each step, from the pre-activations of all."""
+
+    def step(state, at):
+        a, valid = at
+        return _pointwise(structure, valid, constants, state, *a)[0], state
+
+    return jax.lax.scan(step, state, (a, valid), reverse=reverse)[1]
 
 
 def _pointwise(structure, valid, constants, state, *a):

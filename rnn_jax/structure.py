@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from rnn_jax.errors import check_input
 from rnn_jax.linalg import matvec
 from rnn_jax.types import Array, Params, State
 
@@ -32,14 +33,15 @@ class Structure:
     r"""A step as matrix products wrapped in pointwise maths.
 
     .. math::
-        d = \mathrm{drive}(\theta, x_t), \qquad
+        d = \mathrm{drive}(\theta, U x_t), \qquad
         a_j = d_j + W_j\, \mathrm{of}_j(s_{t-1}, a_1 .. a_{j-1}), \qquad
         s_t, y_t = \mathrm{pointwise}(s_{t-1}, a)
 
     `unroll` takes the products out of the loop over time wherever the mathematics allows it.
 
     Attributes:
-      drive: `(params, x [*lead, I]) -> (d_1, d_2, ..)`, each `[*lead, G_j]`: all that does not
+      U: `params -> [G, I]`, what multiplies the input.
+      drive: `(params, U x [*lead, G]) -> (d_1, d_2, ..)`, each `[*lead, G_j]`: all that does not
         depend on the state. There are at least as many as products; those that are left over reach
         `pointwise` as they are.
       products: the recurrent products, in the order in which they are taken.
@@ -49,6 +51,7 @@ class Structure:
       output: `(params, y [*lead, H]) -> [*lead, O]`, what is made of y outside the recurrence.
     """
 
+    U: Callable[[Params], Array]
     drive: Callable[[Params, Array], tuple[Array, ...]]
     products: tuple[Product, ...]
     pointwise: Callable[..., tuple[State, Array]]
@@ -56,10 +59,16 @@ class Structure:
     output: Callable[[Params, Array], Array] = lambda params, y: y
 
     def step(self, params: Params, state: State, x: Array) -> tuple[State, Array]:
-        """The step that this describes."""
+        """The step that this describes.
+
+        Raises:
+          ValueError: an x that is not floating or does not fit U.
+        """
+        check_input(x, self.U(params))
         constants = self.constants(params)
         matrices = [product.W(params) for product in self.products]
-        a = self.preactivations(constants, state, self.drive(params, x), matrices, matvec)
+        drives = self.drive(params, matvec(self.U(params), x))
+        a = self.preactivations(constants, state, drives, matrices, matvec)
         state, y = self.pointwise(constants, state, *a)
         return state, self.output(params, y)
 
@@ -79,7 +88,8 @@ class Structure:
             return Product(lambda params: product.W(part(params)), product.of)
 
         return Structure(
-            drive=lambda params, x: self.drive(part(params), x),
+            U=lambda params: self.U(part(params)),
+            drive=lambda params, Ux: self.drive(part(params), Ux),
             products=tuple(map(of_part, self.products)),
             pointwise=self.pointwise,
             constants=lambda params: self.constants(part(params)),

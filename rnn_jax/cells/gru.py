@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 
 from rnn_jax.cells.checks import check_size
 from rnn_jax.cells.initializers import gaussian, orthogonal, stacked
-from rnn_jax.cells.structured import affine_drive, split_blocks, structured
+from rnn_jax.cells.structured import split_blocks, structured
 from rnn_jax.structure import Product, Structure
 from rnn_jax.types import Array, Cell, Initializer
 
@@ -80,9 +80,9 @@ def gru(
             b_n=jnp.zeros(H, dtype),
         )
 
-    def drive(params: GRUParams, x: Array) -> tuple[Array, Array]:
+    def drive(params: GRUParams, Ux: Array) -> tuple[Array, Array]:
         # The product is added to the first; its last block is what the reset gate multiplies.
-        rz, n = jax.lax.split(affine_drive(params.U, params.b, x), [2 * H, H], axis=x.ndim - 1)
+        rz, n = jax.lax.split(Ux + params.b, [2 * H, H], axis=Ux.ndim - 1)
         return jnp.concatenate([rz, jnp.broadcast_to(params.b_n, n.shape)], axis=-1), n
 
     def pointwise(_, h: Array, a: Array, n: Array) -> tuple[Array, Array]:
@@ -93,7 +93,7 @@ def gru(
         return h, h
 
     products = (Product(lambda params: params.W, lambda _, h: h),)
-    return structured(init, _zeros(H), Structure(drive, products, pointwise))
+    return structured(init, _zeros(H), Structure(_U, drive, products, pointwise))
 
 
 def gru_reset_before(
@@ -128,10 +128,8 @@ def gru_reset_before(
             b=jnp.zeros(3 * H, dtype),
         )
 
-    def drive(params: GRUResetBeforeParams, x: Array) -> tuple[Array, ...]:
-        return tuple(
-            jax.lax.split(affine_drive(params.U, params.b, x), [2 * H, H], axis=x.ndim - 1)
-        )
+    def drive(params: GRUResetBeforeParams, Ux: Array) -> tuple[Array, ...]:
+        return tuple(jax.lax.split(Ux + params.b, [2 * H, H], axis=Ux.ndim - 1))
 
     def reset(_, h: Array, rz: Array) -> Array:
         return jax.nn.sigmoid(split_blocks(rz, 2)[0]) * h
@@ -145,8 +143,12 @@ def gru_reset_before(
         Product(lambda params: params.W, lambda _, h: h),
         Product(lambda params: params.W_n, reset),
     )
-    return structured(init, _zeros(H), Structure(drive, products, pointwise))
+    return structured(init, _zeros(H), Structure(_U, drive, products, pointwise))
 
 
 def _zeros(H):
     return lambda params, batch=(): jnp.zeros((*batch, H), params.W.dtype)
+
+
+def _U(params):
+    return params.U

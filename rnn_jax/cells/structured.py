@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from rnn_jax.cells.checks import check_input, check_size
+from rnn_jax.cells.checks import check_size
 from rnn_jax.cells.initializers import gaussian, orthogonal, stacked
-from rnn_jax.linalg import matvec
 from rnn_jax.structure import Product, Structure
 from rnn_jax.types import Array, Cell, Initializer, Params, Recurrence, State
 
@@ -95,18 +94,13 @@ def gated(
         )
 
     structure = Structure(
-        drive=lambda params, x: (affine_drive(params.U, params.b, x),),
+        U=lambda params: params.U,
+        drive=lambda params, Ux: (Ux + params.b,),
         products=(Product(lambda params: params.W, lambda _, state: fed_back(state)),),
         pointwise=lambda _, state, a: pointwise(state, a),
     )
     start = lambda params, batch=(): initial_state(jnp.zeros((*batch, H), params.W.dtype))
     return structured(init, start, structure, recurrence)
-
-
-def affine_drive(U: Array, b: Array, x: Array) -> Array:
-    """U x + b over the leading axes of x."""
-    check_input(x, U)
-    return matvec(U, x) + b
 
 
 def split_blocks(a: Array, blocks: int) -> list[Array]:
