@@ -45,10 +45,14 @@ class Structure:
         depend on the state. There are at least as many as products; those that are left over reach
         `pointwise` as they are.
       products: the recurrent products, in the order in which they are taken.
-      pointwise: `(constants, state, *a) -> (state, y)`. Unit n of a state depends on unit n of
-        the states and of each of the blocks of H that make up an a_j, and on no other.
+      pointwise: `(constants, state, *a) -> (state, y)`.
       constants: `params -> pytree`, the parameters that `of` and `pointwise` read; none by default.
       output: `(params, y [*lead, H]) -> [*lead, O]`, what is made of y outside the recurrence.
+      unitwise: whether every leaf of the state has H units, every a_j and fed-back vector is blocks
+        of H, and unit n of what `pointwise` and `of` return depends on unit n of the states and of
+        each block, and on no other unit. The step Jacobian is then diagonals and products of
+        diagonals with the W_j, and `gradients.step_jacobian` makes it so; layer normalization, for
+        one, is not unit-wise.
     """
 
     U: Callable[[Params], Array]
@@ -57,6 +61,7 @@ class Structure:
     pointwise: Callable[..., tuple[State, Array]]
     constants: Callable[[Params], Any] = lambda params: ()
     output: Callable[[Params, Array], Array] = lambda params, y: y
+    unitwise: bool = False
 
     def step(self, params: Params, state: State, x: Array) -> tuple[State, Array]:
         """The step that this describes.
@@ -94,4 +99,5 @@ class Structure:
             pointwise=self.pointwise,
             constants=lambda params: self.constants(part(params)),
             output=lambda params, y: output(params, self.output(part(params), y)),
+            unitwise=self.unitwise,
         )

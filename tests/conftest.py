@@ -1,6 +1,7 @@
 """Strictness of the whole suite, and the cells that every law is held against."""
 
 import os
+from typing import NamedTuple
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import pytest
 
 from rnn_jax import cells
+from rnn_jax.structure import Product, Structure
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
@@ -36,6 +38,40 @@ def user_cell(dtype=jnp.float64):
     return cells.from_function(_user_step, state, init)
 
 
+class StructuredParams(NamedTuple):
+    W: jax.Array
+    U: jax.Array
+    leak: jax.Array
+
+
+def structured_cell(dtype=jnp.float64):
+    """A structure of nobody's: constants, layer normalization, a y of its own size."""
+
+    def init(key, input_size):
+        W_key, U_key = jax.random.split(key)
+        return StructuredParams(
+            W=jax.random.normal(W_key, (6, 6), dtype),
+            U=jax.random.normal(U_key, (6, input_size), dtype),
+            leak=jnp.linspace(0.1, 0.9, 6, dtype=dtype),
+        )
+
+    def pointwise(leak, h, a):
+        centred = a - a.mean(-1, keepdims=True)
+        a = centred / jnp.sqrt(jnp.square(centred).mean(-1, keepdims=True) + 1)
+        return (1 - leak) * h + leak * jnp.tanh(a), h[..., :4] * leak[:4]
+
+    structure = Structure(
+        U=lambda params: params.U,
+        drive=lambda params, Ux: (Ux,),
+        products=(Product(lambda params: params.W, lambda leak, h: h * leak),),
+        pointwise=pointwise,
+        constants=lambda params: params.leak,
+        output=lambda params, y: 2 * y,
+    )
+    start = lambda params, batch=(): jnp.zeros((*batch, 6), dtype)
+    return cells.structured(init, start, structure)
+
+
 LAWFUL = {
     **{name: lambda dtype, make=make: make(6, dtype=dtype) for name, make in cells.CELLS.items()},
     **{
@@ -43,6 +79,7 @@ LAWFUL = {
         for name, make in cells.CELLS.items()
     },
     "user's function": user_cell,
+    "user's structure": structured_cell,
 }
 """Every cell that the laws are held against, by name: `dtype -> Cell`."""
 

@@ -4,12 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 import rnn_jax
 from rnn_jax import cells, gradients, losses
 from rnn_jax.cells import initializers
 from rnn_jax.linalg import spectral_norm, spectral_radius
-from tests.conftest import normal
+from tests.conftest import INPUT_SIZE, normal, random_state
 
 H, I, T = 6, 3, 9
 PHI = {
@@ -75,6 +76,30 @@ def test_lstm_is_its_equation():
         i, f, o, g = gates[0], gates[1] + 1.0, gates[2], gates[3]
         c = sigma(f) * c + sigma(i) * np.tanh(g)
         h = sigma(o) * np.tanh(c)
+        np.testing.assert_allclose(hs[t], h, rtol=1e-12)
+
+
+@pytest.mark.parametrize("reset", ["after", "before"])
+def test_gru_is_its_equation(reset):
+    cell = (cells.gru if reset == "after" else cells.gru_reset_before)(H, dtype=jnp.float64)
+    p = cell.init(jax.random.key(0), I)
+    p = p.replace(b=normal(4, 3 * H))
+    xs = normal(1, T, I)
+    if reset == "after":
+        p = p.replace(b_n=normal(5, H))
+        W_r, W_z, W_n = np.split(p.W, 3)
+    else:
+        W_r, W_z = np.split(p.W, 2)
+        W_n = p.W_n
+    U_r, U_z, U_n = np.split(p.U, 3)
+    b_r, b_z, b_n = np.split(p.b, 3)
+    sigma, h = PHI["sigmoid"], np.zeros(H)
+    _, hs = rnn_jax.unroll(cell, p, xs)
+    for t, x in enumerate(np.asarray(xs)):
+        r = sigma(W_r @ h + U_r @ x + b_r)
+        z = sigma(W_z @ h + U_z @ x + b_z)
+        fed_back = r * (W_n @ h + p.b_n) if reset == "after" else W_n @ (r * h)
+        h = (1 - z) * np.tanh(U_n @ x + b_n + fed_back) + z * h
         np.testing.assert_allclose(hs[t], h, rtol=1e-12)
 
 
@@ -156,3 +181,21 @@ def test_spectral_radius_against_eigenvalues(dtype, tolerance):
         expected = np.abs(np.linalg.eigvals(np.asarray(W, np.float64))).max()
         assert float(spectral_radius(W)) == pytest.approx(expected, rel=tolerance)
     assert spectral_radius(jnp.array([[8.0, 8], [-8, -8]], dtype)) == 0
+
+
+@pytest.mark.parametrize("name", cells.CELLS)
+def test_products_with_a_step_jacobian_need_no_jacobian(name):
+    cell = cells.CELLS[name](5, dtype=jnp.float64)
+    assert cell.structure.unitwise
+    params = cell.init(jax.random.key(0), INPUT_SIZE)
+    state, x = random_state(cell, params, ()), normal(2, INPUT_SIZE)
+    h, unravel = ravel_pytree(state)
+    expected = jax.jacfwd(lambda h: ravel_pytree(cell.step(params, unravel(h), x)[0])[0])(h)
+    M = normal(3, len(h), 4)
+    J = gradients.step_jacobian(cell.structure, params, state, x)
+    for got, by_matrix in (
+        (J.dense(), expected),
+        (J.times(M), expected @ M),
+        (J.left_times(M.T), M.T @ expected),
+    ):
+        np.testing.assert_allclose(got, by_matrix, rtol=1e-13, atol=1e-14)

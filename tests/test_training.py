@@ -6,10 +6,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import PartitionSpec
 
 import rnn_jax
 from rnn_jax import cells, losses
-from rnn_jax.training import create_train_state, fit, make_train_step, over_ensemble
+from rnn_jax.training import (
+    batch_mesh,
+    create_train_state,
+    fit,
+    make_train_step,
+    over_ensemble,
+)
 from tests.conftest import INPUT_SIZE, normal
 
 pytestmark = pytest.mark.usefixtures("optax_promotes")
@@ -47,6 +54,42 @@ def test_a_step_is_the_optimizer_on_the_clipped_gradient(state):
         np.testing.assert_allclose(metrics["grad_norm"], norm, rtol=1e-12)  # before clipping
         assert metrics["clipped"] == (scale < 1)
         assert after.step == 1
+
+
+@pytest.mark.parametrize("strategy", ["scan", "fused", "checkpointed"])
+def test_devices_that_share_a_batch_train_as_one(strategy):
+    """Two devices, lengths and all, against one, over steps that clip."""
+    cell = cells.readout(cells.lstm(8, dtype=jnp.float64), 2)
+    mesh = batch_mesh()
+    assert mesh.size == 2
+
+    def masked_loss(params, batch):
+        xs, targets, lengths = batch
+        unrolled = rnn_jax.unroll(cell, params, xs, lengths=lengths, strategy=strategy)
+        return losses.last_step(losses.squared_error, unrolled[1], targets, lengths).mean()
+
+    def batch(step):
+        return normal(step, 6, 4, INPUT_SIZE), normal(step + 50, 4, 2), jnp.array([6, 3, 1, 5])
+
+    spec = (PartitionSpec(None, "batch"), PartitionSpec("batch"), PartitionSpec("batch"))
+    shared = {"mesh": mesh, "batch_spec": spec}
+    ends = []
+    for arguments in ({}, shared):
+        step = jax.jit(make_train_step(masked_loss, OPTIMIZER, clip_norm=0.1, **arguments))
+        state = create_train_state(cell.init(jax.random.key(0), INPUT_SIZE), OPTIMIZER)
+        clipped = []
+        for i in range(5):
+            state, metrics = step(state, batch(i))
+            clipped.append(int(metrics["clipped"]))
+        assert sum(clipped) > 0
+        ends.append((state, metrics))
+    chex.assert_trees_all_close(*ends, rtol=1e-11, atol=1e-13)
+
+
+def test_a_batch_that_devices_cannot_share_is_refused(state):
+    step = make_train_step(loss, OPTIMIZER, mesh=batch_mesh())
+    with pytest.raises(ValueError, match="evenly divisible"):
+        jax.jit(step)(state, (normal(0, 6, 3, INPUT_SIZE), normal(1, 6, 3, 2)))
 
 
 def test_a_step_compiles_once_and_for_every_platform(state):

@@ -75,6 +75,7 @@ def elman(
         input_init=input_init,
         dtype=dtype,
         recurrence=lambda params: Recurrence(params.W, sup_derivative),
+        unitwise=True,
     )
 
 
@@ -113,4 +114,5 @@ def elman_preactivation(
         input_init=input_init,
         dtype=dtype,
         recurrence=lambda params: Recurrence(params.W, sup_derivative),
+        unitwise=True,
     )

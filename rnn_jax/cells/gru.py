@@ -44,12 +44,13 @@ def gru(
     r"""The gated recurrent unit with the reset gate after the recurrent product.
 
     .. math::
-        r, z = \sigma(U x_t + W h_{t-1} + b), \\
-        n = \tanh(U_n x_t + b + r \odot (W_n h_{t-1} + b_n)), \\
+        r, z = \sigma(U_{rz} x_t + b_{rz} + W_{rz} h_{t-1}), \\
+        n = \tanh(U_n x_t + b'_n + r \odot (W_n h_{t-1} + b_n)), \\
         h_t = (1 - z) \odot n + z \odot h_{t-1}, \qquad y_t = h_t
 
-    each gate with its own rows of U, W and b. This is the form of cuDNN, PyTorch and Flax: one
-    product a step, and b_n, the only second bias that b does not absorb.
+    U, W and b have their rows in the order r z n, b'_n being the last of b. This is the form of
+    cuDNN, PyTorch and Flax: one product a step, and b_n, the only second bias that b does not
+    absorb.
 
     Args:
       hidden_size: H.
@@ -63,9 +64,8 @@ def gru(
     Raises:
       ValueError: a hidden size that is not a positive integer, an input that does not fit U.
 
-    References: Cho et al., Learning phrase representations (2014), arXiv 1406.1078v1, whose reset
-    acts before the product (`gru_reset_before`); the first version of its arXiv paper and cuDNN
-    have it after.
+    Reference: Cho et al., Learning phrase representations using RNN encoder-decoder (2014), the
+    first version of arXiv 1406.1078; later versions have the reset before the product.
     """
     check_size("hidden_size", hidden_size)
     H = hidden_size
@@ -93,7 +93,7 @@ def gru(
         return h, h
 
     products = (Product(lambda params: params.W, lambda _, h: h),)
-    return structured(init, _zeros(H), Structure(_U, drive, products, pointwise))
+    return structured(init, _zeros(H), Structure(_U, drive, products, pointwise, unitwise=True))
 
 
 def gru_reset_before(
@@ -106,14 +106,14 @@ def gru_reset_before(
     r"""The gated recurrent unit with the reset gate before the recurrent product.
 
     .. math::
-        r, z = \sigma(U x_t + W h_{t-1} + b), \\
-        n = \tanh(U_n x_t + W_n (r \odot h_{t-1}) + b), \\
+        r, z = \sigma(U_{rz} x_t + b_{rz} + W h_{t-1}), \\
+        n = \tanh(U_n x_t + b_n + W_n (r \odot h_{t-1})), \\
         h_t = (1 - z) \odot n + z \odot h_{t-1}, \qquad y_t = h_t
 
     Two products a step, one after the other. The arguments, state and errors are those of `gru`.
 
-    Reference: Cho et al., Learning phrase representations (2014), arXiv 1406.1078. Departure: that
-    paper has no biases; they start at zero here.
+    Reference: Cho et al., Learning phrase representations (2014), arXiv 1406.1078
+    in its third version. Departure: that paper has no biases; they start at zero here.
     """
     check_size("hidden_size", hidden_size)
     H = hidden_size
@@ -143,7 +143,7 @@ def gru_reset_before(
         Product(lambda params: params.W, lambda _, h: h),
         Product(lambda params: params.W_n, reset),
     )
-    return structured(init, _zeros(H), Structure(_U, drive, products, pointwise))
+    return structured(init, _zeros(H), Structure(_U, drive, products, pointwise, unitwise=True))
 
 
 def _zeros(H):

@@ -73,4 +73,5 @@ def lstm(
         recurrent_init=recurrent_init,
         input_init=input_init,
         dtype=dtype,
+        unitwise=True,
     )

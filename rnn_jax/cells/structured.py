@@ -46,6 +46,7 @@ def gated(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
     recurrence: Callable[[Params], Recurrence] | None = None,
+    unitwise: bool = False,
 ) -> Cell:
     r"""A cell that is one product with W, in `blocks` blocks of H rows, and pointwise maths.
 
@@ -68,15 +69,15 @@ def gated(
     Args:
       hidden_size: H.
       blocks: how many blocks of H rows W, U and b have, one a gate.
-      pointwise: `(state, a [*batch, blocks H]) -> (state, y)`; unit n of its results depends on
-        unit n of the state and of each block of `a`.
-      fed_back: what W multiplies, pointwise in the state.
+      pointwise: `(state, a [*batch, blocks H]) -> (state, y)`.
+      fed_back: `state -> [*batch, H]`, what W multiplies.
       initial_state: zeros `[*batch, H]` to the initial state.
       bias: zeros `[blocks H]` to the initial b.
       recurrent_init: draws each block of W.
       input_init: draws each block of U.
       dtype: of the parameters, and with them of the state.
       recurrence: see `Cell`.
+      unitwise: see `Structure`; True makes the step Jacobians cheap.
 
     Raises:
       ValueError: a size that is not a positive integer; an input that does not fit U.
@@ -98,6 +99,7 @@ def gated(
         drive=lambda params, Ux: (Ux + params.b,),
         products=(Product(lambda params: params.W, lambda _, state: fed_back(state)),),
         pointwise=lambda _, state, a: pointwise(state, a),
+        unitwise=unitwise,
     )
     start = lambda params, batch=(): initial_state(jnp.zeros((*batch, H), params.W.dtype))
     return structured(init, start, structure, recurrence)

@@ -14,10 +14,12 @@ from rnn_jax.gradients.jacobians import (
     product_log_norms,
     step_jacobians,
 )
+from rnn_jax.gradients.step_jacobian import StepJacobian, step_jacobian
 
 __all__ = [
     "BoundCheck",
     "Decomposition",
+    "StepJacobian",
     "check_bound",
     "decay_rate",
     "decompose",
@@ -27,5 +29,6 @@ __all__ = [
     "power_bound",
     "product_bound",
     "product_log_norms",
+    "step_jacobian",
     "step_jacobians",
 ]

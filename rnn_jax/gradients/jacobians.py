@@ -10,9 +10,11 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
 from rnn_jax.cells.checks import choose
 from rnn_jax.gradients.examples import flat_step, flat_trajectory, over_batch
+from rnn_jax.gradients.step_jacobian import step_jacobian
 from rnn_jax.linalg import log_norm, log_power_of_two, log_spectral_norm, split_exponent
 from rnn_jax.types import Array, Cell, Params, State
 from rnn_jax.unroll import checked_start
@@ -30,14 +32,22 @@ def step_jacobians(
 
     Index i is ∂(state after the step at xs[i])/∂(state before it). The pre-activation Elman form
     has J = W diag[φ'(h)]; the lecture writes its transpose. Arguments and errors are those of
-    `unroll`; any Cell serves.
+    `unroll`; any Cell serves. Where a cell has a unit-wise `structure`, J is put together from
+    diagonals and W instead of differentiating the step along S directions.
     """
     start = checked_start(cell, params, xs, initial_state)
+    structure = cell.structure
 
     def one_example(start, xs):
         step = flat_step(cell, params, start)
-        hs = flat_trajectory(cell, params, xs, start)[:-1]
-        return jax.vmap(jax.jacfwd(lambda h, x: step(h, x)[0]))(hs, xs)
+        unravel = ravel_pytree(start)[1]
+
+        def jacobian(h, x):
+            if structure is not None and structure.unitwise:
+                return step_jacobian(structure, params, unravel(h), x).dense()
+            return jax.jacfwd(lambda h: step(h, x)[0])(h)
+
+        return jax.vmap(jacobian)(flat_trajectory(cell, params, xs, start)[:-1], xs)
 
     return over_batch(one_example, xs.ndim - 2, out_axis=1)(start, xs)
 
