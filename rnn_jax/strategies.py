@@ -25,8 +25,12 @@ from rnn_jax.fused import scan_in_chunks, unroll_fused
 from rnn_jax.lengths import select
 from rnn_jax.types import Array, Cell, Params, State
 
-ROWS_PER_CHUNK = 512
+ROWS_PER_CHUNK = 256
 """Steps times examples in one chunk: enough for a product to be fast, few enough for the cache."""
+STEPS_PER_CHUNK = (4, 64)
+"""The fewest and the most, however many examples there are."""
+KEPT_FROM = 512
+"""Columns of W from which recomputing a pre-activation takes longer than keeping it."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +51,12 @@ class Fused:
       chunk: steps in a chunk; chosen by the number of examples if None. Any T will do, but a chunk
         that divides it saves a copy of the outputs.
       recompute: recompute the pre-activations in the backward pass, in one product a chunk, rather
-        than keep them: a third more arithmetic, a fraction of the memory.
+        than keep them: a fifth to a third more arithmetic, half of the memory. If None, where what
+        is fed back is narrower than KEPT_FROM.
     """
 
     chunk: int | None = None
-    recompute: bool = True
+    recompute: bool | None = None
 
     def __post_init__(self):
         if self.chunk is not None:
@@ -74,7 +79,7 @@ class Fused:
             valid,
             reverse=reverse,
             chunk=self.chunk or _chunk_for(xs),
-            recompute=self.recompute,
+            recompute=_narrow(cell.structure, params) if self.recompute is None else self.recompute,
         )
 
 
@@ -162,7 +167,13 @@ def _masked_step(cell, params, state, x, valid):
 
 def _chunk_for(xs) -> int:
     T, *batch, _ = xs.shape
-    return _dividing(T, most=min(T, max(ROWS_PER_CHUNK // max(math.prod(batch), 1), 4)))
+    fewest, most = STEPS_PER_CHUNK
+    steps = ROWS_PER_CHUNK // max(math.prod(batch), 1)
+    return _dividing(T, most=min(T, max(fewest, min(steps, most))))
+
+
+def _narrow(structure, params) -> bool:
+    return all(product.W(params).shape[-1] < KEPT_FROM for product in structure.products)
 
 
 def _dividing(T: int, most: int) -> int:

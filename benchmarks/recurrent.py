@@ -1,0 +1,310 @@
+"""LSTM, GRU and Elman layers, forward and gradient, side by side with every peer that is installed.
+
+    python -m benchmarks.recurrent [--out FOLDER] [--cells lstm] [--shapes 16,784,1,128]
+
+Float32. The gradient is that of Σ y · w with respect to the parameters, w given. JAX libraries run
+on one CPU device, which has both cores, and, sharing the batch, on two with one thread each
+(`xla_cpu_multi_thread_eigen` off), torch on one thread and on two; the better figure counts, for
+every library. Calls are timed in interleaved
+rounds in one process; tables give medians, with the fastest and slowest. The limit is the time of
+the matrix products alone, at the rate of a large product in the same run. About an hour on two
+cores for everything; peers are installed by `pip install .[bench]`, absent ones are skipped.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import math
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from tabulate import tabulate
+
+from benchmarks.peers import JAX_LIBRARIES, torch_calls
+from benchmarks.process_peak import peak_of
+
+GATES = {"lstm": 4, "gru": 3, "elman": 1}
+ONE_THREAD = {"xla_cpu_multi_thread_eigen": False}
+BATCH = PartitionSpec(None, "batch")
+Shape = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to time."""
+
+    cells: tuple[str, ...] = ("lstm", "gru", "elman")
+    """Of lstm, gru, elman."""
+    shapes: tuple[str, ...] = (
+        "32,128,64,128",
+        "16,784,1,128",
+        "64,256,64,256",
+        "128,96,256,512",
+        "1,1024,32,64",
+    )
+    """B,T,I,H each; 16,784,1,128 is the sequential image."""
+    modes: tuple[str, ...] = ("forward", "gradient")
+    """Of forward, gradient."""
+    rounds: int = 7
+    """Timed calls of each."""
+    process_peak: bool = True
+    """Measure the peak memory of a process of its own for each gradient, too."""
+    out: Path = Path("runs/benchmark_recurrent")
+    """Where rows.json, table.md and the figures go."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to compute one thing."""
+
+    library: str
+    mode: str
+    devices: int
+    """For torch, threads."""
+    call: Callable[[], Any]
+    first_call_s: float
+    temporary_mib: float | None
+
+
+def program_of(library: str, cell: str, shape: Shape, mode: str, devices: int):
+    """(compiled program, its arguments) of a JAX library."""
+    B, T, I, H = shape
+    layer = JAX_LIBRARIES[library](cell, *shape)
+    keys = jax.random.split(jax.random.key(0))
+    xs, weights = (
+        jax.random.normal(key, (T, B, size)) for key, size in zip(keys, (I, H), strict=True)
+    )
+
+    def gradient(params, xs, weights):
+        return jax.grad(lambda p: jnp.vdot(layer.run(p, xs), weights))(params)
+
+    function = gradient if mode == "gradient" else lambda params, xs, _: layer.run(params, xs)
+    if devices == 1:
+        arguments = (layer.params, xs, weights)
+        return jax.jit(function).lower(*arguments).compile(), arguments
+
+    mesh = Mesh(np.array(jax.devices()[:devices]), ("batch",))
+    everywhere = PartitionSpec()
+
+    def of_a_part(*arguments):
+        part = function(*arguments)
+        return jax.lax.psum(part, "batch") if mode == "gradient" else part
+
+    shared = jax.shard_map(
+        of_a_part,
+        mesh=mesh,
+        in_specs=(everywhere, BATCH, BATCH),
+        out_specs=everywhere if mode == "gradient" else BATCH,
+        check_vma=False,
+    )
+    arguments = (
+        jax.device_put(layer.params, NamedSharding(mesh, everywhere)),
+        *jax.device_put((xs, weights), NamedSharding(mesh, BATCH)),
+    )
+    return jax.jit(shared, compiler_options=ONE_THREAD).lower(*arguments).compile(), arguments
+
+
+def gradient_program(library: str, cell: str, shape: Shape):
+    """On one device."""
+    return program_of(library, cell, shape, "gradient", 1)
+
+
+def candidates(cell: str, shape: Shape, modes: tuple[str, ...]) -> list[Candidate]:
+    """All that are installed; the others are named."""
+    found = []
+    device_counts = [n for n in range(1, len(jax.devices()) + 1) if shape[0] % n == 0]
+    for library, mode, devices in itertools.product(JAX_LIBRARIES, modes, device_counts):
+        start = time.perf_counter()
+        try:
+            program, arguments = program_of(library, cell, shape, mode, devices)
+        except (ImportError, NotImplementedError) as why:
+            print(f"skipped {library}: {why}")
+            continue
+        call = functools.partial(_run, program, arguments)
+        call()
+        took = time.perf_counter() - start
+        temporary = program.memory_analysis().temp_size_in_bytes * devices / 2**20
+        found.append(Candidate(library, mode, devices, call, took, temporary))
+    for mode, threads in itertools.product(modes, (1, 2)):
+        try:
+            call = torch_calls(cell, *shape, threads=threads)[mode]
+        except ImportError as why:
+            print(f"skipped torch.nn: {why}")
+            break
+        start = time.perf_counter()
+        call()
+        took = time.perf_counter() - start
+        found.append(Candidate("torch.nn", mode, threads, call, took, None))
+    return found
+
+
+def _run(program, arguments):
+    return jax.block_until_ready(program(*arguments))
+
+
+def product_rate(rounds: int) -> float:
+    """FLOP/s of a large float32 matrix product on all cores."""
+    n = 2048
+    A = jax.random.normal(jax.random.key(0), (n, n))
+    multiply = jax.jit(jnp.matmul)
+    multiply(A, A).block_until_ready()
+    return 2 * n**3 / statistics.median(_timed(functools.partial(_run, multiply, (A, A)), rounds))
+
+
+def _timed(call, rounds) -> list[float]:
+    times = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return times
+
+
+def product_flops(cell: str, shape: Shape, mode: str) -> int:
+    """Of the matrix products that cannot be avoided: no gradient of xs, nothing recomputed."""
+    B, T, I, H = shape
+    forward = I + H
+    return 2 * T * B * GATES[cell] * H * (forward if mode == "forward" else 2 * forward + H)
+
+
+def measure(cell: str, shape: Shape, config: Config) -> list[dict[str, Any]]:
+    """One row for each candidate."""
+    found = candidates(cell, shape, config.modes)
+    times: list[list[float]] = [[] for _ in found]
+    rates = []
+    for _ in range(config.rounds):
+        rates.append(product_rate(1))
+        for candidate, measured in zip(found, times, strict=True):
+            measured += _timed(candidate.call, 1)
+    rows = []
+    for candidate, measured in zip(found, times, strict=True):
+        B, T, I, H = shape
+        limit = product_flops(cell, shape, candidate.mode) / statistics.median(rates)
+        row = {
+            "cell": cell,
+            "B,T,I,H": f"{B},{T},{I},{H}",
+            "mode": candidate.mode,
+            "library": candidate.library,
+            "devices": candidate.devices,
+            "ms": 1e3 * statistics.median(measured),
+            "fastest ms": 1e3 * min(measured),
+            "slowest ms": 1e3 * max(measured),
+            "products alone ms": 1e3 * limit,
+            "temporary MiB": candidate.temporary_mib,
+            "first call s": candidate.first_call_s,
+        }
+        if config.process_peak and candidate.mode == "gradient" and candidate.devices == 1:
+            row["process peak MiB"] = peak_of(candidate.library, cell, *shape)
+        rows.append(row)
+    return rows
+
+
+def best(rows: list[dict[str, Any]], mode: str = "gradient") -> dict[tuple[str, str, str], dict]:
+    """The faster of one and two devices: `(cell, shape, library) -> row`."""
+    chosen: dict[tuple[str, str, str], dict] = {}
+    for row in rows:
+        key = (row["cell"], row["B,T,I,H"], row["library"])
+        if row["mode"] == mode and (key not in chosen or row["ms"] < chosen[key]["ms"]):
+            chosen[key] = row
+    return chosen
+
+
+def ratios(rows: list[dict[str, Any]], mode: str = "gradient") -> list[dict[str, Any]]:
+    """Time of rnn_jax over that of each library, at each shape and in geometric mean."""
+    chosen = best(rows, mode)
+    table = []
+    libraries = dict.fromkeys(library for _, _, library in chosen if library != "rnn_jax")
+    for cell, library in itertools.product(dict.fromkeys(c for c, _, _ in chosen), libraries):
+        at = {
+            shape: chosen[cell, shape, "rnn_jax"]["ms"] / row["ms"]
+            for (c, shape, name), row in chosen.items()
+            if (c, name) == (cell, library)
+        }
+        if at:
+            mean = math.exp(statistics.fmean(map(math.log, at.values())))
+            table.append({"cell": cell, "over": library, **at, "geometric mean": mean})
+    return table
+
+
+def plot(rows: list[dict[str, Any]], mode: str = "gradient"):
+    """Each library's best time at each shape, as multiples of the matrix products alone."""
+    import matplotlib.pyplot as plt
+
+    chosen = best(rows, mode)
+    cells, shapes, libraries = (list(dict.fromkeys(key[i] for key in chosen)) for i in range(3))
+    figure, axes = plt.subplots(
+        1, len(cells), figsize=(4.6 * len(cells), 4.2), sharey=True, layout="constrained"
+    )
+    for axis, cell in zip(np.atleast_1d(axes), cells, strict=True):
+        for i, library in enumerate(libraries):
+            points = [chosen.get((cell, shape, library)) for shape in shapes]
+            x = [n + 0.1 * (i - len(libraries) / 2) for n, row in enumerate(points) if row]
+            ms = [
+                [row[k] / row["products alone ms"] for row in points if row]
+                for k in ("ms", "fastest ms", "slowest ms")
+            ]
+            spread = [np.subtract(ms[0], ms[1]), np.subtract(ms[2], ms[0])]
+            axis.errorbar(x, ms[0], spread, fmt="o*sDv^P"[i % 7], ms=6, lw=1, label=library)
+        axis.axhline(1, color="0.4", lw=1, ls="--")
+        axis.set_xticks(range(len(shapes)), [s.replace(",", ", ") for s in shapes], rotation=20)
+        axis.set(
+            title={"elman": "Elman"}.get(cell, cell.upper()), xlabel="B, T, I, H", yscale="log"
+        )
+        axis.grid(axis="y", which="both", alpha=0.25)
+    first = np.atleast_1d(axes)[0]
+    first.set_ylabel(f"time of {mode} / time of its matrix products")
+    figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    return figure
+
+
+def main(config: Config) -> list[dict[str, Any]]:
+    config.out.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for cell, text in itertools.product(config.cells, config.shapes):
+        shape: Any = tuple(map(int, text.split(",")))
+        rows += measure(cell, shape, config)
+        (config.out / "rows.json").write_text(
+            json.dumps({"machine": machine(), "rows": rows}, indent=1)
+        )
+        latest = [row for row in rows if (row["cell"], row["B,T,I,H"]) == (cell, text)]
+        print(tabulate(latest, headers="keys", tablefmt="github", floatfmt=".4g"), flush=True)
+    tables = [tabulate(rows, headers="keys", tablefmt="github", floatfmt=".4g")]
+    for mode in config.modes:
+        tables.append(
+            f"Time of rnn_jax over each library's, {mode}:\n\n"
+            + tabulate(ratios(rows, mode), headers="keys", tablefmt="github", floatfmt=".3f")
+        )
+        figure = plot(rows, mode)
+        for suffix in ("png", "svg"):
+            figure.savefig(config.out / f"{mode}.{suffix}", dpi=150)
+    (config.out / "table.md").write_text("\n\n".join(tables) + "\n")
+    print("\n\n".join(tables[1:]))
+    return rows
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {
+        "machine": platform.machine(),
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "jax": jax.__version__,
+        "devices": [str(device) for device in jax.devices()],
+    }
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_num_cpu_devices", 2)
+    main(tyro.cli(Config, description=__doc__))
