@@ -8,7 +8,7 @@ time-major; parameters are each library's own draw, which no timing depends on.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import jax
 import jax.numpy as jnp

@@ -139,14 +139,14 @@ def candidates(cell: str, shape: Shape, modes: tuple[str, ...]) -> list[Candidat
         found.append(Candidate(library, mode, devices, call, took, temporary))
     for mode, threads in itertools.product(modes, (1, 2)):
         try:
-            call = torch_calls(cell, *shape, threads=threads)[mode]
+            of_torch = torch_calls(cell, *shape, threads=threads)[mode]
         except ImportError as why:
             print(f"skipped torch.nn: {why}")
             break
         start = time.perf_counter()
-        call()
+        of_torch()
         took = time.perf_counter() - start
-        found.append(Candidate("torch.nn", mode, threads, call, took, None))
+        found.append(Candidate("torch.nn", mode, threads, of_torch, took, None))
     return found
 
 

@@ -51,8 +51,8 @@ class Fused:
       chunk: steps in a chunk; chosen by the number of examples if None. Any T will do, but a chunk
         that divides it saves a copy of the outputs.
       recompute: recompute the pre-activations in the backward pass, in one product a chunk, rather
-        than keep them: a fifth to a third more arithmetic, half of the memory. If None, where what
-        is fed back is narrower than KEPT_FROM.
+        than keep them: a fifth to a third more arithmetic, half of the memory. If None, where they
+        are wider than the state, and what is fed back is narrower than KEPT_FROM.
     """
 
     chunk: int | None = None
@@ -61,6 +61,13 @@ class Fused:
     def __post_init__(self):
         if self.chunk is not None:
             check_size("chunk", self.chunk)
+
+    def _recompute(self, structure, params, start) -> bool:
+        if self.recompute is not None:
+            return self.recompute
+        shapes = [product.W(params).shape for product in structure.products]
+        state_width = sum(leaf.shape[-1] for leaf in jax.tree.leaves(start))
+        return sum(G for G, _ in shapes) > state_width and all(E < KEPT_FROM for _, E in shapes)
 
     def run(self, cell, params, xs, start, valid, reverse) -> tuple[State, Array]:
         """(final state, ys)."""
@@ -79,7 +86,7 @@ class Fused:
             valid,
             reverse=reverse,
             chunk=self.chunk or _chunk_for(xs),
-            recompute=_narrow(cell.structure, params) if self.recompute is None else self.recompute,
+            recompute=self._recompute(cell.structure, params, start),
         )
 
 
@@ -170,10 +177,6 @@ def _chunk_for(xs) -> int:
     fewest, most = STEPS_PER_CHUNK
     steps = ROWS_PER_CHUNK // max(math.prod(batch), 1)
     return _dividing(T, most=min(T, max(fewest, min(steps, most))))
-
-
-def _narrow(structure, params) -> bool:
-    return all(product.W(params).shape[-1] < KEPT_FROM for product in structure.products)
 
 
 def _dividing(T: int, most: int) -> int:

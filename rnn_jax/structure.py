@@ -73,15 +73,16 @@ class Structure:
         constants = self.constants(params)
         matrices = [product.W(params) for product in self.products]
         drives = self.drive(params, matvec(self.U(params), x))
-        a = self.preactivations(constants, state, drives, matrices, matvec)
+        add_product = lambda drive, W, e: drive + matvec(W, e)
+        a = self.preactivations(constants, state, drives, matrices, add_product)
         state, y = self.pointwise(constants, state, *a)
         return state, self.output(params, y)
 
-    def preactivations(self, constants, state, drives, matrices, multiply) -> list[Array]:
-        """[a_1, a_2, ..], `multiply(matrix, vector)` taking the products."""
+    def preactivations(self, constants, state, drives, matrices, add_product) -> list[Array]:
+        """[a_1, a_2, ..] with a_j = `add_product(d_j, W_j, e_j)`."""
         a = list(drives)
         for j, (product, W) in enumerate(zip(self.products, matrices, strict=True)):
-            a[j] = a[j] + multiply(W, product.of(constants, state, *a[:j]))
+            a[j] = add_product(a[j], W, product.of(constants, state, *a[:j]))
         return a
 
     def inside(

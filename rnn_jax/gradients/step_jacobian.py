@@ -116,7 +116,8 @@ def step_jacobian(structure: Structure, params: Params, state: State, x: Array) 
     constants = structure.constants(params)
     matrices = tuple(product.W(params) for product in structure.products)
     drives = structure.drive(params, structure.U(params) @ x)
-    a = structure.preactivations(constants, state, drives, matrices, jnp.matmul)
+    add_product = lambda drive, W, e: drive + W @ e
+    a = structure.preactivations(constants, state, drives, matrices, add_product)
     s, unravel = ravel_pytree(state)
     H = jax.tree.leaves(state)[0].shape[-1]
 
