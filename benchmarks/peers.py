@@ -44,7 +44,7 @@ def linen(cell: str, B: int, T: int, I: int, H: int) -> Layer:
     ]
     layer = linen.RNN(made(H), time_major=True)
     params = layer.init(jax.random.key(KEY), jnp.zeros((1, B, I)))
-    return Layer(params, layer.apply)
+    return Layer(params, lambda p, xs: cast(jax.Array, layer.apply(p, xs)))
 
 
 def nnx(cell: str, B: int, T: int, I: int, H: int) -> Layer:
