@@ -36,6 +36,12 @@ def ours_by_scan(cell: str, B: int, T: int, I: int, H: int) -> Layer:
     return ours(cell, B, T, I, H, strategy="scan")
 
 
+def ours_kept(cell: str, B: int, T: int, I: int, H: int) -> Layer:
+    from rnn_jax import Fused
+
+    return ours(cell, B, T, I, H, strategy=Fused(recompute=False))
+
+
 def linen(cell: str, B: int, T: int, I: int, H: int) -> Layer:
     from flax import linen
 
@@ -91,6 +97,7 @@ def equinox(cell: str, B: int, T: int, I: int, H: int) -> Layer:
 
 JAX_LIBRARIES: dict[str, Callable[..., Layer]] = {
     "rnn_jax": ours,
+    "rnn_jax, nothing recomputed": ours_kept,
     "rnn_jax, plain scan": ours_by_scan,
     "flax.linen": linen,
     "flax.nnx": nnx,

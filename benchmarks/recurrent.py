@@ -245,28 +245,36 @@ def plot(rows: list[dict[str, Any]], mode: str = "gradient"):
     chosen = best(rows, mode)
     cells, shapes, libraries = (list(dict.fromkeys(key[i] for key in chosen)) for i in range(3))
     figure, axes = plt.subplots(
-        1, len(cells), figsize=(4.6 * len(cells), 4.2), sharey=True, layout="constrained"
+        1, len(cells), figsize=(4.8 * len(cells), 6), sharey=True, squeeze=False
     )
-    for axis, cell in zip(np.atleast_1d(axes), cells, strict=True):
+    columns = ("ms", "fastest ms", "slowest ms")
+    for axis, cell in zip(axes[0], cells, strict=True):
         for i, library in enumerate(libraries):
             points = [chosen.get((cell, shape, library)) for shape in shapes]
-            x = [n + 0.1 * (i - len(libraries) / 2) for n, row in enumerate(points) if row]
-            ms = [
-                [row[k] / row["products alone ms"] for row in points if row]
-                for k in ("ms", "fastest ms", "slowest ms")
-            ]
-            spread = [np.subtract(ms[0], ms[1]), np.subtract(ms[2], ms[0])]
-            axis.errorbar(x, ms[0], spread, fmt="o*sDv^P"[i % 7], ms=6, lw=1, label=library)
+            x = [n + 0.11 * (i - (len(libraries) - 1) / 2) for n, row in enumerate(points) if row]
+            times = np.array(
+                [[row[k] / row["products alone ms"] for row in points if row] for k in columns]
+            ).reshape(3, -1)
+            spread = (times[0] - times[1], times[2] - times[0])
+            style = {"fmt": "o*sDv^PX"[i], "color": f"C{i}", "ms": 6, "lw": 1}
+            axis.errorbar(x, times[0], spread, label=library, **style)
         axis.axhline(1, color="0.4", lw=1, ls="--")
-        axis.set_xticks(range(len(shapes)), [s.replace(",", ", ") for s in shapes], rotation=20)
-        axis.set(
-            title={"elman": "Elman"}.get(cell, cell.upper()), xlabel="B, T, I, H", yscale="log"
-        )
+        axis.set_xticks(range(len(shapes)), [_two_lines(shape) for shape in shapes])
+        for between in range(len(shapes) - 1):
+            axis.axvline(between + 0.5, color="0.85", lw=0.8)
+        title = {"elman": "Elman"}.get(cell, cell.upper())
+        axis.set(title=title, xlabel="B, T, I, H", yscale="log")
         axis.grid(axis="y", which="both", alpha=0.25)
-    first = np.atleast_1d(axes)[0]
-    first.set_ylabel(f"time of {mode} / time of its matrix products")
-    figure.legend(*first.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    axes[0, 0].set_ylabel(f"time of the {mode}, in times of its matrix products alone")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="lower center", ncols=4)
+    figure.tight_layout(rect=(0, 0.1, 1, 1))
     return figure
+
+
+def _two_lines(shape: str) -> str:
+    B, T, I, H = shape.split(",")
+    return f"{B}, {T},\n{I}, {H}"
 
 
 def main(config: Config) -> list[dict[str, Any]]:
