@@ -20,6 +20,7 @@ states by pointwise maths.
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -203,5 +204,5 @@ def _before(start, states, reverse):
 def _times(transposed: Array, e: Array) -> Array:
     """W e over the leading axes of e, from W^T."""
     # Over one leading axis: XLA's dot, and the one that its gradient becomes, are slower over two.
-    rows = e.reshape(-1, e.shape[-1]) if e.ndim > 2 else e
+    rows = e.reshape(math.prod(e.shape[:-1]), e.shape[-1]) if e.ndim > 2 else e
     return (rows @ transposed).reshape(*e.shape[:-1], transposed.shape[1])

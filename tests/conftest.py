@@ -58,7 +58,8 @@ def structured_cell(dtype=jnp.float64):
     def pointwise(leak, h, a):
         centred = a - a.mean(-1, keepdims=True)
         a = centred / jnp.sqrt(jnp.square(centred).mean(-1, keepdims=True) + 1)
-        return (1 - leak) * h + leak * jnp.tanh(a), h[..., :4] * leak[:4]
+        h = (1 - leak) * h + leak * jnp.tanh(a)
+        return h, h[..., :4] * leak[:4]
 
     structure = Structure(
         U=lambda params: params.U,
