@@ -3,7 +3,7 @@
 | strategy       | cells      | memory of a gradient | reverse, forward, higher order, vmap |
 | -------------- | ---------- | -------------------- | ------------------------------------ |
 | `Scan`         | any        | T × all of a step    | all                                  |
-| `Fused`        | structured | T × state            | all                                  |
+| `Fused`        | structured | T × state or gates   | all                                  |
 | `Checkpointed` | any        | √T, or T^(1/levels)  | all                                  |
 
 `Fused` serves the cells that have a `structure` (all of `cells.CELLS`, and those made by
@@ -50,9 +50,10 @@ class Fused:
     Attributes:
       chunk: steps in a chunk; chosen by the number of examples if None. Any T will do, but a chunk
         that divides it saves a copy of the outputs.
-      recompute: recompute the pre-activations in the backward pass, in one product a chunk, rather
-        than keep them: a fifth to a third more arithmetic, half of the memory. If None, where they
-        are wider than the state, and what is fed back is narrower than KEPT_FROM.
+      recompute: recompute the pre-activations in the backward pass, in one product a chunk, and
+        keep the state; otherwise keep them, and recompute the state by pointwise maths. If None,
+        where it saves memory at next to no cost in time: the pre-activations are wider than the
+        state, but no more than twice, and what is fed back is narrower than KEPT_FROM.
     """
 
     chunk: int | None = None
@@ -67,7 +68,9 @@ class Fused:
             return self.recompute
         shapes = [product.W(params).shape for product in structure.products]
         state_width = sum(leaf.shape[-1] for leaf in jax.tree.leaves(start))
-        return sum(G for G, _ in shapes) > state_width and all(E < KEPT_FROM for _, E in shapes)
+        kept_width = sum(G for G, _ in shapes)
+        narrow = all(E < KEPT_FROM for _, E in shapes)
+        return state_width < kept_width <= 2 * state_width and narrow
 
     def run(self, cell, params, xs, start, valid, reverse) -> tuple[State, Array]:
         """(final state, ys)."""
