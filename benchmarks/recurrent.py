@@ -221,6 +221,27 @@ def best(rows: list[dict[str, Any]], mode: str = "gradient") -> dict[tuple[str, 
     return chosen
 
 
+def side_by_side(rows: list[dict[str, Any]], mode: str = "gradient") -> list[dict[str, Any]]:
+    """Milliseconds of every library, at each shape: a line for each cell and shape."""
+    table: dict[tuple[str, str], dict[str, Any]] = {}
+    for (cell, shape, library), row in best(rows, mode).items():
+        line = table.setdefault((cell, shape), {"cell": cell, "B,T,I,H": shape})
+        line["products alone"] = row["products alone ms"]
+        line[library] = row["ms"]
+    return list(table.values())
+
+
+def memory(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Temporary MiB of each gradient program, on one device."""
+    table: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows:
+        if row["mode"] == "gradient" and row["devices"] == 1 and row["temporary MiB"] is not None:
+            key = (row["cell"], row["B,T,I,H"])
+            line = table.setdefault(key, dict(zip(("cell", "B,T,I,H"), key, strict=True)))
+            line[row["library"]] = row["temporary MiB"]
+    return list(table.values())
+
+
 def ratios(rows: list[dict[str, Any]], mode: str = "gradient") -> list[dict[str, Any]]:
     """Time of rnn_jax over that of each library, at each shape and in geometric mean."""
     chosen = best(rows, mode)
@@ -288,12 +309,14 @@ def main(config: Config) -> list[dict[str, Any]]:
         )
         latest = [row for row in rows if (row["cell"], row["B,T,I,H"]) == (cell, text)]
         print(tabulate(latest, headers="keys", tablefmt="github", floatfmt=".4g"), flush=True)
-    tables = [tabulate(rows, headers="keys", tablefmt="github", floatfmt=".4g")]
+    as_table = functools.partial(tabulate, headers="keys", tablefmt="github")
+    tables = [as_table(rows, floatfmt=".4g")]
+    tables.append("Temporary MiB, gradient:\n\n" + as_table(memory(rows), floatfmt=".1f"))
     for mode in config.modes:
-        tables.append(
-            f"Time of rnn_jax over each library's, {mode}:\n\n"
-            + tabulate(ratios(rows, mode), headers="keys", tablefmt="github", floatfmt=".3f")
-        )
+        times, over = side_by_side(rows, mode), ratios(rows, mode)
+        tables.append(f"Median ms, {mode}:\n\n" + as_table(times, floatfmt=".1f"))
+        heading = f"Time of rnn_jax over each library's, {mode}:"
+        tables.append(f"{heading}\n\n" + as_table(over, floatfmt=".2f"))
         figure = plot(rows, mode)
         for suffix in ("png", "svg"):
             figure.savefig(config.out / f"{mode}.{suffix}", dpi=150)
