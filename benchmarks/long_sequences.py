@@ -70,7 +70,7 @@ def main(config: Config) -> list[dict[str, Any]]:
         program, arguments, compile_s = compiled(strategy, T, config)
         jax.block_until_ready(program(*arguments))
         measured[T, name] = (program, arguments, compile_s, [])
-    # Every length in every round, so that a slow phase of the machine is in all of them alike; short
+    # Every length in every round, so that a slow phase of the machine is in all of them; short
     # ones several times, so that each is timed for about as long.
     for _ in range(config.rounds):
         for (T, _), (program, arguments, _, times) in measured.items():
