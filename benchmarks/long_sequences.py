@@ -65,7 +65,7 @@ def compiled(strategy: Any, T: int, config: Config):
 
 
 def main(config: Config) -> list[dict[str, Any]]:
-    measured = {}
+    measured: dict[tuple[int, str], Any] = {}
     for T, (name, strategy) in itertools.product(config.T, STRATEGIES.items()):
         program, arguments, compile_s = compiled(strategy, T, config)
         jax.block_until_ready(program(*arguments))
