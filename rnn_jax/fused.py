@@ -20,7 +20,6 @@ states by pointwise maths.
 from __future__ import annotations
 
 import functools
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -28,8 +27,8 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
-from rnn_jax.lengths import select
-from rnn_jax.linalg import matvec
+from rnn_jax.lengths import Marks
+from rnn_jax.linalg import matvec, times
 from rnn_jax.structure import Structure
 from rnn_jax.types import Array, Params, State
 
@@ -41,13 +40,17 @@ def unroll_fused(
     params: Params,
     xs: Array,
     start: State,
-    valid: Array | None,
+    initial: State,
+    marks: Marks,
     *,
     reverse: bool,
     chunk: int,
     recompute: bool,
 ) -> tuple[State, Array]:
-    """(final state, ys) of `structure` over `xs [T, *batch, I]`, `chunk` steps at a time."""
+    """(final state, ys) of `structure` over `xs [T, *batch, I]`, `chunk` steps at a time.
+
+    `initial` is the state that the marked steps start from.
+    """
     matrices = tuple(product.W(params) for product in structure.products)
     # e W^T is a product of row-major operands in this form, which is the fast one, and the
     # gradient with respect to W^T is accumulated in it.
@@ -57,16 +60,14 @@ def unroll_fused(
     take_chunk = _differentiable_chunk(structure, reverse, recompute)
 
     def body(state, at):
-        x, valid = at
-        x = x if valid is None else select(valid, x, 0)
-        drives = structure.drive(params, _times(U_transposed, x))
-        return take_chunk(state, drives, transposed, matrices, constants, valid)
+        x, marks = at
+        drives = structure.drive(params, times(U_transposed, marks.zero_padding(x)))
+        return take_chunk(state, initial, drives, transposed, matrices, constants, marks)
 
     keep = jax.checkpoint_policies.save_only_these_names(KEPT)
     body = jax.checkpoint(body, policy=keep, prevent_cse=False)
-    final, ys = scan_in_chunks(body, start, (xs, valid), chunk, reverse=reverse)
-    ys = structure.output(params, ys)
-    return final, ys if valid is None else select(valid, ys, 0)
+    final, ys = scan_in_chunks(body, start, (xs, marks), chunk, reverse=reverse)
+    return final, marks.zero_padding(structure.output(params, ys))
 
 
 def scan_in_chunks(
@@ -91,51 +92,53 @@ def scan_in_chunks(
 
 
 def _differentiable_chunk(structure, reverse, recompute):
-    """`(state, drives, W^T, W, constants, valid) -> (state, ys)` over one chunk of steps."""
+    """`(state, initial, drives, W^T, W, constants, marks) -> (state, ys)` over a chunk of steps."""
     forward = functools.partial(_forward, structure, reverse)
 
     @jax.custom_jvp
-    def take_chunk(state, drives, transposed, matrices, constants, valid):
-        final, _, ys, _ = forward(state, drives, transposed, constants, valid)
+    def take_chunk(state, initial, drives, transposed, matrices, constants, marks):
+        final, _, ys, _ = forward(state, initial, drives, transposed, constants, marks)
         return final, ys
 
     @take_chunk.defjvp
     def derivative(primals, tangents):
-        state, drives, transposed, matrices, constants, valid = primals
+        state, initial, drives, transposed, matrices, constants, marks = primals
         # The primal reads W^T alone; W stands in the derivative, and so in the second derivative.
-        d_state, d_drives, d_transposed, _, d_constants, _ = tangents
-        final, states, ys, a = forward(state, drives, transposed, constants, valid)
+        d_state, d_initial, d_drives, d_transposed, _, d_constants, _ = tangents
+        final, states, ys, a = forward(state, initial, drives, transposed, constants, marks)
         if recompute:
-            before = _before(state, checkpoint_name(states, KEPT), reverse)
+            after = checkpoint_name(states, KEPT)
+            before = _before(state, after, initial, marks, reverse)
             a = list(drives)
         else:
             a = checkpoint_name([*a, *drives[len(a) :]], KEPT)
-            before = _states_before(structure, reverse, state, a, constants, valid)
+            before = _states_before(structure, reverse, state, initial, a, constants, marks)
         immediate = list(d_drives)
         for j, product in enumerate(structure.products):
             e = product.of(constants, before, *a[:j])
             if recompute:
-                a[j] = a[j] + _times(transposed[j], e)
-            immediate[j] = immediate[j] + _times(d_transposed[j], e)
+                a[j] = a[j] + times(transposed[j], e)
+            immediate[j] = immediate[j] + times(d_transposed[j], e)
 
         @functools.partial(jax.checkpoint, prevent_cse=False)
         def step(d_state, at):
-            before, a, d_a, valid = at
+            before, a, d_a, marks = at
+            d_before = marks.state_before(d_state, d_initial)
             for j, (product, W) in enumerate(zip(structure.products, matrices, strict=True)):
                 d_e = jax.jvp(
-                    product.of, (constants, before, *a[:j]), (d_constants, d_state, *d_a[:j])
+                    product.of, (constants, before, *a[:j]), (d_constants, d_before, *d_a[:j])
                 )[1]
                 d_a[j] = d_a[j] + matvec(W, d_e)
-            pointwise = functools.partial(_pointwise, structure, valid)
-            return jax.jvp(pointwise, (constants, before, *a), (d_constants, d_state, *d_a))[1]
+            pointwise = functools.partial(_pointwise, structure, marks)
+            return jax.jvp(pointwise, (constants, before, *a), (d_constants, d_before, *d_a))[1]
 
-        d_final, d_ys = jax.lax.scan(step, d_state, (before, a, immediate, valid), reverse=reverse)
+        d_final, d_ys = jax.lax.scan(step, d_state, (before, a, immediate, marks), reverse=reverse)
         return (final, ys), (d_final, d_ys)
 
     return take_chunk
 
 
-def _forward(structure, reverse, state, drives, transposed, constants, valid):
+def _forward(structure, reverse, state, initial, drives, transposed, constants, marks):
     """(final state, state after each step, ys, a_j of each step and product)."""
     y_leaf: list[int] = []
     n = len(transposed)
@@ -144,18 +147,19 @@ def _forward(structure, reverse, state, drives, transposed, constants, valid):
     by_gate = [_blocks(drive, structure, state) for drive in drives[:n]]
 
     def add_product(blocks, transposed, e):
-        parts = _blocks(_times(transposed, e), structure, state)
+        parts = _blocks(times(transposed, e), structure, state)
         return _joined([d + p for d, p in zip(blocks, parts, strict=True)])
 
     def step(state, at):
-        drives, valid = at
-        a = structure.preactivations(constants, state, drives, transposed, add_product)
-        state, y = _pointwise(structure, valid, constants, state, *a)
+        drives, marks = at
+        before = marks.state_before(state, initial)
+        a = structure.preactivations(constants, before, drives, transposed, add_product)
+        state, y = _pointwise(structure, marks, constants, before, *a)
         # A y that is a part of the state is written once.
         y_leaf[:] = [i for i, leaf in enumerate(jax.tree.leaves(state)) if leaf is y][:1]
         return state, (state, None if y_leaf else y, a[:n])
 
-    inputs = ([*by_gate, *drives[n:]], valid)
+    inputs = ([*by_gate, *drives[n:]], marks)
     final, (states, ys, a) = jax.lax.scan(step, state, inputs, reverse=reverse)
     if y_leaf:
         ys = jax.tree.leaves(states)[y_leaf[0]]
@@ -172,37 +176,30 @@ def _joined(blocks):
     return jnp.concatenate(blocks, axis=-1)
 
 
-def _states_before(structure, reverse, state, a, constants, valid):
-    """The state before each step, from the pre-activations of all."""
+def _states_before(structure, reverse, state, initial, a, constants, marks):
+    """The state that each step starts from, from the pre-activations of all."""
 
     def step(state, at):
-        blocks, valid = at
-        return _pointwise(structure, valid, constants, state, *map(_joined, blocks))[0], state
+        blocks, marks = at
+        before = marks.state_before(state, initial)
+        return _pointwise(structure, marks, constants, before, *map(_joined, blocks))[0], before
 
     by_gate = [_blocks(a_j, structure, state) for a_j in a]
-    return jax.lax.scan(step, state, (by_gate, valid), reverse=reverse)[1]
+    return jax.lax.scan(step, state, (by_gate, marks), reverse=reverse)[1]
 
 
-def _pointwise(structure, valid, constants, state, *a):
+def _pointwise(structure, marks, constants, state, *a):
     after, y = structure.pointwise(constants, state, *a)
-    if valid is not None:
-        after = jax.tree.map(lambda new, old: select(valid, new, old), after, state)
-    return after, y
+    return marks.state_after(after, state), y
 
 
-def _before(start, states, reverse):
-    """The state before each step, from the state after each."""
+def _before(start, states, initial, marks, reverse):
+    """The state that each step starts from, from the state after each."""
 
     def shift(first, after):
         if reverse:
             return jnp.concatenate([after[1:], first[None]])
         return jnp.concatenate([first[None], after[:-1]])
 
-    return jax.tree.map(shift, start, states)
-
-
-def _times(transposed: Array, e: Array) -> Array:
-    """W e over the leading axes of e, from W^T."""
-    # Over one leading axis: XLA's dot, and the one that its gradient becomes, are slower over two.
-    rows = e.reshape(math.prod(e.shape[:-1]), e.shape[-1]) if e.ndim > 2 else e
-    return (rows @ transposed).reshape(*e.shape[:-1], transposed.shape[1])
+    handed_on = jax.tree.map(shift, start, states)
+    return jax.vmap(lambda marks, state: marks.state_before(state, initial))(marks, handed_on)

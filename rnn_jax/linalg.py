@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
 import jax.numpy as jnp
 
@@ -11,6 +13,13 @@ from rnn_jax.types import Array
 def matvec(W: Array, x: Array) -> Array:
     """W x over the leading axes of x: `[O, I], [*batch, I] -> [*batch, O]`."""
     return jax.lax.dot_general(x, W, (((x.ndim - 1,), (1,)), ((), ())))
+
+
+def times(transposed: Array, x: Array) -> Array:
+    """`matvec` from Wᵀ, for many leading axes: `[I, O], [*lead, I] -> [*lead, O]`."""
+    # Over one leading axis: XLA's dot, and the one that its gradient becomes, are slower over two.
+    rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1]) if x.ndim > 2 else x
+    return (rows @ transposed).reshape(*x.shape[:-1], transposed.shape[1])
 
 
 def split_exponent(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:

@@ -4,10 +4,12 @@
 | -------------- | ---------- | -------------------- | ------------------------------------ |
 | `Scan`         | any        | T × all of a step    | all                                  |
 | `Fused`        | structured | T × state or gates   | all                                  |
+| `Parallel`     | linear     | T × state and gates  | all                                  |
 | `Checkpointed` | any        | √T, or T^(1/levels)  | all                                  |
 
 `Fused` serves the cells that have a `structure` (all of `cells.CELLS`, and those made by
-`cells.gated` and `cells.structured`).
+`cells.gated` and `cells.structured`), `Parallel` those whose structure is `linear` in the state
+(made by `cells.linear`). A cell that is made of others, a `cells.stack` say, is run part by part.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ import jax
 from rnn_jax.cells.checks import check_size
 from rnn_jax.errors import invalid
 from rnn_jax.fused import scan_in_chunks, unroll_fused
-from rnn_jax.lengths import select
+from rnn_jax.lengths import Marks
+from rnn_jax.parallel import unroll_parallel
 from rnn_jax.types import Array, Cell, Params, State
 
 ROWS_PER_CHUNK = 256
@@ -37,9 +40,9 @@ KEPT_FROM = 512
 class Scan:
     """One `lax.scan` of the cell's own step, differentiated by JAX as it stands."""
 
-    def run(self, cell, params, xs, start, valid, reverse) -> tuple[State, Array]:
+    def run(self, cell, params, xs, start, marks, reverse) -> tuple[State, Array]:
         """(final state, ys)."""
-        final, (_, ys) = scan_steps(cell, params, xs, start, valid, reverse)
+        final, (_, ys) = scan_steps(cell, params, xs, start, marks, reverse)
         return final, ys
 
 
@@ -72,8 +75,10 @@ class Fused:
         narrow = all(E < KEPT_FROM for _, E in shapes)
         return state_width < kept_width <= 2 * state_width and narrow
 
-    def run(self, cell, params, xs, start, valid, reverse) -> tuple[State, Array]:
+    def run(self, cell, params, xs, start, marks, reverse) -> tuple[State, Array]:
         """(final state, ys)."""
+        if cell.over_time is not None:
+            return _part_by_part(self, cell, params, xs, start, marks, reverse)
         if cell.structure is None:
             raise invalid(
                 "strategy",
@@ -86,11 +91,49 @@ class Fused:
             params,
             xs,
             start,
-            valid,
+            _initial(cell, params, xs, marks),
+            marks,
             reverse=reverse,
             chunk=self.chunk or _chunk_for(xs),
             recompute=self._recompute(cell.structure, params, start),
         )
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """All steps at once, in a depth of log T, for a recurrence that is linear in its state.
+
+    More arithmetic than `Fused`: for devices on which one step after the other is slow.
+    """
+
+    def run(self, cell, params, xs, start, marks, reverse) -> tuple[State, Array]:
+        """(final state, ys)."""
+        if cell.over_time is not None:
+            return _part_by_part(self, cell, params, xs, start, marks, reverse)
+        if cell.structure is None or cell.structure.linear is None:
+            raise invalid(
+                "strategy",
+                "parallel, for a cell that is not linear in its state",
+                "a cell with a linear structure",
+                'Use strategy="auto", or build the cell by cells.linear.',
+            )
+        initial = _initial(cell, params, xs, marks)
+        return unroll_parallel(cell.structure, params, xs, start, initial, marks, reverse=reverse)
+
+
+@dataclass(frozen=True)
+class Auto:
+    """`Fused` where the cell allows it, else `Scan`; decided for each part of a cell made of parts.
+
+    `Parallel` is never chosen: which one is faster depends on the device.
+    """
+
+    def run(self, cell, params, xs, start, marks, reverse) -> tuple[State, Array]:
+        """(final state, ys)."""
+        if cell.over_time is not None:
+            return _part_by_part(self, cell, params, xs, start, marks, reverse)
+        strategy = Scan() if cell.structure is None else Fused()
+        return strategy.run(cell, params, xs, start, marks, reverse)
 
 
 @dataclass(frozen=True)
@@ -104,75 +147,79 @@ class Checkpointed:
     """
 
     levels: int = 2
-    inside: Scan | Fused | str = "auto"
+    inside: Scan | Fused | Parallel | Auto | str = "auto"
 
     def __post_init__(self):
         check_size("levels", self.levels, least=2)
 
-    def run(self, cell, params, xs, start, valid, reverse) -> tuple[State, Array]:
+    def run(self, cell, params, xs, start, marks, reverse) -> tuple[State, Array]:
         """(final state, ys)."""
-        inside = resolve(self.inside, cell)
+        inside = resolve(self.inside)
 
         def segment(state, at, levels):
-            xs, valid = at
+            xs, marks = at
             if levels == 1:
-                return inside.run(cell, params, xs, state, valid, reverse)
+                return inside.run(cell, params, xs, state, marks, reverse)
             T = xs.shape[0]
             length = _dividing(T, most=math.ceil(T ** ((levels - 1) / levels)))
             body = jax.checkpoint(lambda s, at: segment(s, at, levels - 1), prevent_cse=False)
             return scan_in_chunks(body, state, at, length, reverse=reverse)
 
-        return segment(start, (xs, valid), self.levels)
+        return segment(start, (xs, marks), self.levels)
 
 
-Strategy: TypeAlias = Scan | Fused | Checkpointed
+Strategy: TypeAlias = Scan | Fused | Parallel | Checkpointed | Auto
 
 STRATEGIES: dict[str, Callable[[], Strategy]] = {
+    "auto": Auto,
     "scan": Scan,
     "fused": Fused,
+    "parallel": Parallel,
     "checkpointed": Checkpointed,
 }
 
 
-def resolve(strategy: Strategy | str, cell: Cell) -> Any:
-    """The strategy meant by a name; "auto" is `Fused` where the cell allows it, else `Scan`."""
-    if not isinstance(strategy, str):
-        if isinstance(strategy, Scan | Fused | Checkpointed):
-            return strategy
-    elif strategy == "auto":
-        return Scan() if cell.structure is None else Fused()
-    elif strategy in STRATEGIES:
+def resolve(strategy: Strategy | str) -> Any:
+    """The strategy meant by a name. ValueError for what is neither a name nor a strategy."""
+    if isinstance(strategy, str) and strategy in STRATEGIES:
         return STRATEGIES[strategy]()
+    if isinstance(strategy, Strategy):
+        return strategy
     raise invalid(
         "strategy",
         strategy,
-        f"auto, {', '.join(STRATEGIES)}, or an instance of Scan, Fused or Checkpointed",
+        f"{', '.join(STRATEGIES)}, or an instance of one of their classes",
         "Leave it out for the fastest that the cell allows.",
     )
 
 
 def scan_steps(
-    cell: Cell, params: Params, xs: Array, start: State, valid: Array | None, reverse: bool
+    cell: Cell, params: Params, xs: Array, start: State, marks: Marks, reverse: bool
 ) -> tuple[State, tuple[State, Array]]:
     """(final state, (states after each step, ys))."""
+    initial = _initial(cell, params, xs, marks)
 
-    def body(state, x_and_valid):
-        x, valid = x_and_valid
-        if valid is None:
-            state, y = cell.step(params, state, x)
-        else:
-            state, y = _masked_step(cell, params, state, x, valid)
-        return state, (state, y)
+    def body(state, at):
+        x, marks = at
+        before = marks.state_before(state, initial)
+        # The padding is replaced before the step as well as after it: a NaN that is only discarded
+        # afterwards would still turn a zero cotangent into NaN on the way back.
+        after, y = cell.step(params, before, marks.zero_padding(x))
+        after, y = marks.state_after(after, before), marks.zero_padding(y)
+        return after, (after, y)
 
-    return jax.lax.scan(body, start, (xs, valid), reverse=reverse)
+    return jax.lax.scan(body, start, (xs, marks), reverse=reverse)
 
 
-def _masked_step(cell, params, state, x, valid):
-    # The padding is replaced before the step as well as after it: a NaN that is only discarded
-    # afterwards would still turn a zero cotangent into NaN on the way back.
-    after, y = cell.step(params, state, select(valid, x, 0))
-    state = jax.tree.map(lambda new, old: select(valid, new, old), after, state)
-    return state, select(valid, y, 0)
+def _initial(cell, params, xs, marks):
+    """What the marked steps start from; nothing where none are marked."""
+    return () if marks.fresh is None else cell.initial_state(params, xs.shape[1:-1])
+
+
+def _part_by_part(strategy, cell, params, xs, start, marks, reverse):
+    xs = marks.zero_padding(xs)
+    final, ys = cell.over_time(strategy.run, params, xs, start, marks, reverse)
+    return final, marks.zero_padding(ys)
 
 
 def _chunk_for(xs) -> int:

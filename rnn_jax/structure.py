@@ -7,7 +7,7 @@ stands between one step and the next, and all the rest is per unit or known befo
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from rnn_jax.errors import check_input
@@ -26,6 +26,21 @@ class Product(NamedTuple):
 
     W: Callable[[Params], Array]
     of: Callable[..., Array]
+
+
+class Linear(NamedTuple):
+    r"""A recurrence that is linear in its state, unit by unit.
+
+    .. math:: s_t = \alpha_t \odot s_{t-1} + \beta_t
+
+    Attributes:
+      coefficients: `(constants, *drives) -> (α, β)`, each like `types.as_number(state)`, over any
+        leading axes.
+      emit: `(constants, s like as_number(state), *drives) -> y`, over any leading axes.
+    """
+
+    coefficients: Callable[..., tuple[Any, Any]]
+    emit: Callable[..., Array]
 
 
 @dataclass(frozen=True)
@@ -53,6 +68,8 @@ class Structure:
         each block, and on no other unit. The step Jacobian is then diagonals and products of
         diagonals with the W_j, and `gradients.step_jacobian` makes it so; layer normalization, for
         one, is not unit-wise.
+      linear: for a step without products that is linear in its state, that step once more as
+        coefficients, from which all times can be computed in parallel.
     """
 
     U: Callable[[Params], Array]
@@ -62,6 +79,7 @@ class Structure:
     constants: Callable[[Params], Any] = lambda params: ()
     output: Callable[[Params, Array], Array] = lambda params, y: y
     unitwise: bool = False
+    linear: Linear | None = None
 
     def step(self, params: Params, state: State, x: Array) -> tuple[State, Array]:
         """The step that this describes.
@@ -93,12 +111,11 @@ class Structure:
         def of_part(product: Product) -> Product:
             return Product(lambda params: product.W(part(params)), product.of)
 
-        return Structure(
+        return replace(
+            self,
             U=lambda params: self.U(part(params)),
             drive=lambda params, Ux: self.drive(part(params), Ux),
             products=tuple(map(of_part, self.products)),
-            pointwise=self.pointwise,
             constants=lambda params: self.constants(part(params)),
             output=lambda params, y: output(params, self.output(part(params), y)),
-            unitwise=self.unitwise,
         )

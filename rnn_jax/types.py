@@ -16,7 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
+import flax.struct
 import jax
+import jax.numpy as jnp
 
 if TYPE_CHECKING:
     from rnn_jax.structure import Structure
@@ -45,6 +47,44 @@ class Recurrence(NamedTuple):
     lambda_phi: float
 
 
+@flax.struct.dataclass
+class Complex:
+    """A complex state as two real leaves, `re` and `im`, each `[*batch, H]`.
+
+    Jacobians, norms and finite differences are then those of a real state of twice the size.
+    """
+
+    re: Array
+    im: Array
+
+
+def as_number(state: State) -> Any:
+    """`state` with one complex array for each Complex, in float32 or more."""
+
+    def number(leaf):
+        if isinstance(leaf, Complex):
+            return jax.lax.complex(at_least_float32(leaf.re), at_least_float32(leaf.im))
+        return at_least_float32(leaf)
+
+    return jax.tree.map(number, state, is_leaf=lambda node: isinstance(node, Complex))
+
+
+def as_state(number: Any, dtype: Any) -> State:
+    """The inverse of `as_number`, in `dtype`."""
+
+    def leaf(number):
+        if jnp.iscomplexobj(number):
+            return Complex(number.real.astype(dtype), number.imag.astype(dtype))
+        return number.astype(dtype)
+
+    return jax.tree.map(leaf, number)
+
+
+def at_least_float32(x: Array) -> Array:
+    """`x`, or `x` in float32 where its precision is less."""
+    return x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
+
+
 @dataclass(frozen=True)
 class Cell:
     """A recurrent cell: three pure functions.
@@ -61,6 +101,10 @@ class Cell:
       recurrence: `params -> Recurrence` for a cell whose step Jacobian ∂h_t/∂h_{t-1} is one matrix
         times one diagonal of φ', which is what `gradients.norm_bound` is a theorem about; None
         for every other cell.
+      structure: the description that `step` is derived from, for a cell that has one.
+      over_time: for a cell that is made of other cells, `(run, params, xs, start, marks, reverse)
+        -> (final state, ys)`: its parts one after the other, each over the whole sequence by
+        `run(cell, params, xs, start, marks, reverse)`.
     """
 
     init: Callable[..., Params]
@@ -68,3 +112,4 @@ class Cell:
     step: Callable[[Params, State, Array], tuple[State, Array]]
     recurrence: Callable[[Params], Recurrence] | None = None
     structure: Structure | None = None
+    over_time: Callable[..., tuple[State, Array]] | None = None

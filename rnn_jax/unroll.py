@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnn_jax.errors import describe, invalid
-from rnn_jax.lengths import length_mask
+from rnn_jax.lengths import Marks, length_mask
 from rnn_jax.strategies import Strategy, resolve, scan_steps
 from rnn_jax.types import Array, Cell, Params, State
 
@@ -25,6 +25,7 @@ def unroll(
     initial_state: State | None = None,
     *,
     lengths: Array | None = None,
+    resets: Array | None = None,
     reverse: bool = False,
     strategy: Strategy | str = "auto",
 ) -> tuple[State, Array]:
@@ -38,10 +39,14 @@ def unroll(
       lengths: `[*batch]` integers. At and past its length an example's state stands still, its
         output is zero, and nothing of `xs` is read: NaN there reaches neither outputs nor
         gradients. With `reverse` an example starts at its own last step.
+      resets: `[T, *batch]` booleans, True where a new sequence begins: several of them end to end
+        in one array, or a stream cut into pieces. Its first step (with `reverse`, its last) starts
+        from the cell's own initial state, whatever came before; resets[0] does away with
+        `initial_state`.
       reverse: go from the last step to the first; `ys` stays in the order of `xs`.
-      strategy: "auto", "scan", "fused", "checkpointed" or an instance of one of the classes of
-        `rnn_jax.strategies`, whose table says what each supports. The numbers are the same to
-        rounding; time and memory are not. "auto" is fused where the cell has a structure.
+      strategy: "auto", "scan", "fused", "parallel", "checkpointed" or an instance of one of the
+        classes of `rnn_jax.strategies`, whose table says what each supports. The numbers are the
+        same to rounding; time and memory are not. "auto" is fused where the cell has a structure.
 
     Returns:
       The final state and `ys [T, *batch, O]`.
@@ -49,11 +54,12 @@ def unroll(
     Raises:
       ValueError: T = 0; xs without a time and a feature axis, of the wrong input size or dtype; an
         initial state of the wrong structure, shape or dtype; lengths of the wrong shape or dtype,
-        negative or above T (values are seen outside `jit` only); a strategy that is unknown or
-        that the cell does not allow.
+        negative or above T (values are seen outside `jit` only); resets of the wrong shape or
+        dtype; a strategy that is unknown or that the cell does not allow.
     """
-    start, valid = _checked(cell, params, xs, initial_state, lengths)
-    return resolve(strategy, cell).run(cell, params, xs, start, valid, reverse)
+    start = checked_start(cell, params, xs, initial_state)
+    marks = _marks(xs, lengths, resets, reverse)
+    return resolve(strategy).run(cell, params, xs, start, marks, reverse)
 
 
 def trajectory(
@@ -63,6 +69,7 @@ def trajectory(
     initial_state: State | None = None,
     *,
     lengths: Array | None = None,
+    resets: Array | None = None,
     reverse: bool = False,
 ) -> State:
     """Every state on the way: leaves `[T+1, *batch, ...]`, the initial state first.
@@ -70,16 +77,27 @@ def trajectory(
     Arguments and errors are those of `unroll`. With `reverse`, index n is still the state after n
     steps, the first of them being the one at xs[T-1].
     """
-    start, valid = _checked(cell, params, xs, initial_state, lengths)
-    _, (states, _) = scan_steps(cell, params, xs, start, valid, reverse)
+    start = checked_start(cell, params, xs, initial_state)
+    marks = _marks(xs, lengths, resets, reverse)
+    _, (states, _) = scan_steps(cell, params, xs, start, marks, reverse)
     if reverse:
         states = jax.tree.map(lambda leaf: leaf[::-1], states)
     return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), start, states)
 
 
-def _checked(cell, params, xs, initial_state, lengths):
-    start = checked_start(cell, params, xs, initial_state)
-    return start, None if lengths is None else length_mask(_checked_lengths(lengths, xs), len(xs))
+def _marks(xs, lengths, resets, reverse) -> Marks:
+    valid = None if lengths is None else length_mask(_checked_lengths(lengths, xs), len(xs))
+    if resets is None:
+        return Marks(valid, None)
+    resets = jnp.asarray(resets)
+    if resets.shape != xs.shape[:-1] or resets.dtype != jnp.bool_:
+        remedy = "Pass True where a new sequence begins."
+        raise invalid("resets", resets, f"bool{list(xs.shape[:-1])}", remedy)
+    if valid is not None:
+        resets = resets & valid
+    if reverse:  # The last step of a sequence is the one before the first of the next.
+        resets = jnp.concatenate([resets[1:], jnp.zeros_like(resets[:1])])
+    return Marks(valid, resets)
 
 
 def checked_start(cell: Cell, params: Params, xs: Array, initial_state: State | None) -> State:

@@ -1,9 +1,14 @@
 """Strictness of the whole suite, and the cells that every law is held against."""
 
 import os
+from importlib.metadata import version
 from typing import NamedTuple
 
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+# Small programs, each run a few times: what takes time is compiling them.
+FLAGS = ["--xla_force_host_platform_device_count=2", "--xla_backend_optimization_level=0"]
+if version("jax") < "0.12":
+    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
 
 import jax
 import jax.numpy as jnp

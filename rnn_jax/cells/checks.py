@@ -21,3 +21,9 @@ def choose(argument: str, name: str, choices: Mapping[str, Choice]) -> Choice:
     if name not in choices:
         raise invalid(argument, name, f"one of {', '.join(choices)}", "Pick one of these names.")
     return choices[name]
+
+
+def check_positive(argument: str, value: float) -> None:
+    """Raise ValueError unless `value` is a number above zero."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not value > 0:
+        raise invalid(argument, value, "a number above zero", "Pass a positive number.")

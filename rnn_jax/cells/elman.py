@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
-
-import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from rnn_jax.cells.activations import ACTIVATIONS
 from rnn_jax.cells.checks import choose
-from rnn_jax.cells.initializers import gaussian, orthogonal
+from rnn_jax.cells.initializers import gaussian, identity, orthogonal
 from rnn_jax.cells.structured import gated
 from rnn_jax.types import Array, Cell, Initializer, Recurrence
-
-
-class Activation(NamedTuple):
-    """φ and sup |φ'|."""
-
-    phi: Callable[[Array], Array]
-    sup_derivative: float
-
-
-ACTIVATIONS = {
-    "tanh": Activation(jnp.tanh, 1.0),
-    "sigmoid": Activation(jax.nn.sigmoid, 0.25),
-    "relu": Activation(jax.nn.relu, 1.0),
-    "identity": Activation(lambda a: a, 1.0),
-}
 
 
 def elman(
@@ -115,4 +97,36 @@ def elman_preactivation(
         dtype=dtype,
         recurrence=lambda params: Recurrence(params.W, sup_derivative),
         unitwise=True,
+    )
+
+
+def irnn(
+    hidden_size: int,
+    *,
+    scale: float = 1.0,
+    input_init: Initializer = gaussian(0.001),
+    dtype: DTypeLike = jnp.float32,
+) -> Cell:
+    r"""Elman's network of rectified units that starts at the identity.
+
+    .. math:: h_t = \max(0, b + W h_{t-1} + U x_t), \qquad W_0 = \mathrm{scale} \cdot I
+
+    With no input the state stands still at the start, and so does its gradient. The other
+    arguments and the errors are those of `elman`.
+
+    Args:
+      hidden_size: H.
+      scale: 1; the paper takes 0.01 where long memory is a hindrance, as in speech.
+      input_init: draws U; N(0, 0.001²) in the paper.
+      dtype: of the parameters, and with them of the state.
+
+    Reference: Le, Jaitly and Hinton, A simple way to initialize recurrent networks of rectified
+    linear units (2015), arXiv 1504.00941.
+    """
+    return elman(
+        hidden_size,
+        "relu",
+        recurrent_init=identity(scale),
+        input_init=input_init,
+        dtype=dtype,
     )

@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 
 from rnn_jax.cells.checks import check_size
 from rnn_jax.cells.initializers import gaussian, orthogonal, stacked
-from rnn_jax.cells.structured import split_blocks, structured
+from rnn_jax.cells.structured import split_blocks, structured, zeros_like_W
 from rnn_jax.structure import Product, Structure
 from rnn_jax.types import Array, Cell, Initializer
 
@@ -93,7 +93,7 @@ def gru(
         return h, h
 
     products = (Product(lambda params: params.W, lambda _, h: h),)
-    return structured(init, _zeros(H), Structure(_U, drive, products, pointwise, unitwise=True))
+    return structured(init, zeros_like_W(H), Structure(_U, drive, products, pointwise, unitwise=True))
 
 
 def gru_reset_before(
@@ -143,11 +143,7 @@ def gru_reset_before(
         Product(lambda params: params.W, lambda _, h: h),
         Product(lambda params: params.W_n, reset),
     )
-    return structured(init, _zeros(H), Structure(_U, drive, products, pointwise, unitwise=True))
-
-
-def _zeros(H):
-    return lambda params, batch=(): jnp.zeros((*batch, H), params.W.dtype)
+    return structured(init, zeros_like_W(H), Structure(_U, drive, products, pointwise, unitwise=True))
 
 
 def _U(params):

@@ -20,6 +20,15 @@ def gaussian(std: float | None = None) -> Initializer:
     return init
 
 
+def uniform(low: float, high: float) -> Initializer:
+    """Independent and uniform on [low, high)."""
+
+    def init(key, shape, dtype=jnp.float32):
+        return jax.random.uniform(key, shape, dtype, low, high)
+
+    return init
+
+
 def orthogonal(gain: float = 1.0) -> Initializer:
     """gain · Q with Q uniform over orthogonal matrices: every singular value equals `gain`.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.struct
 import jax
@@ -12,7 +13,7 @@ from jax.typing import DTypeLike
 from rnn_jax.cells.checks import check_size
 from rnn_jax.cells.initializers import gaussian, orthogonal, stacked
 from rnn_jax.structure import Product, Structure
-from rnn_jax.types import Array, Cell, Initializer, Params, Recurrence, State
+from rnn_jax.types import Array, Cell, Initializer, Key, Params, Recurrence, State
 
 
 @flax.struct.dataclass
@@ -45,6 +46,9 @@ def gated(
     recurrent_init: Initializer = orthogonal(),
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
+    extend: Callable[[AffineParams, Key], Params] = lambda params, key: params,
+    constants: Callable[[Params], Any] | None = None,
+    effective: Callable[[Params], Array] = lambda params: params.W,
     recurrence: Callable[[Params], Recurrence] | None = None,
     unitwise: bool = False,
 ) -> Cell:
@@ -76,6 +80,10 @@ def gated(
       recurrent_init: draws each block of W.
       input_init: draws each block of U.
       dtype: of the parameters, and with them of the state.
+      extend: `(W U b, key) -> params`, for parameters besides W, U and b.
+      constants: `params -> pytree`, those that `pointwise` reads; it then takes them as its first
+        argument.
+      effective: `params -> [blocks H, H]`, the matrix of the product where it is not W itself.
       recurrence: see `Cell`.
       unitwise: see `Structure`; True makes the step Jacobians cheap.
 
@@ -87,22 +95,29 @@ def gated(
 
     def init(key, input_size):
         check_size("input_size", input_size, least=0)
-        W_key, U_key = jax.random.split(key)
-        return AffineParams(
+        W_key, U_key, more_key = jax.random.split(key, 3)
+        affine = AffineParams(
             W=stacked(recurrent_init, blocks)(W_key, (G, H), dtype),
             U=stacked(input_init, blocks)(U_key, (G, input_size), dtype),
             b=bias(jnp.zeros(G, dtype)),
         )
+        return extend(affine, more_key)
 
     structure = Structure(
         U=lambda params: params.U,
         drive=lambda params, Ux: (Ux + params.b,),
-        products=(Product(lambda params: params.W, lambda _, state: fed_back(state)),),
-        pointwise=lambda _, state, a: pointwise(state, a),
+        products=(Product(effective, lambda _, state: fed_back(state)),),
+        pointwise=pointwise if constants else lambda _, state, a: pointwise(state, a),
+        constants=constants or (lambda params: ()),
         unitwise=unitwise,
     )
     start = lambda params, batch=(): initial_state(jnp.zeros((*batch, H), params.W.dtype))
     return structured(init, start, structure, recurrence)
+
+
+def zeros_like_W(*shape: int) -> Callable[..., Array]:
+    """An initial state of zeros `[*batch, *shape]` in the dtype of W."""
+    return lambda params, batch=(): jnp.zeros((*batch, *shape), params.W.dtype)
 
 
 def split_blocks(a: Array, blocks: int) -> list[Array]:
