@@ -82,7 +82,7 @@ def as_state(number: Any, dtype: Any) -> State:
 
 def at_least_float32(x: Array) -> Array:
     """`x`, or `x` in float32 where its precision is less."""
-    return x if jnp.finfo(x.dtype).bits >= 32 else x.astype(jnp.float32)
+    return x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
 
 
 @dataclass(frozen=True)

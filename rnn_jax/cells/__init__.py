@@ -3,38 +3,116 @@
 from collections.abc import Callable
 
 from rnn_jax.cells import initializers
-from rnn_jax.cells.elman import elman, elman_preactivation
+from rnn_jax.cells.activations import ACTIVATIONS
+from rnn_jax.cells.antisymmetric import antisymmetric, antisymmetric_gated
+from rnn_jax.cells.cornn import OscillatorState, cornn
+from rnn_jax.cells.diagonal import DiagonalParams, diagonal
+from rnn_jax.cells.elman import elman, elman_preactivation, irnn
+from rnn_jax.cells.fastgrnn import FastGRNNParams, fastgrnn
 from rnn_jax.cells.function import from_function
 from rnn_jax.cells.gru import GRUParams, GRUResetBeforeParams, gru, gru_reset_before
+from rnn_jax.cells.indrnn import IndRNNParams, indrnn
+from rnn_jax.cells.jordan import JordanParams, jordan
+from rnn_jax.cells.leaky import continuous_time, leaky
+from rnn_jax.cells.lipschitz import lipschitz
+from rnn_jax.cells.lru import LRUParams, RGLRUParams, lru, rg_lru
 from rnn_jax.cells.lstm import LSTMState, lstm
-from rnn_jax.cells.structured import AffineParams, gated, structured
+from rnn_jax.cells.lstm_variants import PeepholeParams, lstm_coupled, lstm_peephole
+from rnn_jax.cells.mgu import MGUParams, MGUResetAfterParams, mgu, mgu_reset_after
+from rnn_jax.cells.minimal import InputParams, min_gru, min_lstm
+from rnn_jax.cells.orthogonal_rnn import orthogonal_rnn
+from rnn_jax.cells.selective import SelectiveParams, selective
+from rnn_jax.cells.slstm import SLSTMState, slstm
+from rnn_jax.cells.structured import AffineParams, gated, linear, structured
+from rnn_jax.cells.ugrnn import ugrnn
 from rnn_jax.cells.wrappers import ReadoutParams, readout
 from rnn_jax.types import Cell
 
 CELLS: dict[str, Callable[..., Cell]] = {
     "elman": elman,
     "elman_preactivation": elman_preactivation,
+    "irnn": irnn,
+    "jordan": jordan,
+    "leaky": leaky,
+    "continuous_time": continuous_time,
+    "lstm": lstm,
+    "lstm_peephole": lstm_peephole,
+    "lstm_coupled": lstm_coupled,
+    "slstm": slstm,
     "gru": gru,
     "gru_reset_before": gru_reset_before,
-    "lstm": lstm,
+    "mgu": mgu,
+    "mgu_reset_after": mgu_reset_after,
+    "ugrnn": ugrnn,
+    "fastgrnn": fastgrnn,
+    "indrnn": indrnn,
+    "antisymmetric": antisymmetric,
+    "antisymmetric_gated": antisymmetric_gated,
+    "cornn": cornn,
+    "lipschitz": lipschitz,
+    "orthogonal_rnn": orthogonal_rnn,
+    "diagonal": diagonal,
+    "lru": lru,
+    "rg_lru": rg_lru,
+    "min_gru": min_gru,
+    "min_lstm": min_lstm,
+    "selective": selective,
 }
 """Every cell by name: the hidden size first, everything else optional."""
 
 __all__ = [
+    "ACTIVATIONS",
     "CELLS",
     "AffineParams",
+    "DiagonalParams",
+    "FastGRNNParams",
     "GRUParams",
     "GRUResetBeforeParams",
+    "IndRNNParams",
+    "InputParams",
+    "JordanParams",
+    "LRUParams",
     "LSTMState",
+    "MGUParams",
+    "MGUResetAfterParams",
+    "OscillatorState",
+    "PeepholeParams",
+    "RGLRUParams",
     "ReadoutParams",
+    "SLSTMState",
+    "SelectiveParams",
+    "antisymmetric",
+    "antisymmetric_gated",
+    "continuous_time",
+    "cornn",
+    "diagonal",
     "elman",
     "elman_preactivation",
+    "fastgrnn",
     "from_function",
     "gated",
     "gru",
     "gru_reset_before",
+    "indrnn",
     "initializers",
+    "irnn",
+    "jordan",
+    "leaky",
+    "linear",
+    "lipschitz",
+    "lru",
     "lstm",
+    "lstm_coupled",
+    "lstm_peephole",
+    "mgu",
+    "mgu_reset_after",
+    "min_gru",
+    "min_lstm",
+    "orthogonal_rnn",
     "readout",
+    "rg_lru",
+    "selective",
+    "slstm",
     "structured",
+    "ugrnn",
 ]

@@ -54,6 +54,20 @@ def identity(scale: float = 1.0) -> Initializer:
     return init
 
 
+def rotations() -> Initializer:
+    """W whose W − Wᵀ generates rotations of pairs of units by angles uniform on [−π, π).
+
+    The eigenvalues of exp(W − Wᵀ) are e^{±iθ}. Henaff, Szlam and LeCun (2016, arXiv 1602.06662).
+    """
+
+    def init(key, shape, dtype=jnp.float32):
+        angles = jax.random.uniform(key, (shape[0] // 2,), dtype, -jnp.pi, jnp.pi)
+        first = 2 * jnp.arange(shape[0] // 2)
+        return jnp.zeros(shape, dtype).at[first, first + 1].set(angles)
+
+    return init
+
+
 def sparse_spectral_radius(radius: float = 0.95, connections: int = 15) -> Initializer:
     """The "smart tanh" start: N(0, 1) on `connections` random inputs a unit, scaled to ρ(W).
 

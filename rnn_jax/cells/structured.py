@@ -12,8 +12,19 @@ from jax.typing import DTypeLike
 
 from rnn_jax.cells.checks import check_size
 from rnn_jax.cells.initializers import gaussian, orthogonal, stacked
-from rnn_jax.structure import Product, Structure
-from rnn_jax.types import Array, Cell, Initializer, Key, Params, Recurrence, State
+from rnn_jax.structure import Linear, Product, Structure
+from rnn_jax.types import (
+    Array,
+    Cell,
+    Initializer,
+    Key,
+    Params,
+    Recurrence,
+    State,
+    as_number,
+    as_state,
+    at_least_float32,
+)
 
 
 @flax.struct.dataclass
@@ -49,6 +60,7 @@ def gated(
     extend: Callable[[AffineParams, Key], Params] = lambda params, key: params,
     constants: Callable[[Params], Any] | None = None,
     effective: Callable[[Params], Array] = lambda params: params.W,
+    drive: Callable[..., tuple[Array, ...]] = lambda params, Ux: (Ux + params.b,),
     recurrence: Callable[[Params], Recurrence] | None = None,
     unitwise: bool = False,
 ) -> Cell:
@@ -84,6 +96,7 @@ def gated(
       constants: `params -> pytree`, those that `pointwise` reads; it then takes them as its first
         argument.
       effective: `params -> [blocks H, H]`, the matrix of the product where it is not W itself.
+      drive: see `Structure`; b + U x by default.
       recurrence: see `Cell`.
       unitwise: see `Structure`; True makes the step Jacobians cheap.
 
@@ -105,14 +118,69 @@ def gated(
 
     structure = Structure(
         U=lambda params: params.U,
-        drive=lambda params, Ux: (Ux + params.b,),
+        drive=drive,
         products=(Product(effective, lambda _, state: fed_back(state)),),
-        pointwise=pointwise if constants else lambda _, state, a: pointwise(state, a),
+        pointwise=pointwise if constants else lambda _, state, *a: pointwise(state, *a),
         constants=constants or (lambda params: ()),
         unitwise=unitwise,
     )
     start = lambda params, batch=(): initial_state(jnp.zeros((*batch, H), params.W.dtype))
     return structured(init, start, structure, recurrence)
+
+
+def linear(
+    init: Callable[..., Params],
+    initial_state: Callable[..., State],
+    U: Callable[[Params], Array],
+    drive: Callable[..., tuple[Array, ...]],
+    coefficients: Callable[..., tuple[Any, Any]],
+    *,
+    emit: Callable[..., Array] = lambda constants, s, *drives: s,
+    constants: Callable[[Params], Any] = lambda params: (),
+    output: Callable[[Params, Array], Array] = lambda params, y: y,
+    recurrence: Callable[[Params], Recurrence] | None = None,
+    unitwise: bool = False,
+) -> Cell:
+    r"""A cell whose step is linear in its state, which `unroll` can take for all times at once.
+
+    .. math::
+        s_t = \alpha_t \odot s_{t-1} + \beta_t, \qquad y_t = \mathrm{emit}(s_t)
+
+    α and β depend on the input and on parameters alone. A `types.Complex` in the state is one
+    complex array to the functions below, and what they are given has float32 at least.
+
+    Args:
+      init, initial_state: see `Cell`.
+      U, drive, output, unitwise: see `Structure`.
+      coefficients: `(constants, *drives) -> (α, β)`, each like the state.
+      emit: `(constants, s, *drives) -> y`; s itself by default.
+      constants: `params -> pytree`, the parameters that `coefficients` and `emit` read.
+      recurrence: see `Cell`.
+    """
+
+    def in_full(function):
+        wide = lambda tree: jax.tree.map(at_least_float32, tree)
+        return lambda constants, *rest: function(wide(constants), *map(wide, rest))
+
+    described = Linear(in_full(coefficients), in_full(emit))
+
+    def pointwise(constants: Any, state: State, *drives: Array) -> tuple[State, Array]:
+        dtype = jax.tree.leaves(state)[0].dtype
+        alpha, beta = described.coefficients(constants, *drives)
+        s = jax.tree.map(lambda a, s, b: a * s + b, alpha, as_number(state), beta)
+        return as_state(s, dtype), described.emit(constants, s, *drives).astype(dtype)
+
+    structure = Structure(
+        U=U,
+        drive=drive,
+        products=(),
+        pointwise=pointwise,
+        constants=constants,
+        output=output,
+        unitwise=unitwise,
+        linear=described,
+    )
+    return structured(init, initial_state, structure, recurrence)
 
 
 def zeros_like_W(*shape: int) -> Callable[..., Array]:

@@ -1,0 +1,115 @@
+"""Antisymmetric networks: Euler's method on a flow that is at the edge of stability."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from rnn_jax.cells.checks import check_positive, check_size
+from rnn_jax.cells.initializers import gaussian, stacked
+from rnn_jax.cells.structured import AffineParams, gated, structured, zeros_like_W
+from rnn_jax.structure import Product, Structure
+from rnn_jax.types import Array, Cell, Initializer
+
+
+def antisymmetric(
+    hidden_size: int,
+    *,
+    dt: float = 0.1,
+    gamma: float = 0.01,
+    recurrent_init: Initializer = gaussian(),
+    input_init: Initializer = gaussian(),
+    dtype: DTypeLike = jnp.float32,
+) -> Cell:
+    r"""The antisymmetric network.
+
+    .. math::
+        h_t = h_{t-1} + \epsilon \tanh((W - W^\top - \gamma I) h_{t-1} + U x_t + b), \qquad
+        y_t = h_t
+
+    The eigenvalues of W − Wᵀ are imaginary, so that the flow neither grows nor decays at its
+    linearization; γ makes Euler's method stable.
+
+    Args:
+      hidden_size: H.
+      dt: ε, the step of Euler's method.
+      gamma: γ, the diffusion, at least 0.
+      recurrent_init: draws W.
+      input_init: draws U. b starts at zero.
+      dtype: of the parameters, and with them of the state.
+
+    Returns:
+      A Cell with state h `[*batch, H]`, zero at the start.
+
+    Raises:
+      ValueError: a hidden size that is not a positive integer, a dt that is not positive, an input
+        that does not fit U.
+
+    Reference: Chang, Chen, Haber and Chi, AntisymmetricRNN (2019), arXiv 1902.09689.
+    """
+    check_positive("dt", dt)
+
+    def pointwise(h: Array, a: Array) -> tuple[Array, Array]:
+        h = h + dt * jnp.tanh(a)
+        return h, h
+
+    return gated(
+        hidden_size,
+        1,
+        pointwise,
+        recurrent_init=recurrent_init,
+        input_init=input_init,
+        dtype=dtype,
+        effective=lambda params: skew(params.W, gamma),
+        unitwise=True,
+    )
+
+
+def antisymmetric_gated(
+    hidden_size: int,
+    *,
+    dt: float = 0.1,
+    gamma: float = 0.01,
+    recurrent_init: Initializer = gaussian(),
+    input_init: Initializer = gaussian(),
+    dtype: DTypeLike = jnp.float32,
+) -> Cell:
+    r"""The antisymmetric network with an input gate that shares its recurrent matrix.
+
+    .. math::
+        e = (W - W^\top - \gamma I) h_{t-1}, \qquad z = \sigma(e + U_z x_t + b_z), \\
+        h_t = h_{t-1} + \epsilon\, z \odot \tanh(e + U_n x_t + b_n), \qquad y_t = h_t
+
+    U and b have their rows in the order z n. The arguments, state, errors and reference are those
+    of `antisymmetric`.
+    """
+    check_size("hidden_size", hidden_size)
+    check_positive("dt", dt)
+    H = hidden_size
+
+    def init(key, input_size):
+        check_size("input_size", input_size, least=0)
+        W_key, U_key = jax.random.split(key)
+        return AffineParams(
+            W=recurrent_init(W_key, (H, H), dtype),
+            U=stacked(input_init, 2)(U_key, (2 * H, input_size), dtype),
+            b=jnp.zeros(2 * H, dtype),
+        )
+
+    def drive(params: AffineParams, Ux: Array) -> tuple[Array, ...]:
+        z, n = jax.lax.split(Ux + params.b, [H, H], axis=Ux.ndim - 1)
+        return jnp.zeros_like(z), z, n
+
+    def pointwise(_, h: Array, e: Array, z: Array, n: Array) -> tuple[Array, Array]:
+        h = h + dt * jax.nn.sigmoid(e + z) * jnp.tanh(e + n)
+        return h, h
+
+    products = (Product(lambda params: skew(params.W, gamma), lambda _, h: h),)
+    structure = Structure(lambda params: params.U, drive, products, pointwise, unitwise=True)
+    return structured(init, zeros_like_W(H), structure)
+
+
+def skew(W: Array, gamma: float) -> Array:
+    """W − Wᵀ − γ I."""
+    return W - W.T - gamma * jnp.eye(len(W), dtype=W.dtype)

@@ -1,0 +1,73 @@
+"""A linear recurrence, unit by unit."""
+
+from __future__ import annotations
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from rnn_jax.cells.checks import check_size
+from rnn_jax.cells.initializers import gaussian, uniform
+from rnn_jax.cells.structured import linear
+from rnn_jax.types import Array, Cell, Initializer, Recurrence
+
+
+@flax.struct.dataclass
+class DiagonalParams:
+    """`a [H]`, one factor a unit; `U [H, I]`, `b [H]`."""
+
+    a: Array
+    U: Array
+    b: Array
+
+
+def diagonal(
+    hidden_size: int,
+    *,
+    recurrent_init: Initializer = uniform(0.9, 0.999),
+    input_init: Initializer = gaussian(),
+    dtype: DTypeLike = jnp.float32,
+) -> Cell:
+    r"""The simplest memory there is.
+
+    .. math:: h_t = a \odot h_{t-1} + U x_t + b, \qquad y_t = h_t
+
+    so that ∂h_t/∂h_k = diag(a)^(t−k). Nothing keeps |a| below 1; `lru` does.
+
+    Args:
+      hidden_size: H.
+      recurrent_init: draws a `[H]`.
+      input_init: draws U. b starts at zero.
+      dtype: of the parameters, and with them of the state.
+
+    Returns:
+      A Cell with state h `[*batch, H]`, zero at the start.
+
+    Raises:
+      ValueError: a hidden size that is not a positive integer, an input that does not fit U.
+
+    Reference: Mozer, Induction of multiscale temporal structure (1991).
+    """
+    check_size("hidden_size", hidden_size)
+    H = hidden_size
+
+    def init(key, input_size):
+        check_size("input_size", input_size, least=0)
+        a_key, U_key = jax.random.split(key)
+        return DiagonalParams(
+            a=recurrent_init(a_key, (H,), dtype),
+            U=input_init(U_key, (H, input_size), dtype),
+            b=jnp.zeros(H, dtype),
+        )
+
+    return linear(
+        init,
+        lambda params, batch=(): jnp.zeros((*batch, H), params.a.dtype),
+        U=lambda params: params.U,
+        drive=lambda params, Ux: (Ux + params.b,),
+        coefficients=lambda a, Ux: (a, Ux),
+        constants=lambda params: params.a,
+        recurrence=lambda params: Recurrence(jnp.diag(params.a), 1.0),
+        unitwise=True,
+    )

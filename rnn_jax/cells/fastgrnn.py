@@ -1,0 +1,85 @@
+"""FastGRNN: a gate that shares the matrices of what it gates."""
+
+from __future__ import annotations
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from rnn_jax.cells.initializers import gaussian, orthogonal
+from rnn_jax.cells.structured import AffineParams, gated
+from rnn_jax.types import Array, Cell, Initializer
+
+
+@flax.struct.dataclass
+class FastGRNNParams:
+    """`W [H, H]`, `U [H, I]`; `b`, `b_z [H]` of the candidate and the gate; scalars `zeta`, `nu`."""
+
+    W: Array
+    U: Array
+    b: Array
+    b_z: Array
+    zeta: Array
+    nu: Array
+
+
+def fastgrnn(
+    hidden_size: int,
+    *,
+    gate_bias: float = 1.0,
+    zeta: float = 1.0,
+    nu: float = -4.0,
+    recurrent_init: Initializer = orthogonal(),
+    input_init: Initializer = gaussian(),
+    dtype: DTypeLike = jnp.float32,
+) -> Cell:
+    r"""The fast gated network, with little more than the parameters of Elman's.
+
+    .. math::
+        a = U x_t + W h_{t-1}, \qquad z = \sigma(a + b_z), \qquad n = \tanh(a + b), \\
+        h_t = (\sigma(\zeta) (1 - z) + \sigma(\nu)) \odot n + z \odot h_{t-1}, \qquad y_t = h_t
+
+    Args:
+      hidden_size: H.
+      gate_bias: where b_z starts; b starts at one too, as in the authors' code.
+      zeta: where ζ starts.
+      nu: where ν starts.
+      recurrent_init: draws W.
+      input_init: draws U.
+      dtype: of the parameters, and with them of the state.
+
+    Returns:
+      A Cell with state h `[*batch, H]`, zero at the start.
+
+    Raises:
+      ValueError: a hidden size that is not a positive integer, an input that does not fit U.
+
+    Reference: Kusupati et al., FastGRNN: a fast, accurate, stable and tiny kilobyte sized gated
+    recurrent neural network (2018), arXiv 1901.02358. Departure: full matrices, not low-rank ones.
+    """
+
+    def pointwise(params: FastGRNNParams, h: Array, a: Array) -> tuple[Array, Array]:
+        z = jax.nn.sigmoid(a + params.b_z)
+        n = jnp.tanh(a + params.b)
+        mix = jax.nn.sigmoid(params.zeta) * (1 - z) + jax.nn.sigmoid(params.nu)
+        h = mix * n + z * h
+        return h, h
+
+    def with_gate(affine: AffineParams, key) -> FastGRNNParams:
+        b, b_z = affine.b + 1, jnp.full_like(affine.b, gate_bias)
+        scalars = jnp.asarray(zeta, dtype), jnp.asarray(nu, dtype)
+        return FastGRNNParams(affine.W, affine.U, b, b_z, *scalars)
+
+    return gated(
+        hidden_size,
+        1,
+        pointwise,
+        recurrent_init=recurrent_init,
+        input_init=input_init,
+        dtype=dtype,
+        extend=with_gate,
+        constants=lambda params: params.replace(W=None, U=None),
+        drive=lambda params, Ux: (Ux,),
+        unitwise=True,
+    )

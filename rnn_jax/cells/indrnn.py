@@ -1,0 +1,85 @@
+"""Independently recurrent units."""
+
+from __future__ import annotations
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from rnn_jax.cells.activations import ACTIVATIONS
+from rnn_jax.cells.checks import check_size, choose
+from rnn_jax.cells.initializers import gaussian, uniform
+from rnn_jax.cells.structured import structured
+from rnn_jax.structure import Structure
+from rnn_jax.types import Array, Cell, Initializer, Recurrence
+
+
+@flax.struct.dataclass
+class IndRNNParams:
+    """`w [H]`, one recurrent weight a unit; `U [H, I]`, `b [H]`."""
+
+    w: Array
+    U: Array
+    b: Array
+
+
+def indrnn(
+    hidden_size: int,
+    activation: str = "relu",
+    *,
+    recurrent_init: Initializer = uniform(0.0, 1.0),
+    input_init: Initializer = gaussian(),
+    dtype: DTypeLike = jnp.float32,
+) -> Cell:
+    r"""Units that see the input and themselves, and each other only through the next layer.
+
+    .. math:: h_t = \varphi(b + w \odot h_{t-1} + U x_t), \qquad y_t = h_t
+
+    so that ∂h_t/∂h_k is diagonal, Π diag[φ'(a_i) w], and w can be chosen by how long each unit is
+    to remember.
+
+    Args:
+      hidden_size: H.
+      activation: φ, one of `ACTIVATIONS`.
+      recurrent_init: draws w `[H]`.
+      input_init: draws U. b starts at zero.
+      dtype: of the parameters, and with them of the state.
+
+    Returns:
+      A Cell with state h `[*batch, H]`, zero at the start.
+
+    Raises:
+      ValueError: a hidden size that is not a positive integer, an unknown activation, an input
+        that does not fit U.
+
+    Reference: Li, Li, Cook, Zhu and Gao, Independently recurrent neural network (2018), arXiv
+    1803.04831.
+    """
+    check_size("hidden_size", hidden_size)
+    phi, sup_derivative = choose("activation", activation, ACTIVATIONS)
+
+    def init(key, input_size):
+        check_size("input_size", input_size, least=0)
+        w_key, U_key = jax.random.split(key)
+        return IndRNNParams(
+            w=recurrent_init(w_key, (hidden_size,), dtype),
+            U=input_init(U_key, (hidden_size, input_size), dtype),
+            b=jnp.zeros(hidden_size, dtype),
+        )
+
+    def pointwise(w: Array, h: Array, a: Array) -> tuple[Array, Array]:
+        h = phi(a + w * h)
+        return h, h
+
+    structure = Structure(
+        U=lambda params: params.U,
+        drive=lambda params, Ux: (Ux + params.b,),
+        products=(),
+        pointwise=pointwise,
+        constants=lambda params: params.w,
+        unitwise=True,
+    )
+    start = lambda params, batch=(): jnp.zeros((*batch, hidden_size), params.w.dtype)
+    recurrence = lambda params: Recurrence(jnp.diag(params.w), sup_derivative)
+    return structured(init, start, structure, recurrence)

@@ -1,0 +1,99 @@
+"""Jordan's network: output-to-hidden recurrence."""
+
+from __future__ import annotations
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from rnn_jax.cells.activations import ACTIVATIONS
+from rnn_jax.cells.checks import check_size, choose
+from rnn_jax.cells.initializers import gaussian
+from rnn_jax.cells.structured import structured, zeros_like_W
+from rnn_jax.structure import Product, Structure
+from rnn_jax.types import Array, Cell, Initializer
+
+
+@flax.struct.dataclass
+class JordanParams:
+    """`W [H, O]`, `U [H, I]`, `b [H]` of the hidden layer; `V [O, H]`, `c [O]` of the output."""
+
+    W: Array
+    U: Array
+    b: Array
+    V: Array
+    c: Array
+
+
+def jordan(
+    hidden_size: int,
+    output_size: int | None = None,
+    activation: str = "tanh",
+    *,
+    output_activation: str = "identity",
+    recurrent_init: Initializer = gaussian(),
+    input_init: Initializer = gaussian(),
+    output_init: Initializer = gaussian(),
+    dtype: DTypeLike = jnp.float32,
+) -> Cell:
+    r"""The network of Jordan (1986): what comes back is the output, not the hidden layer.
+
+    .. math::
+        a_t = b + W o_{t-1} + U x_t, \qquad h_t = \varphi(a_t), \qquad
+        o_t = \varphi_o(c + V h_t), \qquad y_t = o_t
+
+    The state is the fed-back output o, so that what an output does not show is lost: less can be
+    remembered than by a hidden-to-hidden network, but with targets in place of o_{t-1} the steps of
+    training part from each other (`topologies.teacher_forcing`).
+
+    Args:
+      hidden_size: H.
+      output_size: O; H if None.
+      activation: φ, one of `ACTIVATIONS`.
+      output_activation: φ_o, one of them too.
+      recurrent_init: draws W.
+      input_init: draws U. b starts at zero.
+      output_init: draws V. c starts at zero.
+      dtype: of the parameters, and with them of the state.
+
+    Returns:
+      A Cell with state o `[*batch, O]`, zero at the start.
+
+    Raises:
+      ValueError: a size that is not a positive integer, an unknown activation, an input that does
+        not fit U.
+
+    Reference: Jordan, Serial order (1986), ICS report 8604. Departure: Jordan's context units keep
+    a decaying trace of the output; here, as in most textbooks, they hold the last output alone.
+    """
+    check_size("hidden_size", hidden_size)
+    H, O = hidden_size, hidden_size if output_size is None else output_size
+    check_size("output_size", O)
+    phi = choose("activation", activation, ACTIVATIONS).phi
+    phi_o = choose("output_activation", output_activation, ACTIVATIONS).phi
+
+    def init(key, input_size):
+        check_size("input_size", input_size, least=0)
+        W_key, U_key, V_key = jax.random.split(key, 3)
+        return JordanParams(
+            W=recurrent_init(W_key, (H, O), dtype),
+            U=input_init(U_key, (H, input_size), dtype),
+            b=jnp.zeros(H, dtype),
+            V=output_init(V_key, (O, H), dtype),
+            c=jnp.zeros(O, dtype),
+        )
+
+    def drive(params: JordanParams, Ux: Array) -> tuple[Array, Array]:
+        return Ux + params.b, jnp.broadcast_to(params.c, (*Ux.shape[:-1], O))
+
+    def pointwise(_, o: Array, a: Array, at_output: Array) -> tuple[Array, Array]:
+        o = phi_o(at_output)
+        return o, o
+
+    products = (
+        Product(lambda params: params.W, lambda _, o: o),
+        Product(lambda params: params.V, lambda _, o, a: phi(a)),
+    )
+    structure = Structure(lambda params: params.U, drive, products, pointwise, unitwise=O == H)
+    return structured(init, zeros_like_W(O), structure)

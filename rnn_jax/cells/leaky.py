@@ -1,0 +1,125 @@
+"""Networks with a time constant: leaky integrators and their continuous-time form."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from rnn_jax.cells.activations import ACTIVATIONS
+from rnn_jax.cells.checks import check_positive, choose
+from rnn_jax.cells.initializers import gaussian, orthogonal
+from rnn_jax.cells.structured import gated
+from rnn_jax.errors import invalid
+from rnn_jax.types import Array, Cell, Initializer
+
+
+def leaky(
+    hidden_size: int,
+    leak: float = 0.1,
+    activation: str = "tanh",
+    *,
+    recurrent_init: Initializer = orthogonal(),
+    input_init: Initializer = gaussian(),
+    dtype: DTypeLike = jnp.float32,
+) -> Cell:
+    r"""Leaky integrator units around Elman's network.
+
+    .. math:: h_t = (1 - \alpha) h_{t-1} + \alpha\, \varphi(b + W h_{t-1} + U x_t), \qquad y_t = h_t
+
+    Args:
+      hidden_size: H.
+      leak: α, in (0, 1]; 1 is `elman`, and 1/α is the time constant in steps.
+      activation: φ, one of `ACTIVATIONS`.
+      recurrent_init: draws W.
+      input_init: draws U. b starts at zero.
+      dtype: of the parameters, and with them of the state.
+
+    Returns:
+      A Cell with state h `[*batch, H]`, zero at the start.
+
+    Raises:
+      ValueError: a hidden size that is not a positive integer, a leak outside (0, 1], an unknown
+        activation, an input that does not fit U.
+
+    Reference: Jaeger, Lukoševičius, Popovici and Siewert, Optimization and applications of echo
+    state networks with leaky-integrator neurons (2007).
+    """
+    phi = choose("activation", activation, ACTIVATIONS).phi
+    if not 0 < leak <= 1:
+        raise invalid("leak", leak, "in (0, 1]", "Pass 1 for a network without leak.")
+
+    def pointwise(h: Array, a: Array) -> tuple[Array, Array]:
+        h = (1 - leak) * h + leak * phi(a)
+        return h, h
+
+    return gated(
+        hidden_size,
+        1,
+        pointwise,
+        recurrent_init=recurrent_init,
+        input_init=input_init,
+        dtype=dtype,
+        unitwise=True,
+    )
+
+
+def continuous_time(
+    hidden_size: int,
+    activation: str = "tanh",
+    *,
+    dt: float = 0.1,
+    tau: float = 1.0,
+    recurrent_init: Initializer = orthogonal(),
+    input_init: Initializer = gaussian(),
+    dtype: DTypeLike = jnp.float32,
+) -> Cell:
+    r"""The rate network of theoretical neuroscience, by Euler's method.
+
+    .. math::
+        \tau \dot h = -h + W \varphi(h) + U x + b, \qquad
+        h_t = h_{t-1} + \tfrac{dt}{\tau} (-h_{t-1} + W \varphi(h_{t-1}) + U x_t + b), \qquad
+        y_t = \varphi(h_t)
+
+    A step is `dt`, in the unit of time of `tau`. With dt = tau it is `elman_preactivation`.
+
+    Args:
+      hidden_size: H.
+      activation: φ, one of `ACTIVATIONS`.
+      dt: the length of a step.
+      tau: τ, the time constant, at least dt.
+      recurrent_init: draws W.
+      input_init: draws U. b starts at zero.
+      dtype: of the parameters, and with them of the state.
+
+    Returns:
+      A Cell with state h `[*batch, H]`, zero at the start.
+
+    Raises:
+      ValueError: a hidden size that is not a positive integer, times that are not positive or a
+        step longer than τ, an unknown activation, an input that does not fit U.
+
+    References: Sompolinsky, Crisanti and Sommers, Chaos in random neural networks (1988); Funahashi
+    and Nakamura, Approximation of dynamical systems by continuous time recurrent neural networks
+    (1993).
+    """
+    phi = choose("activation", activation, ACTIVATIONS).phi
+    check_positive("dt", dt)
+    check_positive("tau", tau)
+    if dt > tau:
+        raise invalid("dt", dt, f"at most tau = {tau}", "A longer step overshoots the fixed point.")
+    rate = dt / tau
+
+    def pointwise(h: Array, a: Array) -> tuple[Array, Array]:
+        h = h + rate * (a - h)
+        return h, phi(h)
+
+    return gated(
+        hidden_size,
+        1,
+        pointwise,
+        fed_back=phi,
+        recurrent_init=recurrent_init,
+        input_init=input_init,
+        dtype=dtype,
+        unitwise=True,
+    )

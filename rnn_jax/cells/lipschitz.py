@@ -1,0 +1,87 @@
+"""Lipschitz recurrent networks."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from rnn_jax.cells.checks import check_positive, check_size
+from rnn_jax.cells.initializers import gaussian, stacked
+from rnn_jax.cells.structured import AffineParams, split_blocks, structured, zeros_like_W
+from rnn_jax.errors import invalid
+from rnn_jax.structure import Product, Structure
+from rnn_jax.types import Array, Cell, Initializer
+
+
+def lipschitz(
+    hidden_size: int,
+    *,
+    beta: float = 0.65,
+    gamma: float = 0.001,
+    dt: float = 0.03,
+    recurrent_init: Initializer = gaussian(),
+    input_init: Initializer = gaussian(),
+    dtype: DTypeLike = jnp.float32,
+) -> Cell:
+    r"""A linear part that is stable by construction beside a nonlinear one, by Euler's method.
+
+    .. math::
+        h_t = h_{t-1} + \epsilon\, [A h_{t-1} + \tanh(B h_{t-1} + U x_t + b)], \qquad y_t = h_t, \\
+        A, B = (1 - \beta)(W + W^\top) + \beta (W - W^\top) - \gamma I
+
+    each of A and B from its own half of `W [2H, H]`. β = 1 leaves imaginary eigenvalues shifted by
+    −γ, β = ½ leaves W itself.
+
+    Args:
+      hidden_size: H.
+      beta: β, in [½, 1].
+      gamma: γ, at least 0.
+      dt: ε, the step of Euler's method.
+      recurrent_init: draws each half of W.
+      input_init: draws U. b starts at zero.
+      dtype: of the parameters, and with them of the state.
+
+    Returns:
+      A Cell with state h `[*batch, H]`, zero at the start.
+
+    Raises:
+      ValueError: a hidden size that is not a positive integer, a β outside [½, 1], a dt that is not
+        positive, an input that does not fit U.
+
+    Reference: Erichson, Azencot, Queiruga, Hodgkinson and Mahoney, Lipschitz recurrent neural
+    networks (2021), arXiv 2006.12070. Departure: β and γ are the same for A and B.
+    """
+    check_size("hidden_size", hidden_size)
+    check_positive("dt", dt)
+    if not 0.5 <= beta <= 1:
+        raise invalid("beta", beta, "in [0.5, 1]", "1 is antisymmetric, 0.5 is unconstrained.")
+    H = hidden_size
+
+    def init(key, input_size):
+        check_size("input_size", input_size, least=0)
+        W_key, U_key = jax.random.split(key)
+        return AffineParams(
+            W=stacked(recurrent_init, 2)(W_key, (2 * H, H), dtype),
+            U=input_init(U_key, (H, input_size), dtype),
+            b=jnp.zeros(H, dtype),
+        )
+
+    def mixed(W: Array) -> Array:
+        return W - (2 * beta - 1) * W.T - gamma * jnp.eye(H, dtype=W.dtype)
+
+    def A_and_B(params: AffineParams) -> Array:
+        return jnp.concatenate([mixed(W) for W in jnp.split(params.W, 2)])
+
+    def drive(params: AffineParams, Ux: Array) -> tuple[Array]:
+        d = Ux + params.b
+        return (jnp.concatenate([jnp.zeros_like(d), d], axis=-1),)
+
+    def pointwise(_, h: Array, a: Array) -> tuple[Array, Array]:
+        Ah, d = split_blocks(a, 2)
+        h = h + dt * (Ah + jnp.tanh(d))
+        return h, h
+
+    products = (Product(A_and_B, lambda _, h: h),)
+    structure = Structure(lambda params: params.U, drive, products, pointwise, unitwise=True)
+    return structured(init, zeros_like_W(H), structure)

@@ -1,0 +1,193 @@
+"""Linear recurrent units, complex and gated."""
+
+from __future__ import annotations
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from rnn_jax.cells.checks import check_size
+from rnn_jax.cells.initializers import gaussian, stacked
+from rnn_jax.cells.structured import linear, split_blocks
+from rnn_jax.errors import invalid
+from rnn_jax.linalg import matvec
+from rnn_jax.types import Array, Cell, Complex, Initializer
+
+
+@flax.struct.dataclass
+class LRUParams:
+    """`nu`, `theta`, `gamma [H]`, logarithms; `U [3H, I]` (Re B, Im B, D); `C [H, 2H]` (Re, −Im)."""
+
+    nu: Array
+    theta: Array
+    gamma: Array
+    U: Array
+    C: Array
+
+
+@flax.struct.dataclass
+class RGLRUParams:
+    """`a [H]`, the logit of the factor; `U [3H, I]`, `b [3H]` in the order r i n."""
+
+    a: Array
+    U: Array
+    b: Array
+
+
+def lru(
+    hidden_size: int,
+    *,
+    r_min: float = 0.9,
+    r_max: float = 0.999,
+    max_phase: float = 6.283185307179586,
+    input_init: Initializer = gaussian(),
+    output_init: Initializer = gaussian(),
+    dtype: DTypeLike = jnp.float32,
+) -> Cell:
+    r"""The linear recurrent unit: complex, diagonal, stable by construction.
+
+    .. math::
+        \lambda = e^{-e^\nu + i e^\theta}, \qquad
+        s_t = \lambda \odot s_{t-1} + e^\gamma \odot B x_t, \qquad
+        y_t = \mathrm{Re}(C s_t) + D x_t
+
+    Args:
+      hidden_size: H, of s and of y.
+      r_min: |λ| starts uniform on a ring of radii r_min,
+      r_max: to r_max, with e^γ = √(1 − |λ|²).
+      max_phase: arg λ starts uniform on (0, max_phase], in radians.
+      input_init: draws Re B, Im B, each scaled by 1/√2, and D.
+      output_init: draws C, both parts.
+      dtype: of the parameters, and with them of the state.
+
+    Returns:
+      A Cell with state s, a `Complex` with parts `[*batch, H]`, zero at the start.
+
+    Raises:
+      ValueError: a hidden size that is not a positive integer, radii not in 0 ≤ r_min < r_max ≤ 1,
+        an input that does not fit B.
+
+    Reference: Orvieto et al., Resurrecting recurrent neural networks for long sequences (2023),
+    arXiv 2303.06349. Departure: D is a matrix, since x need not have H features.
+    """
+    check_size("hidden_size", hidden_size)
+    if not 0 <= r_min < r_max <= 1:
+        got = f"r_min = {r_min}, r_max = {r_max}"
+        raise invalid("r_min", got, "0 <= r_min < r_max <= 1", "Try 0.9 and 0.999.")
+    H = hidden_size
+
+    def init(key, input_size):
+        check_size("input_size", input_size, least=0)
+        r_key, phase_key, U_key, C_key = jax.random.split(key, 4)
+        # Uniform on the ring in area; drawn away from both ends, where logarithms are infinite.
+        u = jax.random.uniform(r_key, (H,), dtype, 1e-3, 1 - 1e-3)
+        square = r_min**2 + u * (r_max**2 - r_min**2)
+        phase = max_phase * jax.random.uniform(phase_key, (H,), dtype, 1e-3, 1)
+        half = jnp.asarray(0.5**0.5, dtype)
+        U = stacked(input_init, 3)(U_key, (3 * H, input_size), dtype)
+        return LRUParams(
+            nu=jnp.log(-0.5 * jnp.log(square)),
+            theta=jnp.log(phase),
+            gamma=0.5 * jnp.log(1 - square),
+            U=U.at[: 2 * H].multiply(half),
+            C=output_init(C_key, (H, 2 * H), dtype),
+        )
+
+    def initial_state(params, batch=()):
+        zeros = jnp.zeros((*batch, H), params.nu.dtype)
+        return Complex(re=zeros, im=zeros)
+
+    def coefficients(constants, re: Array, im: Array, Dx: Array):
+        nu, theta, gamma = constants
+        factor = jnp.exp(jax.lax.complex(-jnp.exp(nu), jnp.exp(theta)))
+        scale = jnp.exp(gamma)
+        return factor, jax.lax.complex(scale * re, scale * im)
+
+    def emit(_, s: Array, re: Array, im: Array, Dx: Array) -> Array:
+        return jnp.concatenate([s.real, s.imag, Dx], axis=-1)
+
+    def output(params: LRUParams, y: Array) -> Array:
+        s, Dx = jax.lax.split(y, [2 * H, H], axis=y.ndim - 1)
+        return matvec(params.C, s) + Dx
+
+    return linear(
+        init,
+        initial_state,
+        U=lambda params: params.U,
+        drive=lambda params, Ux: tuple(split_blocks(Ux, 3)),
+        coefficients=coefficients,
+        emit=emit,
+        constants=lambda params: (params.nu, params.theta, params.gamma),
+        output=output,
+        unitwise=True,
+    )
+
+
+def rg_lru(
+    hidden_size: int,
+    *,
+    sharpness: float = 8.0,
+    a_min: float = 0.9,
+    a_max: float = 0.999,
+    input_init: Initializer = gaussian(),
+    dtype: DTypeLike = jnp.float32,
+) -> Cell:
+    r"""The real-gated linear recurrent unit of Griffin.
+
+    .. math::
+        r, i = \sigma(U x_t + b), \qquad n = U_n x_t + b_n, \qquad
+        \alpha_t = \sigma(a)^{c\, r}, \\
+        h_t = \alpha_t \odot h_{t-1} + \sqrt{1 - \alpha_t^2} \odot i \odot n, \qquad y_t = h_t
+
+    with the rows of U and b in the order r i n.
+
+    Args:
+      hidden_size: H.
+      sharpness: c.
+      a_min: σ(a)^c starts uniform on a_min
+      a_max: to a_max.
+      input_init: draws each block of U. b starts at zero.
+      dtype: of the parameters, and with them of the state.
+
+    Returns:
+      A Cell with state h `[*batch, H]`, zero at the start.
+
+    Raises:
+      ValueError: a hidden size that is not a positive integer, factors not in 0 < a_min < a_max < 1,
+        an input that does not fit U.
+
+    Reference: De et al., Griffin: mixing gated linear recurrences with local attention (2024),
+    arXiv 2402.19427. Departures: the gates are full, not block-diagonal; U_n takes an input of any
+    size to H channels, which in the paper the layer before does.
+    """
+    check_size("hidden_size", hidden_size)
+    if not 0 < a_min < a_max < 1:
+        got = f"a_min = {a_min}, a_max = {a_max}"
+        raise invalid("a_min", got, "0 < a_min < a_max < 1", "Try 0.9 and 0.999.")
+    H = hidden_size
+
+    def init(key, input_size):
+        check_size("input_size", input_size, least=0)
+        a_key, U_key = jax.random.split(key)
+        log_a = jnp.log(jax.random.uniform(a_key, (H,), dtype, a_min, a_max)) / sharpness
+        return RGLRUParams(
+            a=log_a - jnp.log(-jnp.expm1(log_a)),
+            U=stacked(input_init, 3)(U_key, (3 * H, input_size), dtype),
+            b=jnp.zeros(3 * H, dtype),
+        )
+
+    def coefficients(a: Array, r: Array, i: Array, n: Array) -> tuple[Array, Array]:
+        log_alpha = sharpness * jax.nn.sigmoid(r) * jax.nn.log_sigmoid(a)
+        scale = jnp.sqrt(-jnp.expm1(2 * log_alpha))
+        return jnp.exp(log_alpha), scale * jax.nn.sigmoid(i) * n
+
+    return linear(
+        init,
+        lambda params, batch=(): jnp.zeros((*batch, H), params.a.dtype),
+        U=lambda params: params.U,
+        drive=lambda params, Ux: tuple(split_blocks(Ux + params.b, 3)),
+        coefficients=coefficients,
+        constants=lambda params: params.a,
+        unitwise=True,
+    )

@@ -1,0 +1,139 @@
+"""Minimal gated units: one gate that forgets and resets."""
+
+from __future__ import annotations
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from rnn_jax.cells.checks import check_size
+from rnn_jax.cells.initializers import gaussian, orthogonal, stacked
+from rnn_jax.cells.structured import AffineParams, gated, split_blocks, structured, zeros_like_W
+from rnn_jax.structure import Product, Structure
+from rnn_jax.types import Array, Cell, Initializer
+
+
+@flax.struct.dataclass
+class MGUParams:
+    """`W [H, H]` of the gate and `W_n [H, H]`; `U [2H, I]`, `b [2H]` in the order f n."""
+
+    W: Array
+    W_n: Array
+    U: Array
+    b: Array
+
+
+@flax.struct.dataclass
+class MGUResetAfterParams:
+    """`W [2H, H]`, `U [2H, I]`, `b [2H]` in the order f n; `b_n [H]`, inside the reset."""
+
+    W: Array
+    U: Array
+    b: Array
+    b_n: Array
+
+
+def mgu(
+    hidden_size: int,
+    *,
+    recurrent_init: Initializer = orthogonal(),
+    input_init: Initializer = gaussian(),
+    dtype: DTypeLike = jnp.float32,
+) -> Cell:
+    r"""The minimal gated unit.
+
+    .. math::
+        f = \sigma(U_f x_t + b_f + W h_{t-1}), \qquad
+        n = \tanh(U_n x_t + b_n + W_n (f \odot h_{t-1})), \\
+        h_t = (1 - f) \odot h_{t-1} + f \odot n, \qquad y_t = h_t
+
+    Args:
+      hidden_size: H.
+      recurrent_init: draws W and W_n.
+      input_init: draws each block of U. b starts at zero.
+      dtype: of the parameters, and with them of the state.
+
+    Returns:
+      A Cell with state h `[*batch, H]`, zero at the start.
+
+    Raises:
+      ValueError: a hidden size that is not a positive integer, an input that does not fit U.
+
+    Reference: Zhou, Wu, Zhang and Zhou, Minimal gated unit for recurrent neural networks (2016),
+    arXiv 1603.09420.
+    """
+    check_size("hidden_size", hidden_size)
+    H = hidden_size
+
+    def init(key, input_size):
+        check_size("input_size", input_size, least=0)
+        W_key, n_key, U_key = jax.random.split(key, 3)
+        return MGUParams(
+            W=recurrent_init(W_key, (H, H), dtype),
+            W_n=recurrent_init(n_key, (H, H), dtype),
+            U=stacked(input_init, 2)(U_key, (2 * H, input_size), dtype),
+            b=jnp.zeros(2 * H, dtype),
+        )
+
+    def drive(params: MGUParams, Ux: Array) -> tuple[Array, ...]:
+        return tuple(split_blocks(Ux + params.b, 2))
+
+    def pointwise(_, h: Array, f: Array, n: Array) -> tuple[Array, Array]:
+        f = jax.nn.sigmoid(f)
+        h = (1 - f) * h + f * jnp.tanh(n)
+        return h, h
+
+    products = (
+        Product(lambda params: params.W, lambda _, h: h),
+        Product(lambda params: params.W_n, lambda _, h, f: jax.nn.sigmoid(f) * h),
+    )
+    structure = Structure(lambda params: params.U, drive, products, pointwise, unitwise=True)
+    return structured(init, zeros_like_W(H), structure)
+
+
+def mgu_reset_after(
+    hidden_size: int,
+    *,
+    recurrent_init: Initializer = orthogonal(),
+    input_init: Initializer = gaussian(),
+    dtype: DTypeLike = jnp.float32,
+) -> Cell:
+    r"""The minimal gated unit with the reset after the recurrent product, in one product a step.
+
+    .. math::
+        f = \sigma(U_f x_t + b_f + W_f h_{t-1}), \qquad
+        n = \tanh(U_n x_t + b'_n + f \odot (W_n h_{t-1} + b_n)), \\
+        h_t = (1 - f) \odot h_{t-1} + f \odot n, \qquad y_t = h_t
+
+    U, W and b have their rows in the order f n, b'_n being the last of b. The arguments, state and
+    errors are those of `mgu`, whose departure this is, as `gru` is of `gru_reset_before`; Flax's
+    MGUCell is of this form.
+    """
+    H = hidden_size
+
+    def pointwise(b_n: Array, h: Array, a: Array, n: Array) -> tuple[Array, Array]:
+        f, Wh = split_blocks(a, 2)
+        f = jax.nn.sigmoid(f)
+        h = (1 - f) * h + f * jnp.tanh(n + f * (Wh + b_n))
+        return h, h
+
+    def drive(params: MGUResetAfterParams, Ux: Array) -> tuple[Array, Array]:
+        f, n = split_blocks(Ux + params.b, 2)
+        return jnp.concatenate([f, jnp.zeros_like(f)], axis=-1), n
+
+    def with_inner_bias(affine: AffineParams, key) -> MGUResetAfterParams:
+        return MGUResetAfterParams(affine.W, affine.U, affine.b, jnp.zeros(H, dtype))
+
+    return gated(
+        H,
+        2,
+        pointwise,
+        recurrent_init=recurrent_init,
+        input_init=input_init,
+        dtype=dtype,
+        extend=with_inner_bias,
+        constants=lambda params: params.b_n,
+        drive=drive,
+        unitwise=True,
+    )

@@ -1,0 +1,100 @@
+"""The selective state space model."""
+
+from __future__ import annotations
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from rnn_jax.cells.checks import check_positive, check_size
+from rnn_jax.cells.initializers import gaussian
+from rnn_jax.cells.structured import linear
+from rnn_jax.types import Array, Cell, Initializer
+
+
+@flax.struct.dataclass
+class SelectiveParams:
+    """`A [H, N]`, ln of the decay rates; `U [2H + 2N, I]`, `b [2H + 2N]` (u, δ, B, C); `D [H]`."""
+
+    A: Array
+    U: Array
+    b: Array
+    D: Array
+
+
+def selective(
+    hidden_size: int,
+    *,
+    state_size: int = 16,
+    dt_min: float = 0.001,
+    dt_max: float = 0.1,
+    input_init: Initializer = gaussian(),
+    dtype: DTypeLike = jnp.float32,
+) -> Cell:
+    r"""The recurrence of Mamba: H channels with N linear units each, whose step the input chooses.
+
+    .. math::
+        u, \delta, B, C = U x_t + b, \qquad \Delta = \mathrm{softplus}(\delta), \\
+        s_t = e^{-\Delta e^A} \odot s_{t-1} + \Delta\, u B^\top, \qquad
+        y_t = s_t C + D \odot u
+
+    with u, Δ `[H]`, B, C `[N]` and s `[H, N]`.
+
+    Args:
+      hidden_size: H.
+      state_size: N.
+      dt_min: Δ starts, at no input, log-uniform on dt_min
+      dt_max: to dt_max.
+      input_init: draws U. A starts at ln 1 .. ln N, D at one, the rest of b at zero.
+      dtype: of the parameters, and with them of the state.
+
+    Returns:
+      A Cell with state s `[*batch, H, N]`, zero at the start.
+
+    Raises:
+      ValueError: sizes that are not positive integers, steps that are not positive, an input that
+        does not fit U.
+
+    Reference: Gu and Dao, Mamba (2023), arXiv 2312.00752, the layer "S6". Departures: U takes an
+    input of any size to H channels, and δ is not of low rank.
+    """
+    check_size("hidden_size", hidden_size)
+    check_size("state_size", state_size)
+    check_positive("dt_min", dt_min)
+    check_positive("dt_max", dt_max)
+    H, N = hidden_size, state_size
+    sizes = [H, H, N, N]
+
+    def init(key, input_size):
+        check_size("input_size", input_size, least=0)
+        U_key, dt_key = jax.random.split(key)
+        low, high = jnp.log(jnp.asarray([dt_min, dt_max], dtype))
+        dt = jnp.exp(low + (high - low) * jax.random.uniform(dt_key, (H,), dtype))
+        b = jnp.zeros(sum(sizes), dtype).at[H : 2 * H].set(jnp.log(jnp.expm1(dt)))
+        rates = jnp.arange(1, N + 1).astype(dtype)
+        return SelectiveParams(
+            A=jnp.broadcast_to(jnp.log(rates), (H, N)),
+            U=input_init(U_key, (sum(sizes), input_size), dtype),
+            b=b,
+            D=jnp.ones(H, dtype),
+        )
+
+    def coefficients(constants, u: Array, delta: Array, B: Array, C: Array):
+        A, _ = constants
+        Delta = jax.nn.softplus(delta)
+        return jnp.exp(-Delta[..., None] * jnp.exp(A)), (Delta * u)[..., None] * B[..., None, :]
+
+    def emit(constants, s: Array, u: Array, delta: Array, B: Array, C: Array) -> Array:
+        _, D = constants
+        return (s * C[..., None, :]).sum(-1) + D * u
+
+    return linear(
+        init,
+        lambda params, batch=(): jnp.zeros((*batch, H, N), params.A.dtype),
+        U=lambda params: params.U,
+        drive=lambda params, Ux: tuple(jax.lax.split(Ux + params.b, sizes, axis=Ux.ndim - 1)),
+        coefficients=coefficients,
+        emit=emit,
+        constants=lambda params: (params.A, params.D),
+    )
