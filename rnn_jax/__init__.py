@@ -1,8 +1,8 @@
 """Recurrent networks in JAX, and what backpropagation through time does to their gradients."""
 
-from rnn_jax import cells, gradients, linalg, losses, tasks, training, types
+from rnn_jax import cells, gradients, linalg, losses, tasks, topologies, training, types
 from rnn_jax.lengths import length_mask
-from rnn_jax.strategies import Checkpointed, Fused, Scan
+from rnn_jax.strategies import Checkpointed, Fused, Parallel, Scan
 from rnn_jax.types import Cell
 from rnn_jax.unroll import trajectory, unroll
 
@@ -11,6 +11,7 @@ __all__ = [
     "Cell",
     "Checkpointed",
     "Fused",
+    "Parallel",
     "Scan",
     "cells",
     "gradients",
@@ -18,6 +19,7 @@ __all__ = [
     "linalg",
     "losses",
     "tasks",
+    "topologies",
     "training",
     "trajectory",
     "types",

@@ -79,10 +79,15 @@ def last_step(loss: StepLoss, ys: Array, target: Array, lengths: Array | None = 
       target: `[*batch]` or `[*batch, O]`, as the loss takes it.
       lengths: `[*batch]`, each at least 1; the last step is then each example's own.
     """
+    return loss(at_last_step(ys, lengths), target)
+
+
+def at_last_step(ys: Array, lengths: Array | None = None) -> Array:
+    """y of each example's last step: `[T, *batch, O] -> [*batch, O]`."""
     if lengths is None:
-        return loss(ys[-1], target)
+        return ys[-1]
     index = lengths.reshape(1, *lengths.shape, 1) - 1
-    return loss(jnp.take_along_axis(ys, index, axis=0)[0], target)
+    return jnp.take_along_axis(ys, index, axis=0)[0]
 
 
 def _check_same_shape(y, target):
@@ -96,6 +101,7 @@ def _misfit(target, expected):
 
 
 __all__ = [
+    "at_last_step",
     "bernoulli_cross_entropy",
     "last_step",
     "per_step",

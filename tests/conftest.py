@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+import rnn_jax
 from rnn_jax import cells
 from rnn_jax.structure import Product, Structure
 
@@ -78,12 +79,28 @@ def structured_cell(dtype=jnp.float64):
     return cells.structured(init, start, structure)
 
 
+def stacked_cell(dtype=jnp.float64):
+    """Every wrapper at once, over cells that run by different strategies."""
+    user = user_cell(dtype)
+    return cells.readout(
+        cells.stack(
+            cells.lstm(4, dtype=dtype),
+            cells.residual(cells.layer_norm(cells.min_gru(4, dtype=dtype))),
+            user,
+        ),
+        3,
+    )
+
+
 LAWFUL = {
-    **{name: lambda dtype, make=make: make(6, dtype=dtype) for name, make in cells.CELLS.items()},
+    **{name: lambda dtype, make=make: make(4, dtype=dtype) for name, make in cells.CELLS.items()},
     **{
-        f"readout({name})": lambda dtype, make=make: cells.readout(make(6, dtype=dtype), 5)
-        for name, make in cells.CELLS.items()
+        f"readout({name})": lambda dtype, name=name: cells.readout(
+            cells.CELLS[name](4, dtype=dtype), 5
+        )
+        for name in ("elman", "elman_preactivation", "lstm", "lru")
     },
+    "stack": stacked_cell,
     "user's function": user_cell,
     "user's structure": structured_cell,
 }
@@ -120,7 +137,13 @@ def normal(seed, *shape, dtype=jnp.float64):
 
 
 def random_state(cell, params, batch, seed=7):
-    """A state that is not zero anywhere."""
-    leaves, tree = jax.tree.flatten(cell.initial_state(params, batch))
-    drawn = [normal(seed + i, *leaf.shape, dtype=leaf.dtype) for i, leaf in enumerate(leaves)]
-    return jax.tree.unflatten(tree, drawn)
+    """A state that the cell reaches, nudged so that it is not zero anywhere."""
+    xs = normal(seed, 3, *batch, INPUT_SIZE)
+    dtype = jax.tree.leaves(cell.initial_state(params))[0].dtype
+    reached, _ = rnn_jax.unroll(cell, params, xs.astype(dtype), strategy="scan")
+    leaves, tree = jax.tree.flatten(reached)
+    nudged = [
+        leaf + jnp.asarray(0.1, dtype) * normal(seed + i, *leaf.shape, dtype=dtype)
+        for i, leaf in enumerate(leaves)
+    ]
+    return jax.tree.unflatten(tree, nudged)

@@ -139,6 +139,43 @@ def test_padding_adds_exactly_nothing(cell, params):
     )
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+def test_resets_are_separate_sequences(cell, params, reverse):
+    """Three sequences end to end: outputs, final state and gradients; padding after the last."""
+    ends = (2, 5, 6)
+    xs, targets, start = data(cell, params, ())
+    resets = jnp.zeros(T, bool).at[jnp.array(ends[:2])].set(True)
+
+    def packed(params, start, strategy):
+        where = {"lengths": jnp.asarray(ends[-1]), "resets": resets, "reverse": reverse}
+        final, ys = rnn_jax.unroll(cell, params, xs, start, strategy=strategy, **where)
+        states = rnn_jax.trajectory(cell, params, xs, start, **where)
+        return jnp.sum(ys * targets), (final, ys[: ends[-1]], states)
+
+    def apart(params, start):
+        runs = []
+        for first, end in zip((0, *ends[:2]), ends, strict=True):
+            given = end == ends[-1] if reverse else first == 0
+            run = functools.partial(rnn_jax.unroll, cell, params, xs[first:end], reverse=reverse)
+            runs.append(run(start if given else None))
+        ys = jnp.concatenate([ys for _, ys in runs])
+        final = runs[0 if reverse else -1][0]
+        return jnp.sum(ys * targets[: ends[-1]]), (final, ys)
+
+    gradient = lambda f, **fixed: jax.jit(
+        jax.grad(functools.partial(f, **fixed), (0, 1), has_aux=True)
+    )(params, start)
+    expected_grads, expected = gradient(apart)
+    for strategy in ("auto", "scan"):
+        grads, (*got, states) = gradient(packed, strategy=strategy)
+        chex.assert_trees_all_close(
+            (grads, tuple(got)), (expected_grads, expected), rtol=1e-12, atol=1e-13
+        )
+        chex.assert_trees_all_close(
+            jax.tree.map(lambda s: s[-1], states), expected[0], rtol=1e-12, atol=1e-13
+        )
+
+
 @pytest.mark.parametrize("batch", [(), (2, 2)])
 def test_the_terms_sum_to_the_gradient(cell, params, batch):
     xs, targets, start = data(cell, params, batch)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import rnn_jax
-from rnn_jax import Checkpointed, Fused, Scan, cells
+from rnn_jax import Checkpointed, Fused, Parallel, Scan, cells
 from tests.conftest import INPUT_SIZE, normal, random_state
 
 T = 7
@@ -17,6 +17,7 @@ LENGTHS = np.array([T, 3, 0])
 STRATEGIES = {
     "fused": Fused(chunk=3),
     "fused, kept": Fused(chunk=7, recompute=False),
+    "parallel": Parallel(),
     "checkpointed": Checkpointed(),
     "checkpointed, 3 levels of scan": Checkpointed(levels=3, inside="scan"),
 }
@@ -25,7 +26,11 @@ STRATEGIES = {
 def energy(cell, strategy, params, start, xs):
     """A loss of every output and state, there and, at different lengths, back again."""
     total = jnp.zeros((), xs.dtype)
-    for way in ({}, {"lengths": jnp.asarray(LENGTHS), "reverse": True}):
+    resets = jnp.zeros(xs.shape[:-1], bool).at[2, 0].set(True).at[4].set(True)
+    for way in (
+        {"resets": resets},
+        {"lengths": jnp.asarray(LENGTHS), "resets": resets, "reverse": True},
+    ):
         final, ys = rnn_jax.unroll(cell, params, xs, start, strategy=strategy, **way)
         total += sum(jnp.sum(leaf**3) for leaf in jax.tree.leaves(final))
         total += jnp.sum(ys * jnp.cos(jnp.arange(ys.size, dtype=ys.dtype)).reshape(ys.shape))
@@ -37,9 +42,12 @@ def arguments(cell, params, dtype=jnp.float64):
     return params, start, normal(1, T, len(LENGTHS), INPUT_SIZE, dtype=dtype)
 
 
-def skip_unless_allowed(cell, strategy):
-    if isinstance(strategy, Fused) and cell.structure is None:
-        pytest.skip("a plain function has no structure")
+def allowed(cell, strategy):
+    if isinstance(strategy, Fused):
+        return cell.structure is not None
+    if isinstance(strategy, Parallel):
+        return cell.structure is not None and cell.structure.linear is not None
+    return True
 
 
 @functools.cache
@@ -51,14 +59,23 @@ def gradient_by_scan(cell):
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_values_and_gradients_are_those_of_scan(cell, params, name):
-    skip_unless_allowed(cell, STRATEGIES[name])
+    if not allowed(cell, STRATEGIES[name]):
+        with pytest.raises(ValueError, match=r"^strategy: got .+; expected .+\. [A-Z].+"):
+            energy(cell, STRATEGIES[name], *arguments(cell, params))
+        return
     function = functools.partial(energy, cell, STRATEGIES[name])
     got = jax.jit(jax.value_and_grad(function, (0, 1, 2)))(*arguments(cell, params))
     chex.assert_trees_all_close(got, gradient_by_scan(cell), rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("name", cells.CELLS)
-@pytest.mark.parametrize("strategy", ["fused", "checkpointed"])
+MODES = [
+    *((name, "fused") for name in cells.CELLS),
+    *((name, "parallel") for name in ("diagonal", "lru", "selective")),
+    *((name, "checkpointed") for name in ("elman", "lstm", "gru_reset_before", "lru")),
+]
+
+
+@pytest.mark.parametrize(("name", "strategy"), MODES)
 def test_every_mode_of_differentiation(name, strategy):
     """Forward mode, and both second derivatives along a direction."""
     cell = cells.CELLS[name](4, dtype=jnp.float64)
@@ -105,7 +122,9 @@ def test_float32_agrees_to_its_rounding(name):
         )(params)
 
     expected = gradient(params, Scan())
-    for strategy in (Fused(), Fused(chunk=16, recompute=False)):
+    for strategy in (Fused(), Fused(chunk=16, recompute=False), Parallel()):
+        if not allowed(cell, strategy):
+            continue
         got = gradient(params, strategy)
         for a, b in zip(*map(jax.tree.leaves, (got, expected)), strict=True):
             chex.assert_type(a, jnp.float32)
@@ -113,9 +132,11 @@ def test_float32_agrees_to_its_rounding(name):
 
 
 @pytest.mark.parametrize("name", STRATEGIES)
-@pytest.mark.parametrize("cell_name", ["elman_preactivation", "lstm", "gru_reset_before"])
+@pytest.mark.parametrize("cell_name", ["elman_preactivation", "gru_reset_before", "lru"])
 def test_bfloat16_stays_bfloat16(name, cell_name):
     cell = cells.readout(cells.CELLS[cell_name](8, dtype=jnp.bfloat16), 2)
+    if not allowed(cell, STRATEGIES[name]):
+        pytest.skip("only linear cells run in parallel")
     params = cell.init(jax.random.key(0), INPUT_SIZE)
     at = arguments(cell, params, jnp.bfloat16)
     function = functools.partial(energy, cell, STRATEGIES[name])
@@ -128,7 +149,8 @@ def test_bfloat16_stays_bfloat16(name, cell_name):
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_a_vmapped_ensemble_is_its_members(name):
-    cell = cells.readout(cells.gru(4, dtype=jnp.float64), 2)
+    make = cells.rg_lru if name == "parallel" else cells.gru
+    cell = cells.readout(make(4, dtype=jnp.float64), 2)
     keys = jax.random.split(jax.random.key(0), 3)
     ensemble = jax.vmap(lambda key: cell.init(key, INPUT_SIZE))(keys)
     _, start, xs = arguments(cell, jax.tree.map(lambda leaf: leaf[0], ensemble))
@@ -184,7 +206,9 @@ def test_a_strategy_that_cannot_be_is_refused():
     xs = jnp.zeros((3, 2))
     with pytest.raises(ValueError, match=r"strategy: got fused, for a cell that is a plain.*scan"):
         rnn_jax.unroll(plain, {}, xs, strategy="fused")
-    with pytest.raises(ValueError, match=r"strategy: got fast; expected auto, scan, fused"):
+    with pytest.raises(ValueError, match=r"strategy: got parallel, for a cell .*linear"):
+        rnn_jax.unroll(plain, {}, xs, strategy="parallel")
+    with pytest.raises(ValueError, match=r"strategy: got fast; expected auto, scan, fused, par"):
         rnn_jax.unroll(plain, {}, xs, strategy="fast")
     with pytest.raises(ValueError, match="chunk: got int 0"):
         Fused(chunk=0)

@@ -21,11 +21,20 @@ from rnn_jax.cells.lstm_variants import PeepholeParams, lstm_coupled, lstm_peeph
 from rnn_jax.cells.mgu import MGUParams, MGUResetAfterParams, mgu, mgu_reset_after
 from rnn_jax.cells.minimal import InputParams, min_gru, min_lstm
 from rnn_jax.cells.orthogonal_rnn import orthogonal_rnn
+from rnn_jax.cells.readout import ReadoutParams, readout
 from rnn_jax.cells.selective import SelectiveParams, selective
 from rnn_jax.cells.slstm import SLSTMState, slstm
+from rnn_jax.cells.stack import (
+    LayerNormParams,
+    Masks,
+    draw_masks,
+    dropout,
+    layer_norm,
+    residual,
+    stack,
+)
 from rnn_jax.cells.structured import AffineParams, gated, linear, structured
 from rnn_jax.cells.ugrnn import ugrnn
-from rnn_jax.cells.wrappers import ReadoutParams, readout
 from rnn_jax.types import Cell
 
 CELLS: dict[str, Callable[..., Cell]] = {
@@ -73,8 +82,10 @@ __all__ = [
     "JordanParams",
     "LRUParams",
     "LSTMState",
+    "LayerNormParams",
     "MGUParams",
     "MGUResetAfterParams",
+    "Masks",
     "OscillatorState",
     "PeepholeParams",
     "RGLRUParams",
@@ -86,6 +97,8 @@ __all__ = [
     "continuous_time",
     "cornn",
     "diagonal",
+    "draw_masks",
+    "dropout",
     "elman",
     "elman_preactivation",
     "fastgrnn",
@@ -97,6 +110,7 @@ __all__ = [
     "initializers",
     "irnn",
     "jordan",
+    "layer_norm",
     "leaky",
     "linear",
     "lipschitz",
@@ -110,9 +124,11 @@ __all__ = [
     "min_lstm",
     "orthogonal_rnn",
     "readout",
+    "residual",
     "rg_lru",
     "selective",
     "slstm",
+    "stack",
     "structured",
     "ugrnn",
 ]

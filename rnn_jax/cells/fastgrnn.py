@@ -14,7 +14,7 @@ from rnn_jax.types import Array, Cell, Initializer
 
 @flax.struct.dataclass
 class FastGRNNParams:
-    """`W [H, H]`, `U [H, I]`; `b`, `b_z [H]` of the candidate and the gate; scalars `zeta`, `nu`."""
+    """`W [H, H]`, `U [H, I]`; `b`, `b_z [H]` of candidate and gate; scalars `zeta`, `nu`."""
 
     W: Array
     U: Array

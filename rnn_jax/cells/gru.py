@@ -93,7 +93,9 @@ def gru(
         return h, h
 
     products = (Product(lambda params: params.W, lambda _, h: h),)
-    return structured(init, zeros_like_W(H), Structure(_U, drive, products, pointwise, unitwise=True))
+    return structured(
+        init, zeros_like_W(H), Structure(_U, drive, products, pointwise, unitwise=True)
+    )
 
 
 def gru_reset_before(
@@ -143,7 +145,9 @@ def gru_reset_before(
         Product(lambda params: params.W, lambda _, h: h),
         Product(lambda params: params.W_n, reset),
     )
-    return structured(init, zeros_like_W(H), Structure(_U, drive, products, pointwise, unitwise=True))
+    return structured(
+        init, zeros_like_W(H), Structure(_U, drive, products, pointwise, unitwise=True)
+    )
 
 
 def _U(params):

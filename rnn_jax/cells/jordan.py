@@ -43,9 +43,9 @@ def jordan(
         a_t = b + W o_{t-1} + U x_t, \qquad h_t = \varphi(a_t), \qquad
         o_t = \varphi_o(c + V h_t), \qquad y_t = o_t
 
-    The state is the fed-back output o, so that what an output does not show is lost: less can be
-    remembered than by a hidden-to-hidden network, but with targets in place of o_{t-1} the steps of
-    training part from each other (`topologies.teacher_forcing`).
+    The state is the fed-back output o: what an output does not show is lost. With targets in place
+    of o_{t-1} (teacher forcing) the steps do not depend on each other, and time is one more batch
+    axis: `cell.step(params, targets_before [T, *batch, O], xs [T, *batch, I])`.
 
     Args:
       hidden_size: H.

@@ -17,7 +17,7 @@ from rnn_jax.types import Array, Cell, Complex, Initializer
 
 @flax.struct.dataclass
 class LRUParams:
-    """`nu`, `theta`, `gamma [H]`, logarithms; `U [3H, I]` (Re B, Im B, D); `C [H, 2H]` (Re, −Im)."""
+    """`nu`, `theta`, `gamma [H]`, all logarithms; `U [3H, I]` is (Re B, Im B, D), `C [H, 2H]`."""
 
     nu: Array
     theta: Array
@@ -51,6 +51,8 @@ def lru(
         \lambda = e^{-e^\nu + i e^\theta}, \qquad
         s_t = \lambda \odot s_{t-1} + e^\gamma \odot B x_t, \qquad
         y_t = \mathrm{Re}(C s_t) + D x_t
+
+    `params.C` holds Re C and −Im C side by side, for the real product with (Re s, Im s).
 
     Args:
       hidden_size: H, of s and of y.
@@ -154,8 +156,8 @@ def rg_lru(
       A Cell with state h `[*batch, H]`, zero at the start.
 
     Raises:
-      ValueError: a hidden size that is not a positive integer, factors not in 0 < a_min < a_max < 1,
-        an input that does not fit U.
+      ValueError: a hidden size that is not a positive integer, factors other than
+        0 < a_min < a_max < 1, an input that does not fit U.
 
     Reference: De et al., Griffin: mixing gated linear recurrences with local attention (2024),
     arXiv 2402.19427. Departures: the gates are full, not block-diagonal; U_n takes an input of any

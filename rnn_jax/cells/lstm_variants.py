@@ -15,7 +15,7 @@ from rnn_jax.types import Array, Cell, Initializer
 
 @flax.struct.dataclass
 class PeepholeParams:
-    """`W [4H, H]`, `U [4H, I]`, `b [4H]` as of `lstm`; `p [3H]`, the peepholes, in the order i f o."""
+    """`W [4H, H]`, `U [4H, I]`, `b [4H]` as of `lstm`; `p [3H]`, the peepholes i f o."""
 
     W: Array
     U: Array
@@ -90,8 +90,8 @@ def lstm_coupled(
         c_t = f \odot c_{t-1} + (1 - f) \odot g, \qquad
         h_t = o \odot \tanh(c_t), \qquad y_t = h_t
 
-    each gate with its own rows of `U [3H, I]`, `W [3H, H]` and `b [3H]`, in the order f o g, so that
-    |c| stays below 1. The arguments, state and errors are those of `lstm`.
+    each gate with its own rows of `U [3H, I]`, `W [3H, H]` and `b [3H]`, in the order f o g. |c|
+    stays below 1. The arguments, state and errors are those of `lstm`.
 
     Reference: Greff et al., LSTM: a search space odyssey (2017), arXiv 1503.04069, there "CIFG".
     """

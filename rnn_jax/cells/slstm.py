@@ -14,7 +14,7 @@ from rnn_jax.types import Array, Cell, Initializer
 
 @flax.struct.dataclass
 class SLSTMState:
-    """`c`, `n`, `m`, `h [*batch, H]`: memory, normalizer, log of the common scale of both, output."""
+    """`c`, `n`, `m`, `h [*batch, H]`: memory, normalizer, log of their scale, output."""
 
     c: Array
     n: Array

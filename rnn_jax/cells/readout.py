@@ -1,4 +1,4 @@
-"""Cell -> Cell."""
+"""A readout of a cell."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def readout(cell: Cell, output_size: int, *, output_init: Initializer = gaussian
     def init(key, input_size):
         cell_key, V_key = jax.random.split(key)
         params = cell.init(cell_key, input_size)
-        y = _output_at_start(cell, params, input_size)
+        y = output_at_start(cell, params, input_size)
         return ReadoutParams(
             cell=params,
             V=output_init(V_key, (output_size, y.shape[-1]), y.dtype),
@@ -61,16 +61,22 @@ def readout(cell: Cell, output_size: int, *, output_init: Initializer = gaussian
         assert cell.recurrence is not None
         return cell.recurrence(params.cell)
 
+    def over_time(run, params: ReadoutParams, xs, start, marks, reverse) -> tuple[State, Array]:
+        final, ys = run(cell, params.cell, xs, start, marks, reverse)
+        return final, output(params, ys)
+
     return Cell(
         init,
         initial_state,
         step,
         recurrence if cell.recurrence else None,
         cell.structure and cell.structure.inside(lambda params: params.cell, output),
+        over_time if cell.over_time else None,
     )
 
 
-def _output_at_start(cell: Cell, params: Params, input_size: int) -> jax.ShapeDtypeStruct:
+def output_at_start(cell: Cell, params: Params, input_size: int) -> jax.ShapeDtypeStruct:
+    """Shape and dtype of one example's y."""
     state = jax.eval_shape(cell.initial_state, params)
     x = jax.ShapeDtypeStruct((input_size,), jax.tree.leaves(state)[0].dtype)
     return jax.eval_shape(cell.step, params, state, x)[1]
