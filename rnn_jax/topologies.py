@@ -47,7 +47,7 @@ def sample_one_hot(temperature: float | Array = 1.0) -> Feed:
       ValueError: a negative temperature.
     """
     if isinstance(temperature, int | float) and not temperature >= 0:
-        raise invalid("temperature", temperature, "at least 0", "0 takes the likeliest symbol.")
+        raise invalid("temperature", temperature, "at least 0", "Pass 0 for the likeliest symbol.")
     greedy = isinstance(temperature, int | float) and temperature == 0
 
     def feed(key: Key, y: Array) -> Array:
@@ -214,7 +214,7 @@ def teacher_forcing(
         `unroll_feedback` raises.
     """
     if not isinstance(ratio, jax.core.Tracer) and not 0 <= float(ratio) <= 1:
-        raise invalid("ratio", ratio, "a probability in [0, 1]", "1 feeds true inputs alone.")
+        raise invalid("ratio", ratio, "a probability in [0, 1]", "Pass 1 for true inputs alone.")
     state = checked_start(cell, params, xs, initial_state)
     coins_key, key = jax.random.split(key)
     given = jax.random.uniform(coins_key, xs.shape[:-1]) < ratio

@@ -5,10 +5,11 @@ from importlib.metadata import version
 from typing import NamedTuple
 
 # Small programs, each run a few times: what takes time is compiling them.
-FLAGS = ["--xla_force_host_platform_device_count=2", "--xla_backend_optimization_level=0"]
-if version("jax") < "0.12":
-    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
-os.environ.setdefault("XLA_FLAGS", " ".join(FLAGS))
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
+    + (" --xla_cpu_use_fusion_emitters=false" if version("jax") < "0.12" else ""),
+)
 
 import jax
 import jax.numpy as jnp

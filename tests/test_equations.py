@@ -126,7 +126,7 @@ def mgu(p, h, x):
 def mgu_reset_after(p, h, x):
     (W_f, W_n), (U_f, U_n), (b_f, b_n) = (np.split(a, 2) for a in (p.W, p.U, p.b))
     f = sigma(W_f @ h + U_f @ x + b_f)
-    h = (1 - f) * h + f * tanh(U_n @ x + b_n + f * (W_n @ h + p.b_n))
+    h = f * h + (1 - f) * tanh(U_n @ x + b_n + f * (W_n @ h + p.b_n))
     return h, h
 
 
@@ -250,9 +250,11 @@ def test_the_orthogonal_matrix_stays_orthogonal():
     """Whatever W is: after a step of any size its matrix is orthogonal, and λ_W = 1."""
     cell = cells.orthogonal_rnn(8, dtype=jnp.float64)
     params = cell.init(jax.random.key(0), I)
-    for scale in (1, 10):
-        W = cell.recurrence(params.replace(W=scale * normal(3, 8, 8))).W
-        np.testing.assert_allclose(W @ W.T, np.eye(8), atol=1e-12)
+    for scale in (0, 0.01, 1, 10, 100):
+        W = scale * normal(3, 8, 8)
+        Q = cell.recurrence(params.replace(W=W)).W
+        np.testing.assert_allclose(Q @ Q.T, np.eye(8), atol=1e-13 * max(scale, 1))
+        np.testing.assert_allclose(Q, scipy.linalg.expm(W - W.T), atol=1e-12 * max(scale, 1))
 
 
 def test_rotations_start_at_angles():

@@ -192,7 +192,7 @@ def test_what_cannot_be_fed_is_refused():
         topologies.unroll_feedback(cell, params, x, 0)
     with pytest.raises(ValueError, match=r"ratio: got float 1.5; expected .*\[0, 1\]"):
         topologies.teacher_forcing(cell, params, x[None], 1.5, key)
-    with pytest.raises(ValueError, match="temperature: got float -1.0"):
+    with pytest.raises(ValueError, match=r"temperature: got float -1\.0"):
         sample_one_hot(-1.0)
     with pytest.raises(ValueError, match=r"resets: got .*; expected bool\[1\]\. Pass True"):
         rnn_jax.unroll(cell, params, x[None], resets=jnp.zeros(2, bool))

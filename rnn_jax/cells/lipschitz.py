@@ -55,7 +55,7 @@ def lipschitz(
     check_size("hidden_size", hidden_size)
     check_positive("dt", dt)
     if not 0.5 <= beta <= 1:
-        raise invalid("beta", beta, "in [0.5, 1]", "1 is antisymmetric, 0.5 is unconstrained.")
+        raise invalid("beta", beta, "in [0.5, 1]", "Pass 1 for antisymmetric, 0.5 for W itself.")
     H = hidden_size
 
     def init(key, input_size):

@@ -95,6 +95,7 @@ def mgu(
 def mgu_reset_after(
     hidden_size: int,
     *,
+    forget_bias: float = 1.0,
     recurrent_init: Initializer = orthogonal(),
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
@@ -104,18 +105,18 @@ def mgu_reset_after(
     .. math::
         f = \sigma(U_f x_t + b_f + W_f h_{t-1}), \qquad
         n = \tanh(U_n x_t + b'_n + f \odot (W_n h_{t-1} + b_n)), \\
-        h_t = (1 - f) \odot h_{t-1} + f \odot n, \qquad y_t = h_t
+        h_t = f \odot h_{t-1} + (1 - f) \odot n, \qquad y_t = h_t
 
-    U, W and b have their rows in the order f n, b'_n being the last of b. The arguments, state and
-    errors are those of `mgu`, whose departure this is, as `gru` is of `gru_reset_before`; Flax's
-    MGUCell is of this form.
+    U, W and b have their rows in the order f n, b'_n being the last of b; b_f starts at
+    `forget_bias`. The other arguments, the state and the errors are those of `mgu`, from which this
+    departs as Flax's MGUCell does: in the reset, and in an f that keeps where that of `mgu` lets go.
     """
     H = hidden_size
 
     def pointwise(b_n: Array, h: Array, a: Array, n: Array) -> tuple[Array, Array]:
         f, Wh = split_blocks(a, 2)
         f = jax.nn.sigmoid(f)
-        h = (1 - f) * h + f * jnp.tanh(n + f * (Wh + b_n))
+        h = f * h + (1 - f) * jnp.tanh(n + f * (Wh + b_n))
         return h, h
 
     def drive(params: MGUResetAfterParams, Ux: Array) -> tuple[Array, Array]:
@@ -129,6 +130,7 @@ def mgu_reset_after(
         H,
         2,
         pointwise,
+        bias=lambda zeros: zeros.at[:H].set(forget_bias),
         recurrent_init=recurrent_init,
         input_init=input_init,
         dtype=dtype,

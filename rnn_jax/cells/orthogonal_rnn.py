@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
@@ -10,6 +9,7 @@ from rnn_jax.cells.activations import ACTIVATIONS
 from rnn_jax.cells.checks import choose
 from rnn_jax.cells.initializers import gaussian, rotations
 from rnn_jax.cells.structured import AffineParams, gated
+from rnn_jax.linalg import exponential
 from rnn_jax.types import Array, Cell, Initializer, Recurrence, at_least_float32
 
 
@@ -38,7 +38,7 @@ def orthogonal_rnn(
 
     def Q(params: AffineParams) -> Array:
         generator = at_least_float32(params.W - params.W.T)
-        return jax.scipy.linalg.expm(generator).astype(params.W.dtype)
+        return exponential(generator).astype(params.W.dtype)
 
     def pointwise(h: Array, a: Array) -> tuple[Array, Array]:
         h = phi(a)

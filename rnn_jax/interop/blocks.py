@@ -1,0 +1,132 @@
+"""Arrays to named blocks and back, as `conventions` writes them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+
+from rnn_jax.errors import describe, invalid
+from rnn_jax.types import Array
+
+
+class Block(NamedTuple):
+    """One block of H rows in an array, and how it is held there: see `conventions`."""
+
+    name: str
+    negative: bool
+    less_one: bool
+    added: bool
+
+    def ours(self, theirs: Array) -> Array:
+        """The block as we have it."""
+        theirs = -theirs if self.negative else theirs
+        return theirs + 1 if self.less_one else theirs
+
+    def theirs(self, ours: Array) -> Array:
+        """The block as they have it."""
+        ours = ours - 1 if self.less_one else ours
+        return -ours if self.negative else ours
+
+
+class Leaf(NamedTuple):
+    """The blocks of one array `[rows, columns]`: by column (input, state), each from row 0 down."""
+
+    columns: tuple[tuple[Block, ...], ...]
+
+    @property
+    def is_bias(self) -> bool:
+        """Whether it is a vector."""
+        return self.columns[0][0].name.startswith("b")
+
+    @property
+    def is_second_bias(self) -> bool:
+        """Whether it only adds to blocks that another leaf has."""
+        return all(block.added for column in self.columns for block in column)
+
+    def widths(self, H: int, I: int) -> list[int]:
+        """Of a matrix: I for what multiplies the input, H for what multiplies the state."""
+        return [I if column[0].name.startswith("U") else H for column in self.columns]
+
+    def shape(self, H: int, I: int) -> tuple[int, ...]:
+        """[out, in], or [out] for a bias."""
+        rows = H * len(self.columns[0])
+        return (rows,) if self.is_bias else (rows, sum(self.widths(H, I)))
+
+
+@functools.cache
+def parse(leaf: str) -> Leaf:
+    """`"U_i -U_f / W_i -W_f"` as a Leaf."""
+
+    def block(word):
+        name = word.removesuffix("-1").lstrip("+-")
+        return Block(name, word.startswith("-"), word.endswith("-1"), word.startswith("+"))
+
+    return Leaf(tuple(tuple(map(block, column.split())) for column in leaf.split("/")))
+
+
+def read(
+    argument: str, leaves: Mapping[str, str], arrays: Mapping[str, Array], transposed: bool
+) -> dict[str, Array]:
+    """The blocks of arrays; a leaf that is not in `arrays` is left out.
+
+    Raises:
+      ValueError: a shape that does not fit the others, named by its path.
+    """
+    sizes = _sizes(argument, leaves, arrays, transposed)
+    blocks: dict[str, Array] = {}
+    for path, array in arrays.items():
+        leaf = parse(leaves[path])
+        _check_shape(f"{argument}[{path!r}]", array, leaf.shape(*sizes), transposed)
+        out_first = array.T if transposed else array
+        widths = [] if leaf.is_bias else leaf.widths(*sizes)
+        parts = jnp.split(out_first, np.cumsum(widths[:-1]), axis=-1) if widths else [out_first]
+        for column, part in zip(leaf.columns, parts, strict=True):
+            for block, rows in zip(column, jnp.split(part, len(column)), strict=True):
+                first = blocks.get(block.name) if block.added else None
+                ours = block.ours(rows)
+                blocks[block.name] = ours if first is None else first + ours
+    return blocks
+
+
+def write(leaf: str, blocks: Mapping[str, Array], transposed: bool) -> Array:
+    """The array of a leaf."""
+
+    def rows(block):
+        ours = blocks[block.name]
+        return jnp.zeros_like(ours) if block.added else block.theirs(ours)
+
+    columns = [jnp.concatenate([rows(block) for block in column]) for column in parse(leaf).columns]
+    array = jnp.concatenate(columns, axis=-1)
+    return array.T if transposed else array
+
+
+def _sizes(argument, leaves, arrays, transposed) -> tuple[int, int]:
+    """(H, I), by the leaves that hold W and U."""
+    H = I = 0
+    for path, array in arrays.items():
+        leaf = parse(leaves[path])
+        if leaf.is_bias:
+            continue
+        if array.ndim != 2:
+            raise invalid(f"{argument}[{path!r}]", array, "a matrix", "Pass one layer's weights.")
+        rows, columns = array.shape[::-1] if transposed else array.shape
+        letters = "".join(column[0].name[0] for column in leaf.columns)
+        H = H or rows // len(leaf.columns[0])
+        if "U" in letters:
+            I = columns - H if "W" in letters else columns
+    return H, I
+
+
+def _check_shape(argument, array, shape, transposed):
+    expected = shape[::-1] if transposed else shape
+    if array.shape != expected:
+        raise invalid(
+            argument,
+            describe(array),
+            f"[{', '.join(map(str, expected))}]",
+            "Every leaf must have the sizes of the others, and be of this kind of cell.",
+        )

@@ -1,0 +1,278 @@
+"""A recurrent cell of Flax linen, Flax nnx, Equinox or Haiku as a Cell.
+
+| from         | params                       | state                        | y               |
+| ------------ | ---------------------------- | ---------------------------- | --------------- |
+| linen        | variables["params"]          | the carry                    | the output      |
+| nnx          | the module's Params, a dict  | the carry                    | the output      |
+| haiku        | what `hk.transform` inits    | the core's state             | the output      |
+| equinox      | the module itself            | h; (h, c) of an LSTMCell     | h               |
+
+Each step is the peer's own, for one example, and batch axes are mapped over it as in
+`cells.from_function`; a cell that draws random numbers or updates variables of its own at every
+step is refused. The state starts in the dtype of the parameters.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from rnn_jax.cells.function import from_function
+from rnn_jax.errors import describe, invalid
+from rnn_jax.types import Array, Cell, Key, Params, State
+
+
+def from_linen(module: Any, *, input_shape: tuple[int, ...] | None = None) -> Cell:
+    """A Flax linen cell, `module(carry, x) -> (carry, y)`, as a Cell.
+
+    ```
+    cell = from_linen(nn.LSTMCell(64))
+    ```
+
+    Args:
+      module: an `nn.RNNCellBase`. A random `carry_init` is drawn with key 0, as `nn.RNN` does.
+      input_shape: of one input, where it has more than one axis, as a convolutional cell's
+        `(height, width, channels)`. The Cell then takes `x [*batch, I]` with I the product of
+        these, and its y is flattened likewise.
+
+    Raises:
+      ValueError: a module that has variables other than parameters; an input size that is not that
+        of `input_shape`.
+    """
+    reshape = _Reshape(input_shape)
+
+    def carry():
+        return module.initialize_carry(jax.random.key(0), input_shape or (1,))
+
+    def init(key, input_size):
+        start = carry()
+        variables = module.init(key, start, reshape.zeros(input_size, _dtypes(start).pop()))
+        _refuse_variables(sorted(set(variables) - {"params"}))
+        return variables.get("params", {})
+
+    def step(params, state, x):
+        state, y = module.apply({"params": params}, state, reshape(x))
+        return state, reshape.flat(y)
+
+    return _cell(init, lambda params: carry(), step)
+
+
+def from_nnx(module: Any) -> Cell:
+    """A Flax nnx cell, `module(carry, x) -> (carry, y)`, as a Cell.
+
+    ```
+    cell = from_nnx(lambda in_features, rngs: nnx.LSTMCell(in_features, 64, rngs=rngs))
+    ```
+
+    Args:
+      module: a constructor `(in_features, rngs) -> nnx.Module`, or a module. A module that was
+        built already has one set of parameters, and `init` returns those for any key. Its carry
+        may depend on its parameters and hidden sizes, not on `in_features`.
+
+    Raises:
+      ValueError: a module with variables that are not `nnx.Param`s.
+    """
+    from flax import nnx
+
+    built = isinstance(module, nnx.Module)
+
+    @functools.cache
+    def graph(in_features):
+        make = lambda: module if built else module(in_features, nnx.Rngs(0))
+        split: Any = nnx.split(make() if built else nnx.eval_shape(make), nnx.Param, ...)
+        graphdef, _, other = split
+        _refuse_variables([".".join(map(str, path)) for path in nnx.to_flat_state(other).paths])
+        return graphdef
+
+    def init(key, input_size):
+        graph(input_size)
+        made = module if built else module(input_size, nnx.Rngs(key))
+        return nnx.to_pure_dict(nnx.state(made, nnx.Param))
+
+    def start(params):
+        return nnx.merge(graph(1), params).initialize_carry((1,), nnx.Rngs(0))
+
+    def step(params, state, x):
+        return nnx.merge(graph(x.shape[-1]), params)(state, x)
+
+    return _cell(init, start, step)
+
+
+def from_haiku(
+    make_core: Callable[[], Any],
+    *,
+    input_shape: tuple[int, ...] | None = None,
+    dtype: DTypeLike = jnp.float32,
+) -> Cell:
+    """A Haiku core, `core(x, state) -> (y, state)`, as a Cell.
+
+    ```
+    cell = from_haiku(lambda: hk.LSTM(64))
+    ```
+
+    Args:
+      make_core: called inside `hk.transform`; it returns an `hk.RNNCore` whose input is one array.
+      input_shape: as for `from_linen`.
+      dtype: of the parameters that `init` makes.
+
+    Raises:
+      ValueError: an input size that is not that of `input_shape`, or what `hk.transform` refuses:
+        random numbers in a step, `hk.set_state`.
+    """
+    import haiku as hk
+
+    reshape = _Reshape(input_shape)
+    initial_state = hk.transform(lambda: make_core().initial_state(None))
+
+    transformed = hk.transform(lambda x, state: make_core()(x, state))
+
+    @hk.transform
+    def from_the_start(x):
+        # A learned initial state is a parameter too, and init makes those that are asked for.
+        core = make_core()
+        return core(x, _cast(core.initial_state(None), x.dtype))
+
+    def init(key, input_size):
+        return from_the_start.init(key, reshape.zeros(input_size, dtype))
+
+    def step(params, state, x):
+        y, state = transformed.apply(params, None, reshape(x), state)
+        return state, reshape.flat(y)
+
+    return _cell(init, lambda params: initial_state.apply(params, None), step)
+
+
+@flax.struct.dataclass
+class Static:
+    """A leaf of an Equinox module that is not a parameter, such as an activation function."""
+
+    value: Any = flax.struct.field(pytree_node=False)
+
+
+def from_equinox(
+    module: Any,
+    state: State | Callable[[Any], State] | None = None,
+    step: Callable[[Any, State, Array], tuple[State, Array]] | None = None,
+) -> Cell:
+    """An Equinox cell, `module(x, state) -> state`, as a Cell.
+
+    ```
+    cell = from_equinox(lambda input_size, key: eqx.nn.LSTMCell(input_size, 64, key=key))
+    ```
+
+    Args:
+      module: a constructor `(input_size, key) -> eqx.Module`, or a module. A module that was built
+        already has one set of parameters, and `init` returns those for any key.
+      state: the initial state of one example, or a function of the module that returns it. It may
+        be left out for the cells of `equinox.nn`, which start from zero.
+      step: `(module, state, x) -> (state, y)` for a module that is called in another way, or whose
+        y is not the first leaf of its state.
+
+    Returns:
+      A Cell whose params are the module, with `Static` around each leaf that is no parameter.
+      `import_weights("equinox", ..)` reads such a module as any other.
+
+    Raises:
+      ValueError: a module of unknown initial state; a leaf that is an array of integers.
+    """
+    import equinox as eqx
+
+    def init(key, input_size):
+        made = module if isinstance(module, eqx.Module) else module(input_size, key)
+        return jax.tree.map(_parameter_or_static, made)
+
+    def start(params):
+        if state is not None:
+            return state(_module(params)) if callable(state) else state
+        if not isinstance(params, eqx.nn.GRUCell | eqx.nn.LSTMCell):
+            raise invalid(
+                "state",
+                f"None for {type(params).__name__}",
+                "the state that one example starts from",
+                "Pass from_equinox(.., state=jnp.zeros(H)) or a function of the module.",
+            )
+        h = jnp.zeros(params.hidden_size, params.weight_hh.dtype)
+        return (h, h) if isinstance(params, eqx.nn.LSTMCell) else h
+
+    def own_step(module, state, x):
+        state = module(x, state)
+        return state, jax.tree.leaves(state)[0]
+
+    return _cell(init, start, lambda p, s, x: (step or own_step)(_module(p), s, x))
+
+
+def _parameter_or_static(leaf):
+    if not hasattr(leaf, "dtype"):
+        return Static(leaf)
+    if not jnp.issubdtype(leaf.dtype, jnp.inexact):
+        raise invalid(
+            "module",
+            f"a leaf {describe(leaf)}",
+            "floating arrays, which are parameters, and leaves that are not arrays",
+            "Make it a static field, eqx.field(static=True), of the module.",
+        )
+    return leaf
+
+
+def _module(params):
+    is_static = lambda leaf: isinstance(leaf, Static)
+    unwrap = lambda leaf: leaf.value if is_static(leaf) else leaf
+    return jax.tree.map(unwrap, params, is_leaf=is_static)
+
+
+class _Reshape:
+    """`x [I]` to the shape that a peer wants, and its y back to one axis."""
+
+    def __init__(self, shape: tuple[int, ...] | None):
+        self.shape = shape
+
+    def __call__(self, x: Array) -> Array:
+        return x if self.shape is None else x.reshape(self.shape)
+
+    def flat(self, y: Array) -> Array:
+        return y if self.shape is None else y.ravel()
+
+    def zeros(self, input_size: int, dtype: DTypeLike) -> Array:
+        if self.shape is not None and math.prod(self.shape) != input_size:
+            expected = f"{math.prod(self.shape)}, the product of input_shape {self.shape}"
+            raise invalid("input_size", input_size, expected, "Pass the one that fits the other.")
+        return self(jnp.zeros(input_size, dtype))
+
+
+def _cell(
+    init: Callable[[Key, int], Params],
+    start: Callable[[Params], State],
+    step: Callable[[Params, State, Array], tuple[State, Array]],
+) -> Cell:
+    def start_in_dtype(params):
+        dtypes = _dtypes(params)
+        state = jax.tree.map(jnp.asarray, start(params))
+        return _cast(state, dtypes.pop()) if len(dtypes) == 1 else state
+
+    return from_function(step, start_in_dtype, init)
+
+
+def _dtypes(tree) -> set:
+    return {a.dtype for a in jax.tree.leaves(tree) if jnp.issubdtype(a.dtype, jnp.floating)}
+
+
+def _cast(tree, dtype):
+    is_float = lambda leaf: jnp.issubdtype(leaf.dtype, jnp.floating)
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if is_float(leaf) else leaf, tree)
+
+
+def _refuse_variables(names: list[str]) -> None:
+    if names:
+        raise invalid(
+            "module",
+            f"variables {', '.join(names)}",
+            "parameters only",
+            "A Cell's step is pure: what it changes belongs to its state, and it draws no numbers.",
+        )

@@ -1,0 +1,601 @@
+"""Cells and weights of flax, haiku, equinox and torch against ours. In float64."""
+
+import subprocess
+import sys
+from typing import NamedTuple
+
+import chex
+import equinox as eqx
+import haiku as hk
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from flax import nnx
+
+import rnn_jax
+from rnn_jax import cells, gradients, interop, losses, topologies
+from rnn_jax.cells import LSTMState
+from tests import torch_reference
+from tests.conftest import normal, random_state
+
+T, B, I, H = 5, 2, 3, 4
+F = {"param_dtype": jnp.float64}
+DOUBLE = {"dtype": jnp.float64}
+
+
+def from_nnx(make, **options):
+    return interop.from_nnx(lambda n, rngs: make(n, H, **F, **options, rngs=rngs))
+
+
+def from_equinox(make):
+    return interop.from_equinox(lambda n, key: make(n, H, **DOUBLE, key=key))
+
+
+class Peer(NamedTuple):
+    framework: str
+    kind: str
+    theirs: rnn_jax.Cell
+    ours: rnn_jax.Cell
+
+
+ELMAN, RELU, LSTM, GRU, RESET_BEFORE, MGU_RESET_AFTER, UGRNN = (
+    cells.elman(H, **DOUBLE),
+    cells.elman(H, "relu", **DOUBLE),
+    cells.lstm(H, **DOUBLE),
+    cells.gru(H, **DOUBLE),
+    cells.gru_reset_before(H, **DOUBLE),
+    cells.mgu_reset_after(H, **DOUBLE),
+    cells.ugrnn(H, **DOUBLE),
+)
+PEERS = {
+    "linen SimpleCell": Peer("linen", "elman", interop.from_linen(nn.SimpleCell(H, **F)), ELMAN),
+    "linen LSTMCell": Peer("linen", "lstm", interop.from_linen(nn.LSTMCell(H, **F)), LSTM),
+    "linen OptimizedLSTMCell": Peer(
+        "linen", "lstm", interop.from_linen(nn.OptimizedLSTMCell(H, **F)), LSTM
+    ),
+    "linen GRUCell": Peer("linen", "gru", interop.from_linen(nn.GRUCell(H, **F)), GRU),
+    "linen MGUCell": Peer(
+        "linen", "mgu_reset_after", interop.from_linen(nn.MGUCell(H, **F)), MGU_RESET_AFTER
+    ),
+    "linen MGUCell without its reset": Peer(
+        "linen", "ugrnn", interop.from_linen(nn.MGUCell(H, reset_gate=False, **F)), UGRNN
+    ),
+    "nnx SimpleCell": Peer("nnx", "elman", from_nnx(nnx.SimpleCell, **DOUBLE), ELMAN),
+    "nnx LSTMCell": Peer("nnx", "lstm", from_nnx(nnx.LSTMCell), LSTM),
+    "nnx OptimizedLSTMCell": Peer("nnx", "optimized_lstm", from_nnx(nnx.OptimizedLSTMCell), LSTM),
+    "nnx GRUCell": Peer("nnx", "gru", from_nnx(nnx.GRUCell), GRU),
+    "haiku VanillaRNN": Peer(
+        "haiku", "elman", interop.from_haiku(lambda: hk.VanillaRNN(H), **DOUBLE), RELU
+    ),
+    "haiku LSTM": Peer("haiku", "lstm", interop.from_haiku(lambda: hk.LSTM(H), **DOUBLE), LSTM),
+    "haiku GRU": Peer(
+        "haiku", "gru_reset_before", interop.from_haiku(lambda: hk.GRU(H), **DOUBLE), RESET_BEFORE
+    ),
+    "equinox LSTMCell": Peer("equinox", "lstm", from_equinox(eqx.nn.LSTMCell), LSTM),
+    "equinox GRUCell": Peer("equinox", "gru", from_equinox(eqx.nn.GRUCell), GRU),
+}
+OTHERS = {
+    "linen MGUCell with its reset": interop.from_linen(nn.MGUCell(H, **F)),
+    "linen ConvLSTMCell": interop.from_linen(nn.ConvLSTMCell(2, (2,), **F), input_shape=(I, 1)),
+    "haiku Conv1DLSTM": interop.from_haiku(
+        lambda: hk.Conv1DLSTM((I,), 2, 2), input_shape=(I, 1), **DOUBLE
+    ),
+    "haiku DeepRNN": interop.from_haiku(
+        lambda: hk.DeepRNN([hk.GRU(H), jax.nn.relu, hk.LSTM(H)]), **DOUBLE
+    ),
+}
+ALL = {name: peer.theirs for name, peer in PEERS.items()} | OTHERS
+
+
+@pytest.fixture(params=PEERS)
+def peer(request):
+    return PEERS[request.param]
+
+
+def drawn(tree, seed=3):
+    """Random leaves: no bias and no state that is zero."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure.unflatten(
+        [normal(seed + n, *leaf.shape, dtype=leaf.dtype) / 2 for n, leaf in enumerate(leaves)]
+    )
+
+
+def as_ours(framework, state):
+    """Their state as ours: of an LSTM (c, h) in flax; (h, c) elsewhere, by name in haiku."""
+    if isinstance(state, hk.LSTMState):
+        return LSTMState(c=state.cell, h=state.hidden)
+    if isinstance(state, tuple):
+        return LSTMState(*(state[::-1] if framework == "equinox" else state))
+    return state
+
+
+def energy(cell, params, xs, start):
+    """½ Σ ys² + ½ Σ of the final state squared, and both."""
+    final, ys = rnn_jax.unroll(cell, params, xs, start)
+    outputs = (ys, *jax.tree.leaves(final))
+    return sum(jnp.square(out).sum() / 2 for out in outputs), (ys, final)
+
+
+def test_parity(peer):
+    """Outputs, final state, and gradients of weights, inputs and initial state."""
+    framework, kind, theirs, ours = peer
+    weights = drawn(theirs.init(jax.random.key(0), I))
+    xs, start = normal(1, T, B, I), random_state(theirs, weights, (B,))
+
+    def our_energy(weights, xs, start):
+        params = interop.import_weights(framework, kind, weights)
+        return energy(ours, params, xs, as_ours(framework, start))
+
+    grad = lambda f: jax.jit(jax.value_and_grad(f, (0, 1, 2), has_aux=True))(weights, xs, start)
+    (E, (ys, final)), gradient = grad(lambda w, x, s: energy(theirs, w, x, s))
+    (our_E, (our_ys, our_final)), our_gradient = grad(our_energy)
+    chex.assert_trees_all_close(
+        (our_E, our_ys, our_final), (E, ys, as_ours(framework, final)), rtol=1e-10, atol=1e-12
+    )
+    chex.assert_trees_all_close(our_gradient, gradient, rtol=1e-10, atol=1e-12)
+    assert all(abs(leaf).max() > 1e-4 for leaf in jax.tree.leaves(gradient))
+
+
+def test_round_trip_of_theirs_is_exact(peer):
+    framework, kind, theirs, _ = peer
+    weights = drawn(theirs.init(jax.random.key(0), I))
+    params = interop.import_weights(framework, kind, weights)
+    back = interop.export_weights(framework, kind, params)
+    if (framework, kind) == ("haiku", "lstm"):  # (b_f + 1) - 1
+        chex.assert_trees_all_close(back, weights, rtol=1e-14)
+        back["lstm/linear"]["b"] = weights["lstm/linear"]["b"]
+    if (framework, kind) == ("haiku", "elman"):  # its second bias is added to the first
+        first, second = (weights[f"vanilla_rnn/linear{end}"] for end in ("", "_1"))
+        weights["vanilla_rnn/linear"] = {**first, "b": first["b"] + second["b"]}
+        weights["vanilla_rnn/linear_1"] = {**second, "b": jnp.zeros_like(second["b"])}
+    chex.assert_trees_all_equal(back, weights)
+
+
+OURS_OF = {
+    **{(peer.framework, peer.kind): peer.ours for peer in PEERS.values()},
+    **{("torch", kind): cell for kind, cell in (("elman", ELMAN), ("lstm", LSTM), ("gru", GRU))},
+}
+
+
+@pytest.mark.parametrize(("framework", "kind"), OURS_OF)
+def test_round_trip_of_ours_is_exact(framework, kind):
+    fresh = OURS_OF[framework, kind].init(jax.random.key(0), I)
+    params = drawn(fresh)
+    if (framework, kind) == ("nnx", "gru"):
+        with pytest.raises(ValueError, match="b_n that is not zero; expected nnx has none"):
+            interop.export_weights(framework, kind, params)
+        params = params.replace(b_n=jnp.zeros(H))
+    there = interop.export_weights(framework, kind, params)
+    back = interop.import_weights(framework, kind, there)
+    if (framework, kind) == ("haiku", "lstm"):
+        chex.assert_trees_all_close(back, params, rtol=1e-14)
+        params = fresh  # whose forget bias is 1
+        back = interop.import_weights(
+            framework, kind, interop.export_weights(framework, kind, params)
+        )
+    chex.assert_trees_all_equal(back, params)
+    assert type(back) is type(params)
+
+
+def test_exported_weights_run_where_they_went():
+    x, h, c = normal(1, I), normal(2, H), normal(3, H)
+    for name in ("nnx LSTMCell", "nnx OptimizedLSTMCell", "equinox LSTMCell"):
+        framework, kind, _, ours = PEERS[name]
+        params = drawn(ours.init(jax.random.key(0), I))
+        weights = interop.export_weights(framework, kind, params)
+        expected = ours.step(params, LSTMState(c=c, h=h), x)[0]
+        if framework == "equinox":
+            state = LSTMState(*weights(x, (h, c))[::-1])
+        else:
+            module = {"lstm": nnx.LSTMCell, "optimized_lstm": nnx.OptimizedLSTMCell}[kind](
+                I, H, **F, rngs=nnx.Rngs(0)
+            )
+            nnx.update(module, weights)
+            state = LSTMState(*module((c, h), x)[0])
+            read = (module, nnx.state(module), nnx.to_pure_dict(nnx.state(module)))
+            for source in read:
+                again = interop.import_weights("nnx", kind, source)
+                chex.assert_trees_all_equal(again, params)
+        chex.assert_trees_all_close(state, expected, rtol=1e-12)
+
+
+def own_driver(name, params, xs):
+    """ys by the peer's own loop over time, `[T, B, O]`."""
+    if name.startswith("linen"):
+        module = {
+            "linen MGUCell with its reset": nn.MGUCell(H, **F),
+            "linen ConvLSTMCell": nn.ConvLSTMCell(2, (2,), **F),
+        }[name]
+        x = xs[..., None] if "Conv" in name else xs
+        ys = nn.RNN(module, time_major=True).apply({"params": {"cell": params}}, x)
+        return ys.reshape(T, B, -1)
+    if name.startswith("nnx"):
+        module = nnx.GRUCell(I, H, **F, rngs=nnx.Rngs(0))
+        nnx.update(module, params)
+        return nnx.RNN(module, time_major=True)(xs)
+    if name.startswith("haiku"):
+        make = {
+            "haiku DeepRNN": lambda: hk.DeepRNN([hk.GRU(H), jax.nn.relu, hk.LSTM(H)]),
+            "haiku Conv1DLSTM": lambda: hk.Conv1DLSTM((I,), 2, 2),
+        }[name]
+        x = xs[..., None] if "Conv" in name else xs
+        run = lambda x: hk.dynamic_unroll(make(), x, make().initial_state(B))[0]
+        return hk.transform(run).apply(params, None, x).reshape(T, B, -1)
+    step = lambda state, x: (jax.vmap(params)(x, state),) * 2
+    zeros = jnp.zeros((B, H))
+    return jax.lax.scan(step, (zeros, zeros), xs)[1][0]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "linen MGUCell with its reset",
+        "linen ConvLSTMCell",
+        "nnx GRUCell",
+        "haiku DeepRNN",
+        "haiku Conv1DLSTM",
+        "equinox LSTMCell",
+    ],
+)
+def test_unroll_is_their_own_loop_and_the_laboratory_works(name):
+    cell = ALL[name]
+    params, xs = drawn(cell.init(jax.random.key(0), I)), normal(1, T, B, I)
+    final, ys = rnn_jax.unroll(cell, params, xs)
+    chex.assert_trees_all_close(ys, own_driver(name, params, xs), rtol=1e-10, atol=1e-13)
+
+    targets = normal(2, *ys.shape)
+
+    def E(params):
+        ys = rnn_jax.unroll(cell, params, xs)[1]
+        return losses.per_step(losses.squared_error, ys, targets).sum()
+
+    terms = gradients.decompose_terms(cell, params, xs, targets, losses.squared_error)
+    sums = jax.tree.map(lambda term: term.sum((0, 1)), terms)
+    chex.assert_trees_all_close(sums, jax.grad(E)(params), rtol=1e-10, atol=1e-12)
+    S = sum(leaf[0].size for leaf in jax.tree.leaves(final))
+    assert gradients.step_jacobians(cell, params, xs).shape == (T, B, S, S)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        interop.from_linen(nn.LSTMCell(H)),
+        interop.from_nnx(lambda n, rngs: nnx.GRUCell(n, H, rngs=rngs)),
+        interop.from_haiku(lambda: hk.LSTM(H)),
+        interop.from_equinox(lambda n, key: eqx.nn.GRUCell(n, H, dtype=jnp.float32, key=key)),
+    ],
+    ids=["linen", "nnx", "haiku", "equinox"],
+)
+def test_float32_stays_and_keys_differ(cell):
+    params = cell.init(jax.random.key(0), I)
+    state, ys = rnn_jax.unroll(cell, params, jnp.ones((T, 2, 3, I), jnp.float32))
+    chex.assert_type([*jax.tree.leaves((params, state)), ys], jnp.float32)
+    assert ys.shape == (T, 2, 3, H)
+    keys = jax.random.split(jax.random.key(1), 2)
+    one, other = (jax.tree.leaves(cell.init(key, I)) for key in keys)
+    assert any((a != b).any() for a, b in zip(one, other, strict=True))
+    chex.assert_trees_all_equal_shapes(jax.vmap(lambda k: cell.init(k, I))(keys), _twice(params))
+
+
+def _twice(tree):
+    return jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), tree)
+
+
+def test_an_equinox_module_of_ones_own():
+    class Leaky(eqx.Module):
+        W: jax.Array
+        U: jax.Array
+        phi: object  # a leaf that is not an array
+        leak: float = eqx.field(static=True)
+
+        def __call__(self, x, h):
+            return (1 - self.leak) * h + self.leak * self.phi(self.W @ h + self.U @ x)
+
+    make = lambda n, key: Leaky(jnp.eye(H), jax.random.normal(key, (H, n)), jnp.tanh, 0.25)
+    cell = interop.from_equinox(make, state=lambda module: jnp.ones(module.W.shape[0]))
+    doubled = interop.from_equinox(make, jnp.ones(H), lambda m, h, x: (m(x, h), 2 * m(x, h)))
+    ours = cells.from_function(
+        lambda p, h, x: (0.75 * h + 0.25 * jnp.tanh(p.W @ h + p.U @ x),) * 2, jnp.ones(H)
+    )
+    params, xs = cell.init(jax.random.key(0), I), normal(1, T, B, I)
+    expected = rnn_jax.unroll(ours, params, xs)
+    chex.assert_trees_all_close(rnn_jax.unroll(cell, params, xs), expected, rtol=1e-12)
+    chex.assert_trees_all_close(rnn_jax.unroll(doubled, params, xs)[1], 2 * expected[1], rtol=1e-12)
+    assert [leaf.shape for leaf in jax.tree.leaves(params)] == [(H, H), (H, I)]
+
+
+def test_modules_that_were_built_keep_their_parameters():
+    x = normal(1, I)
+    module = nnx.LSTMCell(I, H, **F, rngs=nnx.Rngs(5))
+    params = interop.from_nnx(module).init(jax.random.key(0), I)
+    chex.assert_trees_all_equal(params, nnx.to_pure_dict(nnx.state(module)))
+    module = eqx.nn.GRUCell(I, H, **DOUBLE, key=jax.random.key(5))
+    cell = interop.from_equinox(module)
+    params = cell.init(jax.random.key(0), I)
+    state, y = cell.step(params, cell.initial_state(params), x)
+    chex.assert_trees_all_equal((state, y), (module(x, jnp.zeros(H)),) * 2)
+
+
+def learned_start():
+    """A cell whose initial state is a parameter, and not zero."""
+
+    def init(key, input_size):
+        return {"h0": jnp.linspace(0.2, 0.8, H), "U": jax.random.normal(key, (H, input_size))}
+
+    def step(p, h, x):
+        h = jnp.tanh(h + p["U"] @ x)
+        return h, h
+
+    return cells.from_function(step, lambda p: p["h0"], init)
+
+
+OURS = {
+    "lstm": LSTM,
+    "readout(gru)": cells.readout(GRU, 2),
+    "a learned initial state": learned_start(),
+}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_ours_as_a_linen_module(name):
+    cell, x = OURS[name], normal(1, B, T, I)
+    layer = nn.RNN(interop.LinenCell(cell), return_carry=True)
+    variables = layer.init(jax.random.key(0), x)
+    params = variables["params"]["cell"]["weights"]
+    assert type(params) is type(cell.init(jax.random.key(0), I))
+    assert len(jax.tree.leaves(variables)) == len(jax.tree.leaves(params))
+    variables = drawn(variables)
+
+    def theirs(variables):
+        final, ys = layer.apply(variables, x)
+        return jnp.square(ys).sum(), (final, ys)
+
+    _assert_like_unroll(cell, x, theirs, variables, lambda v: v["params"]["cell"]["weights"])
+    carry = interop.LinenCell(cell).initialize_carry(jax.random.key(0), (B, I))
+    assert jax.tree.map(jnp.shape, carry) == jax.tree.map(
+        jnp.shape, cell.initial_state(params, (B,))
+    )
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_ours_as_an_nnx_module(name):
+    cell, x = OURS[name], normal(1, B, T, I)
+    layer = nnx.RNN(interop.NNXCell(cell, I, rngs=nnx.Rngs(0)), return_carry=True)
+    graphdef, params, other = nnx.split(layer, nnx.Param, ...)
+    params = drawn(params)
+
+    def theirs(params):
+        final, ys = nnx.merge(graphdef, params, other)(x)
+        return jnp.square(ys).sum(), (final, ys)
+
+    ours = lambda state: nnx.merge(graphdef, state, other).cell.params
+    chex.assert_trees_all_equal_shapes(ours(params), cell.init(jax.random.key(0), I))
+    _assert_like_unroll(cell, x, theirs, params, ours)
+
+
+def _assert_like_unroll(cell, x, theirs, weights, ours):
+    def unrolled(weights):
+        final, ys = rnn_jax.unroll(cell, ours(weights), jnp.swapaxes(x, 0, 1))
+        ys = jnp.swapaxes(ys, 0, 1)
+        return jnp.square(ys).sum(), (final, ys)
+
+    grad = lambda f: jax.jit(jax.value_and_grad(f, has_aux=True))(weights)
+    (_, expected), expected_gradient = grad(unrolled)
+    (_, got), gradient = grad(theirs)
+    chex.assert_trees_all_close(got, expected, rtol=1e-12, atol=1e-14)
+    chex.assert_trees_all_close(gradient, expected_gradient, rtol=1e-10, atol=1e-12)
+    assert all(abs(leaf).max() > 1e-4 for leaf in jax.tree.leaves(gradient))
+
+
+def stored(name):
+    """Of one network of tests/data/torch_reference.npz."""
+    with np.load(torch_reference.PATH) as arrays:
+        prefix = f"{name}/"
+        return {key.removeprefix(prefix): arrays[key] for key in arrays if key.startswith(prefix)}
+
+
+def weights_of(arrays):
+    return {key: jnp.asarray(a) for key, a in arrays.items() if key.startswith(("weight", "bias"))}
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "cell"),
+    [
+        ("rnn_tanh", "elman", ELMAN),
+        ("rnn_relu", "elman", RELU),
+        ("lstm", "lstm", LSTM),
+        ("gru", "gru", GRU),
+    ],
+)
+def test_parity_with_torch(name, kind, cell):
+    torch = stored(name)
+    weights, xs = weights_of(torch), jnp.asarray(torch["xs"])
+    state_of = lambda h, c: LSTMState(c=c[0], h=h[0]) if kind == "lstm" else h[0]
+
+    def E(weights, xs, h, c):
+        params = interop.import_weights("torch", kind, weights)
+        return energy(cell, params, xs, state_of(h, c))
+
+    h, c = (jnp.asarray(torch[name]) if name in torch else None for name in ("h_0", "c_0"))
+    (_, got), gradient = jax.jit(jax.value_and_grad(E, (0, 1, 2), has_aux=True))(weights, xs, h, c)
+    close = lambda a, b: chex.assert_trees_all_close(a, b, rtol=1e-10, atol=1e-12)
+    close(got, (torch["ys"], state_of(torch["h_n"], torch.get("c_n"))))
+    expected = {key: torch[f"grad/{key}"] for key in weights}
+    close(gradient, (expected, torch["grad/xs"], torch["grad/h_0"]))
+
+
+@pytest.mark.parametrize(("kind", "cell"), [("lstm", LSTM), ("gru", GRU)])
+def test_a_direction_of_torch_is_found_by_its_name(kind, cell):
+    torch = stored(f"1layer_bidirectional_{kind}")
+    for at, direction in (("_l0", 0), ("_l0_reverse", 1)):
+        params = interop.import_weights("torch", kind, weights_of(torch), at=at)
+        start = torch["h_0"][direction]
+        if kind == "lstm":
+            start = LSTMState(c=torch["c_0"][direction], h=start)
+        _, ys = rnn_jax.unroll(
+            cell,
+            params,
+            jnp.asarray(torch["xs"]),
+            start,
+            lengths=torch["lengths"],
+            reverse=bool(direction),
+        )
+        expected = torch["ys"][..., direction * H : (direction + 1) * H]
+        chex.assert_trees_all_close(ys, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_torch_itself():
+    """What is stored is what torch computes, and our weights run there."""
+    torch = pytest.importorskip("torch")
+    with np.load(torch_reference.PATH) as arrays:
+        chex.assert_trees_all_close(dict(arrays), torch_reference.reference(), rtol=1e-11)
+
+    x = normal(1, T, B, I)
+    for kind, cell, make in (
+        ("elman", ELMAN, torch.nn.RNN),
+        ("lstm", LSTM, torch.nn.LSTM),
+        ("gru", GRU, torch.nn.GRU),
+    ):
+        params = drawn(cell.init(jax.random.key(0), I))
+        weights = interop.export_weights("torch", kind, params)
+        network = make(I, H, dtype=torch.float64)
+        network.load_state_dict({name: torch.from_numpy(w) for name, w in weights.items()})
+        ys = network(torch.from_numpy(np.array(x)))[0].detach().numpy()
+        chex.assert_trees_all_close(ys, rnn_jax.unroll(cell, params, x)[1], rtol=1e-10, atol=1e-12)
+        chex.assert_trees_all_equal(interop.import_weights("torch", kind, network), params)
+    cell = torch.nn.GRUCell(I, H, dtype=torch.float64, bias=False)
+    params = interop.import_weights("torch", "gru", cell, at="")
+    y = cell(torch.from_numpy(np.array(x[0]))).detach().numpy()
+    chex.assert_trees_all_close(GRU.step(params, jnp.zeros((B, H)), x[0])[1], y, rtol=1e-10)
+
+
+class Counts(nn.Module):
+    """A linen cell with a variable of its own."""
+
+    @nn.compact
+    def __call__(self, carry, x):
+        self.variable("counts", "steps", lambda: jnp.zeros(()))
+        return carry, carry
+
+    def initialize_carry(self, rng, shape):
+        return jnp.zeros(H)
+
+
+class Drops(nnx.Module):
+    """An nnx cell that draws numbers."""
+
+    def __init__(self, rngs):
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+
+
+class Buffered(eqx.Module):
+    order: jax.Array
+
+
+def torch_weights(kind, **changes):
+    return {**interop.export_weights("torch", kind, OF_KIND[kind].init(KEY, I)), **changes}
+
+
+KEY = jax.random.key(0)
+OF_KIND = {"lstm": LSTM, "gru": GRU}
+BAD = {
+    "framework: got keras; expected one of": lambda: interop.import_weights("keras", "lstm", {}),
+    "kind: got elman; expected one of lstm, gru": lambda: interop.import_weights(
+        "equinox", "elman", {}
+    ),
+    "weights: got no 'weight_hh_l0'": lambda: interop.import_weights(
+        "torch", "lstm", {"weight_ih_l0": jnp.ones((4 * H, I))}
+    ),
+    "weights: got also 'weight_hr_l0'.*proj_size": lambda: interop.import_weights(
+        "torch", "lstm", torch_weights("lstm", weight_hr_l0=jnp.ones((2, H))), at="_l0"
+    ),
+    "weights: got also 'weight_ih_l1'.*`at`": lambda: interop.import_weights(
+        "torch", "gru", torch_weights("gru", weight_ih_l1=jnp.ones((3 * H, H)))
+    ),
+    r"weights\['weight_hh_l0'\]: got float64\[16, 3\]; expected \[16, 4\]": lambda: (
+        interop.import_weights(
+            "torch", "lstm", torch_weights("lstm", weight_hh_l0=jnp.ones((16, 3)))
+        )
+    ),
+    "params: got GRUParams; expected AffineParams": lambda: interop.export_weights(
+        "linen", "lstm", GRU.init(KEY, I)
+    ),
+    r"params\['W'\]: got float64\[16, 4\]": lambda: interop.export_weights(
+        "linen", "elman", LSTM.init(KEY, I)
+    ),
+    "module: got variables counts": lambda: interop.from_linen(Counts()).init(KEY, I),
+    "module: got variables dropout.rngs.count": lambda: interop.from_nnx(
+        lambda n, rngs: Drops(rngs)
+    ).init(KEY, I),
+    r"module: got a leaf int\d+\[4\]": lambda: interop.from_equinox(
+        Buffered(jnp.arange(4)), jnp.zeros(H)
+    ).init(KEY, I),
+    "state: got None for Buffered": lambda: interop.from_equinox(
+        Buffered(jnp.ones(4))
+    ).initial_state(Buffered(jnp.ones(4))),
+    "input_size: got int 4; expected 3, the product": lambda: OTHERS["linen ConvLSTMCell"].init(
+        KEY, 4
+    ),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_what_is_refused(message):
+    with pytest.raises(ValueError, match=message):
+        BAD[message]()
+
+
+def test_importing_costs_no_framework():
+    lines = (
+        "import sys, rnn_jax, rnn_jax.interop as interop",
+        "heavy = {'haiku', 'equinox', 'torch', 'flax.nnx'}",
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)",
+        "assert interop.NNXCell.__name__ == 'NNXCell' and 'flax.nnx' in sys.modules",
+    )
+    subprocess.run([sys.executable, "-c", "; ".join(lines)], check=True)
+
+
+@pytest.mark.parametrize("kind", ["lstm", "gru"])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_bidirectional_is_torchs_on_packed_sequences(layers, kind):
+    """Outputs, final states and the gradient of every weight, the inputs and initial states."""
+    torch = stored(f"{layers}layer_bidirectional_{kind}")
+    names = [name[5:] for name in torch if name.startswith("grad/")]
+    given = {name: torch[name] for name in names}
+    hidden = torch["h_0"].shape[-1]
+    cell = cells.CELLS[kind](hidden, dtype=jnp.float64)
+
+    def run(given):
+        ys, finals = given["xs"], []
+        for layer in range(layers):
+            params, starts = [], []
+            for n, at in enumerate((f"_l{layer}", f"_l{layer}_reverse")):
+                weights = {name: given[name] for name in names if name.endswith(at)}
+                params.append(interop.import_weights("torch", kind, weights, at=at))
+                h = given["h_0"][2 * layer + n]
+                start = h if kind == "gru" else cells.LSTMState(c=given["c_0"][2 * layer + n], h=h)
+                starts.append(start)
+            final, ys = topologies.bidirectional(
+                (cell, cell), params, ys, starts, lengths=jnp.asarray(torch["lengths"])
+            )
+            finals.extend(final)
+        return ys, finals
+
+    def energy(given):
+        ys, finals = run(given)
+        return sum(0.5 * jnp.square(leaf).sum() for leaf in (ys, *jax.tree.leaves(finals)))
+
+    ys, finals = run(given)
+    np.testing.assert_allclose(ys, torch["ys"], rtol=1e-10, atol=1e-13)
+    for n, final in enumerate(finals):
+        h = final if kind == "gru" else final.h
+        np.testing.assert_allclose(h, torch["h_n"][n], rtol=1e-10)
+        if kind == "lstm":
+            np.testing.assert_allclose(final.c, torch["c_n"][n], rtol=1e-10)
+    gradient = jax.jit(jax.grad(energy))(given)
+    for name in names:
+        np.testing.assert_allclose(
+            gradient[name], torch[f"grad/{name}"], rtol=1e-10, atol=1e-12, err_msg=name
+        )
