@@ -50,6 +50,9 @@ def test_sequences(params, xs, words):
         lambda: gradients.jacobian_log_norms(CELL, params, xs),
         lambda: gradients.decompose(CELL, params, xs, jnp.zeros((T, B, H)), loss),
         lambda: gradients.decompose_terms(CELL, params, xs, jnp.zeros((T, B, H)), loss),
+        lambda: gradients.truncated_gradient(
+            CELL, params, xs, jnp.zeros((T, B, H)), loss, k1=1, k2=2
+        ),
     ):
         with pytest.raises(ValueError, match=message("xs", *words)):
             run()
@@ -92,8 +95,24 @@ def test_cells():
                 make(size)
         with pytest.raises(ValueError, match=message("input_size")):
             make(3).init(jax.random.key(0), -1)
-    with pytest.raises(ValueError, match=message("activation", "tanh")):
-        cells.elman(3, "gelu")
+    for make in (cells.elman, cells.jordan, cells.leaky, cells.indrnn, cells.orthogonal_rnn):
+        with pytest.raises(ValueError, match=message("activation", "tanh")):
+            make(3, activation="gelu")
+    for make, argument, value in (
+        (cells.leaky, "leak", 0.0),
+        (cells.continuous_time, "dt", 2.0),
+        (cells.continuous_time, "tau", -1.0),
+        (cells.antisymmetric, "dt", 0),
+        (cells.antisymmetric_gated, "dt", "fast"),
+        (cells.cornn, "epsilon", -1.0),
+        (cells.lipschitz, "beta", 0.2),
+        (cells.lru, "r_min", 1.0),
+        (cells.rg_lru, "a_min", 0.0),
+        (cells.selective, "state_size", 0),
+        (cells.jordan, "output_size", 0),
+    ):
+        with pytest.raises(ValueError, match=message(argument)):
+            make(3, **{argument: value})
     with pytest.raises(ValueError, match=message("output_size")):
         cells.readout(CELL, 0)
     with pytest.raises(ValueError, match=message("init")):
@@ -131,6 +150,25 @@ def test_decomposition_targets(params):
         for tool in (gradients.decompose, gradients.decompose_terms):
             with pytest.raises(ValueError, match=message("targets", r"\[5, 2, \.\.\.\]")):
                 tool(CELL, params, XS, targets, losses.squared_error)
+        with pytest.raises(ValueError, match=message("targets", r"\[5, 2, \.\.\.\]")):
+            gradients.truncated_gradient(
+                CELL, params, XS, targets, losses.squared_error, k1=1, k2=2
+            )
+
+
+def test_truncation(params):
+    targets = jnp.zeros((T, B, H))
+    run = lambda k1, k2s: gradients.truncation_error(
+        CELL, params, XS, targets, losses.squared_error, k1=k1, k2s=k2s
+    )
+    for k1 in (0, 1.5, True, None):
+        with pytest.raises(ValueError, match=message("k1", "at least 1")):
+            run(k1, [3])
+    for k2 in (1, 2.0, None):
+        with pytest.raises(ValueError, match=message("k2", "at least 2", "k1")):
+            run(2, [3, k2])
+    with pytest.raises(ValueError, match=message("k2s", "at least one")):
+        run(1, [])
 
 
 def test_training():
@@ -144,6 +182,28 @@ def test_training():
         training.fit(step, state, lambda i: None, 0)
     with pytest.raises(ValueError, match=message("members")):
         training.over_ensemble(lambda x: x, 0)
+
+
+def test_stateful_training(params):
+    import optax
+
+    optimizer, loss = optax.sgd(1.0), losses.squared_error
+    for size in (0, 2.0):
+        with pytest.raises(ValueError, match=message("batch_size")):
+            training.create_stateful_train_state(CELL, params, optimizer, size)
+    for wrong in ({"k1": 1}, {"k2": 1}):
+        with pytest.raises(ValueError, match=message("k2", "both or none")):
+            training.make_stateful_train_step(CELL, loss, optimizer, **wrong)
+    with pytest.raises(ValueError, match=message("clip_norm")):
+        training.make_stateful_train_step(CELL, loss, optimizer, clip_norm=-1.0)
+    step = training.make_stateful_train_step(CELL, loss, optimizer)
+    state = training.create_stateful_train_state(CELL, params, optimizer, B)
+    targets = jnp.zeros((T, B, H))
+    with pytest.raises(ValueError, match=message("xs", "B = 2 streams", "create_stateful")):
+        step(state, (XS[:, :1], targets[:, :1]))
+    for starts in (jnp.ones(B), jnp.ones((T, B), bool)):
+        with pytest.raises(ValueError, match=message("starts", r"bool\[2\]")):
+            step(state, (XS, targets, starts))
 
 
 def test_text_files(tmp_path):
@@ -165,6 +225,11 @@ def test_text_files(tmp_path):
     for T in (0, len(text)):
         with pytest.raises(ValueError, match=message("T")):
             tasks.next_character(text, T=T, batch_size=1)
+    for T in (0, 2.0, len(text.train) // 3 + 1):
+        with pytest.raises(ValueError, match=message("T", "each of 3 streams")):
+            tasks.consecutive_characters(text, T=T, batch_size=3)
+    with pytest.raises(ValueError, match=message("batch_size")):
+        tasks.consecutive_characters(text, T=5, batch_size=0)
     with pytest.raises(ValueError, match=message("symbols")):
         tasks.streams(text.held_out[:4], count=4)
 

@@ -109,7 +109,7 @@ def mgu_reset_after(
 
     U, W and b have their rows in the order f n, b'_n being the last of b; b_f starts at
     `forget_bias`. The other arguments, the state and the errors are those of `mgu`, from which this
-    departs as Flax's MGUCell does: in the reset, and in an f that keeps where that of `mgu` lets go.
+    departs as Flax's MGUCell does: in the reset, and in an f that keeps where that of `mgu` writes.
     """
     H = hidden_size
 

@@ -15,11 +15,13 @@ from rnn_jax.gradients.jacobians import (
     step_jacobians,
 )
 from rnn_jax.gradients.step_jacobian import StepJacobian, step_jacobian
+from rnn_jax.gradients.truncation import TruncationError, truncated_gradient, truncation_error
 
 __all__ = [
     "BoundCheck",
     "Decomposition",
     "StepJacobian",
+    "TruncationError",
     "check_bound",
     "decay_rate",
     "decompose",
@@ -31,4 +33,6 @@ __all__ = [
     "product_log_norms",
     "step_jacobian",
     "step_jacobians",
+    "truncated_gradient",
+    "truncation_error",
 ]

@@ -11,6 +11,8 @@ and c of a readout) belongs to the term k = t.
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -69,7 +71,7 @@ def decompose(
       ValueError: what `unroll` and the loss raise.
     """
     start = checked_start(cell, params, xs, initial_state)
-    _check_targets(targets, xs)
+    check_targets(targets, xs)
 
     def one_example(start, xs, targets):
         tapped = TappedStep(cell, params, start, xs[0])
@@ -115,7 +117,7 @@ def decompose_terms(
     errors are those of `decompose`.
     """
     start = checked_start(cell, params, xs, initial_state)
-    _check_targets(targets, xs)
+    check_targets(targets, xs)
 
     def one_example(start, xs, targets):
         def step(params, h, x):
@@ -179,7 +181,8 @@ def _backward_sweep(step, wrt, loss, hs, xs, targets, collect):
     return jax.lax.scan(body, nothing, (jnp.arange(T), hs, xs, targets), reverse=True)
 
 
-def _check_targets(targets, xs):
+def check_targets(targets: Any, xs: Array) -> None:
+    """Raise ValueError unless `targets` is `[T, *batch, ...]`."""
     lead = xs.shape[:-1]
     if not hasattr(targets, "shape") or targets.shape[: len(lead)] != lead:
         remedy = "Pass one target for each step of each example, in the order of xs."

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from rnn_jax.cells.checks import check_size
 from rnn_jax.errors import invalid
 from rnn_jax.losses import softmax_cross_entropy
 from rnn_jax.tasks.task import Task
-from rnn_jax.types import Array
+from rnn_jax.types import Array, Key, StepLoss
 
 PYTHON_REFERENCE = "the Python language reference"
 
@@ -104,6 +107,57 @@ def next_character(text: Text, *, T: int, batch_size: int) -> Task:
 
     size = len(text.vocabulary)
     return Task(size, size, softmax_cross_entropy, batch)
+
+
+class StreamTask(NamedTuple):
+    """Sequences that go on from batch to batch: a `Task` whose batches say which of them start.
+
+    Attributes:
+      input_size, output_size, loss: as for `Task`.
+      windows: batches in one pass over the streams.
+      batch: `(key, step) -> (xs [T, B, I], targets [T, B, ...], starts [B])`, a pure function;
+        `starts` is True for the streams that do not go on from the batch of the step before.
+    """
+
+    input_size: int
+    output_size: int
+    loss: StepLoss
+    windows: int
+    batch: Callable[[Key, Array | int], tuple[Array, Array, Array]]
+
+
+def consecutive_characters(text: Text, *, T: int, batch_size: int) -> StreamTask:
+    """Predict each next character of the training part, read in order, in nats per character.
+
+    The text is cut into `batch_size` streams, and each batch holds the next T characters of all of
+    them: one-hot xs `[T, batch_size, I]` and the symbols one later, `[T, batch_size]`. All streams
+    start anew with each pass. A pass leaves out the characters of a stream that fill no window; the
+    key decides, for each pass anew, how many of them are left out at the front.
+
+    Raises:
+      ValueError: windows longer than a stream; a T or batch size that is no positive integer.
+    """
+    check_size("batch_size", batch_size)
+    longest = (len(text.train) - 1) // batch_size
+    if not isinstance(T, int) or not 0 < T <= longest:
+        raise invalid(
+            "T",
+            T,
+            f"from 1 to {longest}, the steps of each of {batch_size} streams",
+            "Shorten the window, take fewer streams, or pass a longer text.",
+        )
+    inputs, targets = streams(text.train, batch_size)
+    windows = longest // T
+
+    def batch(key, step):
+        epoch, window = jnp.divmod(jnp.asarray(step), windows)
+        spare = longest - windows * T
+        offset = jax.random.randint(jax.random.fold_in(key, epoch), (), 0, spare + 1)
+        here = lambda rows: jax.lax.dynamic_slice_in_dim(rows, offset + window * T, T)
+        return one_hot(text, here(inputs)), here(targets), jnp.full(batch_size, window == 0)
+
+    size = len(text.vocabulary)
+    return StreamTask(size, size, softmax_cross_entropy, windows, batch)
 
 
 def one_hot(text: Text, symbols: Array, dtype: DTypeLike = jnp.float32) -> Array:

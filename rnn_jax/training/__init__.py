@@ -2,13 +2,21 @@
 
 from rnn_jax.training.ensemble import over_ensemble
 from rnn_jax.training.fit import fit
+from rnn_jax.training.stateful import (
+    StatefulTrainState,
+    create_stateful_train_state,
+    make_stateful_train_step,
+)
 from rnn_jax.training.train_step import TrainState, batch_mesh, create_train_state, make_train_step
 
 __all__ = [
+    "StatefulTrainState",
     "TrainState",
     "batch_mesh",
+    "create_stateful_train_state",
     "create_train_state",
     "fit",
+    "make_stateful_train_step",
     "make_train_step",
     "over_ensemble",
 ]

@@ -11,15 +11,16 @@ import numpy as np
 
 from rnn_jax.errors import invalid
 from rnn_jax.training.checkpoints import Checkpoints
-from rnn_jax.training.train_step import TrainState, TrainStep
+from rnn_jax.training.train_step import AnyTrainState
+from rnn_jax.types import Array
 
 STEPS_BETWEEN_READINGS = 10
 """How often the loop waits for the device to show the loss."""
 
 
 def fit(
-    train_step: TrainStep,
-    state: TrainState,
+    train_step: Callable[[AnyTrainState, Any], tuple[AnyTrainState, dict[str, Array]]],
+    state: AnyTrainState,
     batch_at: Callable[[int], Any],
     steps: int,
     *,
@@ -27,7 +28,7 @@ def fit(
     progress: bool = True,
     checkpoint_dir: str | Path | None = None,
     checkpoint_every: int = 100,
-) -> tuple[TrainState, dict[str, np.ndarray]]:
+) -> tuple[AnyTrainState, dict[str, np.ndarray]]:
     """Take `steps` steps of `train_step`, resuming where a killed run left off.
 
     Args:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import flax.struct
 import jax
@@ -25,6 +26,7 @@ class TrainState:
     opt_state: optax.OptState
 
 
+AnyTrainState = TypeVar("AnyTrainState", bound=TrainState)
 TrainStep = Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]]
 
 
@@ -62,15 +64,30 @@ def make_train_step(
     Raises:
       ValueError: a clip norm that is not positive; a batch that the devices cannot share evenly.
     """
-    if clip_norm is not None and not clip_norm > 0:
-        raise invalid("clip_norm", clip_norm, "a positive norm or None", "None does not clip.")
-
+    update = make_update(optimizer, clip_norm)
     value_and_grad = jax.value_and_grad(loss)
     if mesh is not None:
         value_and_grad = _shared(value_and_grad, mesh, batch_spec)
 
     def train_step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Array]]:
         value, grads = value_and_grad(state.params, batch)
+        state, metrics = update(state, grads)
+        return state, {"loss": value, **metrics}
+
+    return train_step
+
+
+def make_update(
+    optimizer: optax.GradientTransformation, clip_norm: float | None
+) -> Callable[[AnyTrainState, Params], tuple[AnyTrainState, dict[str, Array]]]:
+    """`(state, gradient) -> (state after the optimizer's step, metrics without the loss)`.
+
+    The arguments, the errors and the metrics are those of `make_train_step`.
+    """
+    if clip_norm is not None and not clip_norm > 0:
+        raise invalid("clip_norm", clip_norm, "a positive norm or None", "None does not clip.")
+
+    def update(state: AnyTrainState, grads: Params) -> tuple[AnyTrainState, dict[str, Array]]:
         grad_norm = optax.tree.norm(grads)
         clipped = jnp.zeros_like(grad_norm)
         if clip_norm is not None:
@@ -78,10 +95,10 @@ def make_train_step(
             clipped = (grad_norm > clip_norm).astype(grad_norm.dtype)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics = {"loss": value, "grad_norm": grad_norm, "clipped": clipped}
-        return TrainState(state.step + 1, params, opt_state), metrics
+        state = replace(state, step=state.step + 1, params=params, opt_state=opt_state)
+        return state, {"grad_norm": grad_norm, "clipped": clipped}
 
-    return train_step
+    return update
 
 
 def batch_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
