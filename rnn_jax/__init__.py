@@ -1,6 +1,17 @@
 """Recurrent networks in JAX, and what backpropagation through time does to their gradients."""
 
-from rnn_jax import cells, gradients, interop, linalg, losses, tasks, topologies, training, types
+from rnn_jax import (
+    cells,
+    gradients,
+    graph,
+    interop,
+    linalg,
+    losses,
+    tasks,
+    topologies,
+    training,
+    types,
+)
 from rnn_jax.lengths import length_mask
 from rnn_jax.strategies import Checkpointed, Fused, Parallel, Scan
 from rnn_jax.types import Cell
@@ -15,6 +26,7 @@ __all__ = [
     "Scan",
     "cells",
     "gradients",
+    "graph",
     "interop",
     "length_mask",
     "linalg",

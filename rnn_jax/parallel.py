@@ -58,10 +58,10 @@ def unroll_parallel(
 
     start = as_number(start)
     initial = jax.tree.map(jnp.zeros_like, start) if marks.fresh is None else as_number(initial)
-    states = jax.tree.map(states_of, start, initial, *coefficients)
-    ys = structure.output(params, structure.linear.emit(constants, states, *drives).astype(dtype))
+    states = as_state(jax.tree.map(states_of, start, initial, *coefficients), dtype)
+    ys = structure.linear.emit(constants, as_number(states), *drives).astype(dtype)
     final = jax.tree.map(lambda leaf: leaf[0 if reverse else -1], states)
-    return as_state(final, dtype), marks.zero_padding(ys)
+    return final, marks.zero_padding(structure.output(params, ys))
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(2,))

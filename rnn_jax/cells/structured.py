@@ -168,7 +168,9 @@ def linear(
         dtype = jax.tree.leaves(state)[0].dtype
         alpha, beta = described.coefficients(constants, *drives)
         s = jax.tree.map(lambda a, s, b: a * s + b, alpha, as_number(state), beta)
-        return as_state(s, dtype), described.emit(constants, s, *drives).astype(dtype)
+        after = as_state(s, dtype)
+        # y reads the state as it is handed on, so that ∂y_t/∂s_t is there to be seen.
+        return after, described.emit(constants, as_number(after), *drives).astype(dtype)
 
     structure = Structure(
         U=U,

@@ -14,35 +14,14 @@ other way is differentiated as it stands.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import ClosedJaxpr, Literal
 from jax.flatten_util import ravel_pytree
 
+from rnn_jax.program import Place, Product, Program
 from rnn_jax.types import Array, Cell, Params, State
-
-Place = int
-"""The index of a value in an evaluation of the step."""
-
-
-class Equation(NamedTuple):
-    """One primitive and the places of the values it reads and writes."""
-
-    primitive: Any
-    params: dict[str, Any]
-    reads: list[Place]
-    writes: list[Place]
-
-
-class Product(NamedTuple):
-    """u = P z: where `u` and the vector `z` stand."""
-
-    u: Place
-    z: Place
 
 
 class Wrt(NamedTuple):
@@ -70,7 +49,7 @@ class TappedStep:
         closed, shapes = jax.make_jaxpr(cell.step, return_shape=True)(params, state, x)
         self._param_values = jax.tree.leaves(params)
         self._out_tree = jax.tree.structure(shapes)
-        self._program = _Program(closed)
+        self._program = Program(closed)
         self._params = self._program.inputs[: len(self._param_values)]
 
         self._state_shapes = jax.tree.leaves(shapes[0])
@@ -129,83 +108,3 @@ class TappedStep:
         outputs[n:] = [reading[place] for place in self._program.outputs[n:]]
         factors = {leaf: values[product.z] for leaf, product in self._products.items()}
         return jax.tree.unflatten(self._out_tree, outputs), factors
-
-
-class _Program:
-    """A jaxpr as a flat list of equations between numbered places, calls to `jit` inlined."""
-
-    def __init__(self, closed: ClosedJaxpr):
-        self.equations: list[Equation] = []
-        self._constants: dict[Place, Any] = {}
-        self._avals: list[Any] = []
-        self.inputs = [self._place(var.aval) for var in closed.jaxpr.invars]
-        self.outputs = self._inline(closed, self.inputs)
-
-    def evaluate(
-        self,
-        inputs: list[Array],
-        taps: dict[Place, Array],
-        given: Mapping[Place, Array] = MappingProxyType({}),
-    ) -> dict[Place, Array]:
-        """Every value by place: `given`, or computed and its tap added where it has one."""
-        values = dict(zip(self.inputs, inputs, strict=True)) | self._constants
-        for equation in self.equations:
-            reads = [values[place] for place in equation.reads]
-            bind_params = equation.primitive.get_bind_params(equation.params)
-            results = equation.primitive.bind(*reads, **bind_params)
-            if not equation.primitive.multiple_results:
-                results = [results]
-            for place, value in zip(equation.writes, results, strict=True):
-                computed = value + taps[place] if place in taps else value
-                values[place] = given.get(place, computed)
-        return values
-
-    def only_matrix_vector_product(self, matrix: Place) -> Product | None:
-        """The product with a vector that is all that is done with the value at `matrix`."""
-        uses = [e for e in self.equations for place in e.reads if place == matrix]
-        if len(uses) != 1 or matrix in self.outputs:
-            return None
-        (use,) = uses
-        if use.primitive.name == "transpose":
-            return self.only_matrix_vector_product(use.writes[0])
-        if use.primitive.name != "dot_general":
-            return None
-        (vector,) = [place for place in use.reads if place != matrix]
-        _, batch_axes = use.params["dimension_numbers"]
-        if batch_axes != ((), ()) or self._avals[vector].ndim != 1 or self._avals[matrix].ndim != 2:
-            return None
-        return Product(u=use.writes[0], z=vector)
-
-    def shape_and_dtype(self, place: Place) -> tuple[tuple[int, ...], Any]:
-        """Of the value at `place`."""
-        return self._avals[place].shape, self._avals[place].dtype
-
-    def _place(self, aval) -> Place:
-        self._avals.append(aval)
-        return len(self._avals) - 1
-
-    def _constant(self, aval, value) -> Place:
-        place = self._place(aval)
-        self._constants[place] = value
-        return place
-
-    def _inline(self, closed: ClosedJaxpr, inputs: list[Place]) -> list[Place]:
-        jaxpr = closed.jaxpr
-        places = dict(zip(jaxpr.invars, inputs, strict=True))
-        for var, value in zip(jaxpr.constvars, closed.consts, strict=True):
-            places[var] = self._constant(var.aval, value)
-
-        def place_of(atom):
-            return (
-                self._constant(atom.aval, atom.val) if isinstance(atom, Literal) else places[atom]
-            )
-
-        for eqn in jaxpr.eqns:
-            reads = [place_of(atom) for atom in eqn.invars]
-            if eqn.primitive.name == "jit":
-                writes = self._inline(eqn.params["jaxpr"], reads)
-            else:
-                writes = [self._place(var.aval) for var in eqn.outvars]
-                self.equations.append(Equation(eqn.primitive, eqn.params, reads, writes))
-            places.update(zip(eqn.outvars, writes, strict=True))
-        return [place_of(atom) for atom in jaxpr.outvars]

@@ -1,0 +1,87 @@
+"""The computational graph of a cell, folded and unfolded, drawn from its actual computation.
+
+What is drawn is the cell's own jaxpr: one step with its operations, and the network unfolded over
+time with its shared parameters and the path that the gradient ∂E_t/∂h_k takes, as SVG and PNG.
+
+    python -m experiments.computational_graph [--cell lstm] [--steps 3] [--out FOLDER]
+    python -m experiments.computational_graph --cell package.module:factory
+
+A few seconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+from matplotlib.figure import Figure
+
+from experiments.cell_named import cell_named
+from experiments.run_folder import RunFolder
+from rnn_jax.cells import readout
+from rnn_jax.drawing import draw_folded, draw_unfolded
+from rnn_jax.graph import Graph, step_graph, unfolded_graph
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is drawn."""
+
+    cell: str = "lstm"
+    """One of `rnn_jax.cells.CELLS`, or package.module:factory with factory(hidden_size) -> Cell."""
+    output_size: int | None = None
+    """Of a linear readout o = c + V y around the cell; none by default."""
+    steps: int = 3
+    """To unfold over."""
+    gradient_from: int | None = None
+    """t of the highlighted ∂E_t/∂h_k; the last step by default."""
+    gradient_to: int = 1
+    """k of the highlighted ∂E_t/∂h_k; 0 is the initial state."""
+    leaf: str | None = None
+    """One leaf of the state, as c of an LSTM; all of them by default."""
+    hidden_size: int = 4
+    """H; the picture does not depend on it."""
+    input_size: int = 3
+    """I; neither does it on this."""
+    out: Path = Path("runs/computational_graph")
+    """Where config.json and figures/ go."""
+
+
+def main(config: Config) -> dict[str, Graph]:
+    """Trace, draw and write; the graphs by the names of their figures."""
+    run = RunFolder(config.out)
+    cell = cell_named(config.cell, config.hidden_size)
+    if config.output_size is not None:
+        cell = readout(cell, config.output_size)
+    params = cell.init(jax.random.key(0), config.input_size)
+    dtype = jnp.result_type(*(leaf.dtype for leaf in jax.tree.leaves(params)))
+    x = jnp.zeros(config.input_size, dtype)
+    graphs = {
+        "folded": step_graph(cell, params, x),
+        "unfolded": unfolded_graph(cell, params, x, config.steps),
+        "unfolded_operations": unfolded_graph(cell, params, x, config.steps, detail="operations"),
+    }
+    run.begin(config, {})
+    figures = plot(graphs, config)
+    run.write_figures(figures)
+    print(f"{', '.join(figures)} are in {run.path / 'figures'}/ as SVG and PNG.")
+    return graphs
+
+
+def plot(graphs: dict[str, Graph], config: Config) -> dict[str, Figure]:
+    t = config.steps if config.gradient_from is None else config.gradient_from
+
+    def draw(graph: Graph) -> Figure:
+        if graph.steps is None:
+            return draw_folded(graph)
+        return draw_unfolded(graph, t, config.gradient_to, config.leaf)
+
+    return {name: draw(graph) for name, graph in graphs.items()}
+
+
+if __name__ == "__main__":
+    import tyro
+
+    main(tyro.cli(Config, description=__doc__))

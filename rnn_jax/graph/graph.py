@@ -1,0 +1,155 @@
+"""Nodes and edges: what depends on what."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from typing import Literal, NamedTuple
+
+from rnn_jax.errors import invalid
+from rnn_jax.graph.letters import Letter
+
+Kind = Literal["parameter", "input", "state", "operation", "output", "loss"]
+
+
+@dataclass(frozen=True)
+class Node:
+    """A value.
+
+    Attributes:
+      id: unlike every other node's: `parameter W`, `state h @ 2`, `operation 7 @ 2`.
+      kind: what it is.
+      label: what is written in it, in mathematics: a letter, or an operation's sign.
+      name: its letter in plain characters; of an operation, what its author called the result.
+      step: the step that it belongs to, 0 for the state before the first; None for parameters. In
+        a graph of one step, -1 is the state before it and 0 all else.
+      letter: what `label` is made of; None for operations.
+    """
+
+    id: str
+    kind: Kind
+    label: str
+    name: str = ""
+    step: int | None = None
+    letter: Letter | None = None
+
+    def at(self, step: int, time: str | None = None) -> Node:
+        """The same at another step, which is written as `time`."""
+        label = self.letter.tex(time or str(step)) if self.letter else self.label
+        return replace(self, id=f"{self.id.split(' @ ')[0]} @ {step}", label=label, step=step)
+
+
+class Edge(NamedTuple):
+    """`target` is computed from `source`.
+
+    Attributes:
+      source: a node's id.
+      target: a node's id.
+      mark: how it is read where that matters: "−" in a difference, "÷" in a quotient.
+      differentiable: whether a gradient goes back along it.
+    """
+
+    source: str
+    target: str
+    mark: str = ""
+    differentiable: bool = True
+
+
+class Path(NamedTuple):
+    """The ids of nodes, and edges."""
+
+    nodes: frozenset[str]
+    edges: frozenset[Edge]
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A computational graph.
+
+    Attributes:
+      nodes: by id, each before those that are computed from it.
+      edges: from what is read to what is computed.
+      steps: how many steps it shows; None for one step, folded.
+      step: of an unfolded graph, the one step that it repeats.
+    """
+
+    nodes: dict[str, Node]
+    edges: tuple[Edge, ...]
+    steps: int | None = None
+    step: Graph | None = None
+
+    def of_kind(self, *kinds: Kind) -> list[Node]:
+        """The nodes of these kinds."""
+        return [node for node in self.nodes.values() if node.kind in kinds]
+
+    def reach(self, sources: Iterable[str], *, differentiable: bool = False) -> frozenset[str]:
+        """The nodes that depend on `sources`, these included, through any edges.
+
+        Args:
+          sources: ids of nodes.
+          differentiable: only through edges that gradients go back along.
+        """
+        forward = _neighbours(self.edges, lambda e: (e.source, e.target), differentiable)
+        return _closure(sources, forward)
+
+
+def gradient_path(graph: Graph, t: int, k: int, leaf: str | None = None) -> Path:
+    """Where ∂E_t/∂h_k goes: all nodes and edges on directed paths from the state k to E_t.
+
+    The leaves of a state stand side by side, as in `gradients.decompose`: a nudge of the c that an
+    LSTM hands on is no nudge of the h beside it, so that what lies between them is on no path.
+
+    Args:
+      graph: of `unfolded_graph`.
+      t: the step of the loss, from 1.
+      k: the step of the state, from 0, the initial state, to t.
+      leaf: the `name` of one leaf of the state; all of them by default.
+
+    Returns:
+      The path; empty where E_t does not depend on the state at k, or is not differentiable in it.
+
+    Raises:
+      ValueError: a graph of one step; t or k that are not in it; no such leaf.
+    """
+    if graph.steps is None:
+        raise invalid("graph", "one step", "a graph over steps", "Draw unfolded_graph(...).")
+    if not 1 <= t <= graph.steps:
+        raise invalid("t", t, f"a step from 1 to {graph.steps}", "Unfold over more steps.")
+    if not 0 <= k <= t:
+        raise invalid("k", k, f"a step from 0 to t = {t}", "E_t does not depend on later states.")
+    state = [node for node in graph.of_kind("state") if node.step == k]
+    chosen = {node.id for node in state if leaf in (None, node.name)}
+    if not chosen:
+        names = ", ".join(node.name for node in state) or "none: the state is empty"
+        raise invalid("leaf", leaf, f"a leaf of the state: {names}", "Pick one of these.")
+    (loss,) = (node.id for node in graph.of_kind("loss") if node.step == t)
+    beside = {node.id for node in state}
+    edges = [e for e in graph.edges if e.differentiable and e.target not in beside]
+    after = _closure(chosen, _neighbours(edges, lambda e: (e.source, e.target)))
+    before = _closure([loss], _neighbours(edges, lambda e: (e.target, e.source)))
+    on_path = after & before
+    return Path(on_path, frozenset(e for e in edges if {e.source, e.target} <= on_path))
+
+
+def _neighbours(
+    edges: Iterable[Edge],
+    ends: Callable[[Edge], tuple[str, str]],
+    differentiable: bool = False,
+) -> dict[str, list[str]]:
+    neighbours = defaultdict(list)
+    for edge in edges:
+        if edge.differentiable or not differentiable:
+            start, end = ends(edge)
+            neighbours[start].append(end)
+    return neighbours
+
+
+def _closure(sources: Iterable[str], neighbours: dict[str, list[str]]) -> frozenset[str]:
+    found, waiting = set(sources), list(sources)
+    while waiting:
+        for neighbour in neighbours.get(waiting.pop(), ()):
+            if neighbour not in found:
+                found.add(neighbour)
+                waiting.append(neighbour)
+    return frozenset(found)

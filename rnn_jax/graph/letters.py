@@ -1,0 +1,120 @@
+"""What a leaf of a pytree is called in a picture: the last name on its path, as in an equation."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable
+from typing import Any, NamedTuple
+
+import jax
+
+GREEK = [
+    "alpha",
+    "beta",
+    "gamma",
+    "delta",
+    "epsilon",
+    "zeta",
+    "eta",
+    "theta",
+    "iota",
+    "kappa",
+    "lambda",
+    "mu",
+    "nu",
+    "xi",
+    "pi",
+    "rho",
+    "sigma",
+    "tau",
+    "upsilon",
+    "phi",
+    "chi",
+    "psi",
+    "omega",
+    "Gamma",
+    "Delta",
+    "Theta",
+    "Lambda",
+    "Xi",
+    "Pi",
+    "Sigma",
+    "Phi",
+    "Psi",
+    "Omega",
+]
+SIGNS = {"ŷ": r"\hat{y}", **{name: rf"\{name}" for name in GREEK}}
+
+
+class Letter(NamedTuple):
+    """`base` may carry subscripts behind underscores, as in b_n; `above` is written above it."""
+
+    base: str
+    above: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """In plain characters: `W`, `b_n`, `h(1)`."""
+        return self.base + (f"({','.join(self.above)})" if self.above else "")
+
+    def tex(self, time: str = "") -> str:
+        """In mathematics, at a time: `$h_{t-1}$`."""
+        head, *subscripts = [word for word in map(_plain, self.base.split("_")) if word] or ["?"]
+        subscripts = [_word(subscript) for subscript in subscripts] + ([time] if time else [])
+        below = "_{" + ",".join(subscripts) + "}" if subscripts else ""
+        index = ",".join(_word(_plain(word)) for word in self.above)
+        return f"${_word(head)}{below}{f'^{{({index})}}' if index else ''}$"
+
+
+def letters(tree: Any, bare: str) -> list[Letter]:
+    """A letter for each leaf, no two alike.
+
+    Args:
+      tree: a pytree. A leaf is called by the last field or key on its path, and counted from 1
+        where it stands in a sequence; the names before that are added where two would be alike.
+      bare: for a leaf with no name on its path.
+    """
+    paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
+    short = [_letter(path, bare, everything=False) for path in paths]
+    long = [_letter(path, bare, everything=True) for path in paths]
+    seen = Counter(short)
+    chosen = [s if seen[s] == 1 else one for s, one in zip(short, long, strict=True)]
+    # Names that differ only in characters that no equation has.
+    texts = Counter(letter.tex() for letter in chosen)
+    return [
+        letter if texts[letter.tex()] == 1 else letter._replace(above=(*letter.above, f"#{n}"))
+        for n, letter in enumerate(chosen, start=1)
+    ]
+
+
+def free(candidates: Iterable[str], taken: Collection[str]) -> Letter:
+    """The first of `candidates` that is not taken."""
+    return Letter(next(base for base in candidates if base not in taken))
+
+
+def _letter(path, bare: str, everything: bool) -> Letter:
+    words = [_key(key) for key in path]
+    named = [i for i, word in enumerate(words) if isinstance(word, str)]
+    base = str(words[named[-1]]) if named else bare
+    rest = [word for i, word in enumerate(words) if not named or i != named[-1]]
+    kept = [word for word in rest if everything or isinstance(word, int)]
+    return Letter(base, tuple(str(word + 1 if isinstance(word, int) else word) for word in kept))
+
+
+def _key(key) -> str | int:
+    for attribute in ("name", "idx", "key"):
+        if hasattr(key, attribute):
+            value = getattr(key, attribute)
+            return value if isinstance(value, int) else str(value)
+    return str(key)
+
+
+def _plain(word: str) -> str:
+    return re.sub(r"[\W_]", "", word)
+
+
+def _word(word: str) -> str:
+    if word in SIGNS:
+        return SIGNS[word]
+    return word if len(word) == 1 or word.isdigit() else rf"\mathrm{{{word}}}"

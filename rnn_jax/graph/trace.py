@@ -1,0 +1,190 @@
+"""A cell's computational graph, of one step and unfolded over several, from its own jaxpr."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from graphlib import TopologicalSorter
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from rnn_jax.errors import describe, invalid
+from rnn_jax.graph.graph import Edge, Graph, Kind, Node
+from rnn_jax.graph.letters import Letter, free, letters
+from rnn_jax.graph.names import author_names
+from rnn_jax.graph.operations import Operations, Value, body_to_inline
+from rnn_jax.program import Place, Program
+from rnn_jax.types import Array, Cell, Params
+
+
+def step_graph(cell: Cell, params: Params, x: Array) -> Graph:
+    """One step, folded: what state, output and input have to do with each other.
+
+    The step is traced for one example and nothing is computed. What is drawn is exact to the
+    equation, and to the block where vectors are split and concatenated; a loop inside the step
+    (`scan`, `while`) counts as one operation, each result of which depends on all that it reads.
+
+    Args:
+      cell: any cell.
+      params: its parameters; each leaf is one node, also where the step does not read it.
+      x: one input, `[I]`; only its shape and dtype are read.
+
+    Raises:
+      ValueError: x that has more axes than one.
+    """
+    if jnp.ndim(x) != 1:
+        raise invalid("x", describe(x), "one input of one example, [I]", "Pass xs[0], or xs[0, 0].")
+    state = jax.eval_shape(cell.initial_state, params)
+    closed, (_, y) = jax.make_jaxpr(cell.step, return_shape=True)(params, state, x)
+    program = Program(closed, body_to_inline)
+    in_params, in_state = len(jax.tree.leaves(params)), len(jax.tree.leaves(state))
+
+    state_letters = letters(state, bare="h")
+    taken = {letter.base for letter in state_letters}
+    x_letter = free(["x", "u", "input"], taken)
+    y_letters = letters(y, bare=free(["y", "ŷ", "output"], taken).base)
+    before = [_variable("state", letter, -1) for letter in state_letters]
+    inputs = [
+        *(_variable("parameter", letter, None) for letter in letters(params, bare="θ")),
+        *before,
+        _variable("input", x_letter, 0),
+    ]
+    outputs = [node.at(0, "t") for node in before]
+    outputs += [_variable("output", letter, 0) for letter in y_letters]
+    assert len(inputs) == len(program.inputs) == in_params + in_state + 1
+    return _graph(program, inputs, outputs, author_names(program, __file__))
+
+
+def unfolded_graph(
+    cell: Cell,
+    params: Params,
+    x: Array,
+    steps: int,
+    *,
+    detail: Literal["states", "operations"] = "states",
+) -> Graph:
+    """The network unfolded over steps 1 .. `steps`, its parameters shared, and a loss E_t at each.
+
+    Args:
+      cell: any cell.
+      params: its parameters, each one node with edges to every step.
+      x: one input, `[I]`; only its shape and dtype are read.
+      steps: how many, at least 1.
+      detail: "states" shows x_t, the leaves of the state, y_t and E_t, and an edge where one is
+        computed from the other without a third between them; "operations" shows these too.
+
+    Raises:
+      ValueError: steps below 1; an unknown detail; what `step_graph` raises.
+    """
+    if not isinstance(steps, int) or steps < 1:
+        raise invalid("steps", steps, "an integer of at least 1", "Pass how many steps to draw.")
+    if detail not in ("states", "operations"):
+        raise invalid("detail", detail, "states or operations", "Pick one of these names.")
+    one = step_graph(cell, params, x)
+    if detail == "states":
+        one = without_operations(one)
+    states = [node.letter.base for node in one.of_kind("state") if node.letter]
+    loss = Node("loss", "loss", "", "E", 0, free(["E", "L", "loss"], states))
+    edges = [*_initial_state_edges(cell, params, one)]
+    nodes = {node.id: node for node in one.of_kind("parameter")}
+    nodes |= {node.id: node for node in (s.at(0) for s in one.of_kind("state") if s.step == -1)}
+    for t in range(1, steps + 1):
+        at_t = {
+            node.id: node if node.step is None else node.at(node.step + t)
+            for node in one.nodes.values()
+        }
+        nodes |= {node.id: node for node in at_t.values()}
+        E = loss.at(t)
+        nodes[E.id] = E
+        edges += [e._replace(source=at_t[e.source].id, target=at_t[e.target].id) for e in one.edges]
+        edges += [Edge(at_t[y.id].id, E.id) for y in one.of_kind("output")]
+    return Graph(nodes, tuple(edges), steps, one)
+
+
+def without_operations(graph: Graph) -> Graph:
+    """Only variables: an edge wherever operations alone lie between one and the other."""
+    incoming: dict[str, list[Edge]] = {node: [] for node in graph.nodes}
+    for edge in graph.edges:
+        incoming[edge.target].append(edge)
+    # What an operation reads of the variables: {variable: whether differentiable}.
+    reads: dict[str, dict[str, bool]] = {}
+    for node in graph.nodes.values():
+        found: dict[str, bool] = {}
+        for edge in incoming[node.id]:
+            whole = graph.nodes[edge.source].kind != "operation"
+            for source, smooth in ({edge.source: True} if whole else reads[edge.source]).items():
+                found[source] = found.get(source, False) or (smooth and edge.differentiable)
+        reads[node.id] = found
+    nodes = {n.id: n for n in graph.nodes.values() if n.kind != "operation"}
+    edges = [Edge(source, node, "", ok) for node in nodes for source, ok in reads[node].items()]
+    return Graph(nodes, tuple(edges))
+
+
+def _graph(
+    program: Program, inputs: list[Node], outputs: list[Node], names: Mapping[Place, str]
+) -> Graph:
+    """The graph of a program between these variables."""
+    variables = dict(zip(program.inputs, inputs, strict=True))
+    handed_on = list(zip(program.outputs, outputs, strict=True))
+    for place, node in handed_on:
+        if node.kind == "state" and place not in program.constants:
+            # A value handed on twice is read, inside the step, as the first.
+            variables.setdefault(place, node)
+    operations = Operations(program, variables)
+    called = operations.names(names)
+    taken = {node.letter.base for node in (*inputs, *outputs) if node.letter}
+    drawn = {
+        value: Node(
+            f"operation {number} @ 0",
+            "operation",
+            operation.sign,
+            name=called.get(value, "") if called.get(value) not in taken else "",
+            step=0,
+        )
+        for number, (value, operation) in enumerate(operations.at.items(), start=1)
+    }
+
+    def node_of(value: Value) -> Node:
+        return variables[value.place] if value.place in variables else drawn[value]
+
+    edges = []
+    for value, operation in operations.at.items():
+        for read in operation.reads:
+            # A slice is named where it goes into an operation that has no name itself.
+            part = names.get(read.part, "") if read.part and not drawn[value].name else ""
+            source, target = node_of(read.value).id, drawn[value].id
+            edges.append(Edge(source, target, read.mark or part, read.differentiable))
+    for place, node in handed_on:
+        if node.kind == "state":
+            found = operations.definition(place)
+            made_here = found is not None and found.place == place and found in drawn
+        else:
+            found, made_here = operations.source(Value(place)), False
+        if found is not None:
+            edges.append(Edge((drawn[found] if made_here else node_of(found)).id, node.id))
+    return _sorted([*inputs, *drawn.values(), *outputs], edges)
+
+
+def _sorted(nodes: list[Node], edges: list[Edge]) -> Graph:
+    """Each node once and before what is computed from it, each edge once."""
+    by_id = {node.id: node for node in nodes}
+    reads: dict[str, list[str]] = {node: [] for node in by_id}
+    for edge in edges:
+        reads[edge.target].append(edge.source)
+    order = TopologicalSorter(reads).static_order()
+    return Graph({node: by_id[node] for node in order}, tuple(dict.fromkeys(edges)))
+
+
+def _initial_state_edges(cell: Cell, params: Params, one: Graph) -> list[Edge]:
+    """From the parameters that an initial state is computed from, if it is learned."""
+    closed = jax.make_jaxpr(cell.initial_state)(params)
+    # Inputs come first in a graph, in the order of their leaves.
+    start = [node.at(0) for node in one.of_kind("state") if node.step == -1]
+    found = _graph(Program(closed, body_to_inline), one.of_kind("parameter"), start, {})
+    return list(without_operations(found).edges)
+
+
+def _variable(kind: Kind, letter: Letter, step: int | None) -> Node:
+    node = Node(f"{kind} {letter.text}", kind, letter.tex(), letter.text, None, letter)
+    return node if step is None else node.at(step, "t-1" if step < 0 else "t")

@@ -1,0 +1,133 @@
+"""A function as a flat list of equations: its jaxpr, with the calls in it inlined."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from jax.extend.core import ClosedJaxpr, Literal
+
+from rnn_jax.types import Array
+
+Place = int
+"""The index of a value in an evaluation of the program."""
+
+
+class Equation(NamedTuple):
+    """One primitive and the places of the values it reads and writes.
+
+    `traceback` is where it was traced; for what stands inside a call, where the call was.
+    """
+
+    primitive: Any
+    params: dict[str, Any]
+    reads: list[Place]
+    writes: list[Place]
+    traceback: Any = None
+
+
+class Product(NamedTuple):
+    """u = P z: where `u` and the vector `z` stand."""
+
+    u: Place
+    z: Place
+
+
+def body_of_jit(eqn: Any) -> ClosedJaxpr | None:
+    """What a call to `jit` computes; None for every other equation."""
+    return eqn.params["jaxpr"] if eqn.primitive.name == "jit" else None
+
+
+class Program:
+    """A jaxpr as a flat list of equations between numbered places.
+
+    Attributes:
+      equations: in the order of the computation.
+      inputs: the places of what the program is called with.
+      outputs: the places of what it returns.
+      constants: `{place: value}` of literals and of arrays closed over.
+    """
+
+    def __init__(
+        self, closed: ClosedJaxpr, body: Callable[[Any], ClosedJaxpr | None] = body_of_jit
+    ):
+        """Inline every equation of which `body` returns the jaxpr that it stands for."""
+        self.equations: list[Equation] = []
+        self.constants: dict[Place, Any] = {}
+        self._avals: list[Any] = []
+        self._body = body
+        self.inputs = [self._place(var.aval) for var in closed.jaxpr.invars]
+        self.outputs = self._inline(closed, self.inputs)
+
+    def evaluate(
+        self,
+        inputs: list[Array],
+        taps: dict[Place, Array],
+        given: Mapping[Place, Array] = MappingProxyType({}),
+    ) -> dict[Place, Array]:
+        """Every value by place: `given`, or computed and its tap added where it has one."""
+        values = dict(zip(self.inputs, inputs, strict=True)) | self.constants
+        for equation in self.equations:
+            reads = [values[place] for place in equation.reads]
+            bind_params = equation.primitive.get_bind_params(equation.params)
+            results = equation.primitive.bind(*reads, **bind_params)
+            if not equation.primitive.multiple_results:
+                results = [results]
+            for place, value in zip(equation.writes, results, strict=True):
+                computed = value + taps[place] if place in taps else value
+                values[place] = given.get(place, computed)
+        return values
+
+    def only_matrix_vector_product(self, matrix: Place) -> Product | None:
+        """The product with a vector that is all that is done with the value at `matrix`."""
+        uses = [e for e in self.equations for place in e.reads if place == matrix]
+        if len(uses) != 1 or matrix in self.outputs:
+            return None
+        (use,) = uses
+        if use.primitive.name == "transpose":
+            return self.only_matrix_vector_product(use.writes[0])
+        if use.primitive.name != "dot_general":
+            return None
+        (vector,) = [place for place in use.reads if place != matrix]
+        _, batch_axes = use.params["dimension_numbers"]
+        if batch_axes != ((), ()) or self._avals[vector].ndim != 1 or self._avals[matrix].ndim != 2:
+            return None
+        return Product(u=use.writes[0], z=vector)
+
+    def shape_and_dtype(self, place: Place) -> tuple[tuple[int, ...], Any]:
+        """Of the value at `place`."""
+        return self._avals[place].shape, self._avals[place].dtype
+
+    def _place(self, aval) -> Place:
+        self._avals.append(aval)
+        return len(self._avals) - 1
+
+    def _constant(self, aval, value) -> Place:
+        place = self._place(aval)
+        self.constants[place] = value
+        return place
+
+    def _inline(self, closed: ClosedJaxpr, inputs: list[Place], caller: Any = None) -> list[Place]:
+        jaxpr = closed.jaxpr
+        places = dict(zip(jaxpr.invars, inputs, strict=True))
+        for var, value in zip(jaxpr.constvars, closed.consts, strict=True):
+            places[var] = self._constant(var.aval, value)
+
+        def place_of(atom):
+            return (
+                self._constant(atom.aval, atom.val) if isinstance(atom, Literal) else places[atom]
+            )
+
+        for eqn in jaxpr.eqns:
+            reads = [place_of(atom) for atom in eqn.invars]
+            traceback = caller or getattr(eqn.source_info, "traceback", None)
+            inner = self._body(eqn)
+            if inner is not None:
+                writes = self._inline(inner, reads, traceback)
+            else:
+                writes = [self._place(var.aval) for var in eqn.outvars]
+                equation = Equation(eqn.primitive, eqn.params, reads, writes, traceback)
+                self.equations.append(equation)
+            places.update(zip(eqn.outvars, writes, strict=True))
+        return [place_of(atom) for atom in jaxpr.outvars]
