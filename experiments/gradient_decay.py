@@ -7,7 +7,12 @@ of LSTMs is trained on text, character by character, with and without clipping, 
 and after.
 
     python -m experiments.gradient_decay [--text FILE] [--out FOLDER]
+    python -m experiments.gradient_decay --cell gru
+    python -m experiments.gradient_decay --cell my_package.my_module:my_cell
     python -m experiments.gradient_decay plot FOLDER
+
+With --cell the study is of that cell alone: one of `rnn_jax.cells.CELLS`, or what a function of
+yours, `hidden_size -> Cell`, returns.
 
 About four minutes on two cores.
 """
@@ -26,6 +31,7 @@ import numpy as np
 import optax
 
 import rnn_jax
+from experiments.cell_named import cell_named
 from experiments.run_folder import Result, RunFolder, command_line
 from rnn_jax import plotting
 from rnn_jax.cells import elman, initializers, lstm, readout
@@ -64,6 +70,8 @@ class Config:
     """Any UTF-8 file; by default the language reference that every Python carries."""
     out: Path = Path("runs/gradient_decay")
     """The run folder."""
+    cell: str | None = None
+    """Study this cell alone: a name of `cells.CELLS`, or `package.module:factory`."""
     gains: tuple[float, ...] = (0.5, 1.0, 2.0)
     """Of the Elman networks: every singular value of W at the start. 1 is critical for tanh."""
     hidden_size: int = 64
@@ -96,8 +104,10 @@ class Group(NamedTuple):
 
 
 def groups(config: Config, size: int) -> tuple[Group, ...]:
-    """The kinds of network that are compared; inputs are one-hot, so U has unit variance."""
+    """The kinds of network that are studied; inputs are one-hot, so U has unit variance."""
     H, U = config.hidden_size, initializers.gaussian(1.0)
+    if config.cell is not None:
+        return (Group("cell", (config.cell,), (readout(cell_named(config.cell, H), size),)),)
     elmans = tuple(
         readout(elman(H, recurrent_init=initializers.orthogonal(gain), input_init=U), size)
         for gain in config.gains
@@ -112,17 +122,17 @@ def main(config: Config) -> Result:
     """Train, measure, and leave a run folder behind. Returns what numbers.npz holds."""
     text = load_text(config.text)
     task = next_character(text, T=config.T, batch_size=config.batch_size)
+    studied = groups(config, task.output_size)
     folder = RunFolder(config.out)
     folder.begin(config, inputs=_provenance(text))
     print(f"Training on {text.name}: {len(text):,} characters, {len(text.vocabulary)} distinct.")
 
     result: dict[str, np.ndarray] = {"unigram_entropy": np.array(unigram_entropy(text.held_out))}
-    compared = groups(config, task.output_size)
-    for number, group in enumerate(compared):
+    for number, group in enumerate(studied):
         keys = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), number), 2)
         for label, numbers in _study(config, group, task, text, folder, *keys).items():
             result |= {f"{label}/{name}": value for name, value in numbers.items()}
-    result["labels"] = np.array([label for group in compared for label in group.labels])
+    result["labels"] = np.array([label for group in studied for label in group.labels])
 
     summary = summarize(result)
     folder.finish(result, summary, plot(result))

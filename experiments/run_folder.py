@@ -125,13 +125,8 @@ def command_line(
     import tyro
 
     if sys.argv[1:2] == ["plot"]:
-
-        @dataclasses.dataclass(frozen=True)
-        class Plot:
-            folder: tyro.conf.Positional[Path]
-            """Of a finished run."""
-
-        replot(tyro.cli(Plot, args=sys.argv[2:], description="Redraw the figures of a run.").folder)
+        what = "Redraw the figures of a run."
+        replot(tyro.cli(tyro.conf.Positional[Path], args=sys.argv[2:], description=what))
     else:
         main(tyro.cli(config, description=f"{doc}\n\n`plot FOLDER` redraws a run's figures."))
 

@@ -2,12 +2,15 @@
 
 import json
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from experiments import gradient_decay
 from experiments.gradient_decay import Config, main
-from rnn_jax import plotting
+from experiments.run_folder import command_line
+from rnn_jax import cells, plotting
 
 # One worker, so that the toy study runs once.
 pytestmark = [pytest.mark.usefixtures("optax_promotes"), pytest.mark.xdist_group("study")]
@@ -42,12 +45,13 @@ def test_the_run_folder(finished):
             assert (out / "figures" / f"{name}.{suffix}").stat().st_size > 5000
 
 
-def test_plot_redraws_from_the_folder_alone(finished):
+def test_plot_redraws_from_the_folder_alone(finished, monkeypatch):
     out, _ = finished
     figure = out / "figures" / "decay.png"
     drawn = figure.read_bytes()
     figure.unlink()
-    gradient_decay._replot(out)
+    monkeypatch.setattr("sys.argv", ["gradient_decay", "plot", str(out)])
+    command_line(Config, main, gradient_decay._replot, "The study.")
     assert figure.read_bytes() == drawn
 
 
@@ -79,3 +83,34 @@ def test_bands_by_lag():
         plotting.band_by_lag(table, (0, 50, 100)),
         np.array([0, 1, 2])[None, :] - 2.0 * np.arange(5)[:, None],
     )
+
+
+def minimal_cell(hidden_size):
+    """A user's factory: a plain function of one step, and how its parameters start."""
+
+    def step(p, h, x):
+        h = 0.5 * h + 0.5 * jnp.tanh(p["W"] @ h + p["U"] @ x)
+        return h, h
+
+    def init(key, input_size):
+        W, U = (jax.random.normal(k, (hidden_size, hidden_size)) / 4 for k in jax.random.split(key))
+        return {"W": W, "U": jnp.resize(U, (hidden_size, input_size))}
+
+    return cells.from_function(step, jnp.zeros(hidden_size), init)
+
+
+@pytest.mark.parametrize("cell", ["antisymmetric", f"{__name__}:minimal_cell"])
+def test_a_cell_of_ones_own_is_studied(cell, tmp_path):
+    with jax.enable_x64(False):
+        result = main(Config(cell=cell, out=tmp_path, **TOY))
+    assert list(result["labels"]) == [cell]
+    assert result[f"{cell}/after training/measured"].shape == (2, 9, 9)
+    assert (result[f"{cell}/after training/product_bound_violations"] == 0).all()
+    assert np.isfinite(result[f"{cell}/clipped/bits_per_character"]).all()
+    assert (tmp_path / "figures" / "decay.png").stat().st_size > 5000
+
+
+def test_a_cell_that_is_not_there_stops_the_study_before_it_begins(tmp_path):
+    with pytest.raises(ValueError, match=r"^cell: got .*; expected .+\. [A-Z]"):
+        main(Config(cell="lsmt", out=tmp_path / "run", **TOY))
+    assert not (tmp_path / "run").exists()

@@ -1,8 +1,11 @@
 """Where sequences come from, behind one interface: `Task`."""
 
+from rnn_jax.tasks.sentences import Sentence, Templates, year_sentences
 from rnn_jax.tasks.task import Task
 from rnn_jax.tasks.text import (
+    StreamTask,
     Text,
+    consecutive_characters,
     load_text,
     next_character,
     one_hot,
@@ -10,4 +13,17 @@ from rnn_jax.tasks.text import (
     unigram_entropy,
 )
 
-__all__ = ["Task", "Text", "load_text", "next_character", "one_hot", "streams", "unigram_entropy"]
+__all__ = [
+    "Sentence",
+    "StreamTask",
+    "Task",
+    "Templates",
+    "Text",
+    "consecutive_characters",
+    "load_text",
+    "next_character",
+    "one_hot",
+    "streams",
+    "unigram_entropy",
+    "year_sentences",
+]

@@ -1,0 +1,231 @@
+"""Sentences that say a year: "I went to IIT in 2017", "in 2017 I went to IIT".
+
+A sentence is an opening, a statement and an ending, with a date somewhere between them. Other
+numbers, drawn from the same words as the years, are those of rooms, buses and prices, so that only
+what stands around a number tells whether it is the year.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
+
+from rnn_jax.errors import invalid
+from rnn_jax.types import Array, Key
+
+OPENINGS = (
+    "",
+    "honestly",
+    "as you know",
+    "{name} says that",
+    "my friend {name} told me that",
+    "if I remember it well",
+    "from what I read in room {number}",
+    "on the way to bus {number} I heard that",
+)
+STATEMENTS = (
+    "we met",
+    "I went to {place}",
+    "{name} went to {place}",
+    "{name} moved to {place}",
+    "my family left {place}",
+    "{name} and {name} studied at {place}",
+)
+DATES = ("in {year}", "in {month} {year}", "in the {season} of {year}")
+ENDINGS = (
+    "",
+    "with {name}",
+    "by bus {number}",
+    "and stayed in room {number}",
+    "and paid {number} rupees",
+    "to be near {name}",
+    "for the first time",
+)
+WORDS = {
+    "name": "Anita Arjun Kavya Leela Meera Nikhil Ravi Sunita",
+    "place": "IIT Chennai Delhi Kochi London Mumbai Paris Pune",
+    "month": (
+        "January February March April May June July August September October November December"
+    ),
+    "season": "spring summer autumn winter",
+}
+PADDING = 0
+FIRST_YEAR = 1
+"""Symbols."""
+
+
+class Sentence(NamedTuple):
+    """A sentence as integers, the year as its label.
+
+    Attributes:
+      symbols: `[T]`, symbol 0 past the end.
+      length: words.
+      year: a class, from 0.
+      position: words in front of the year; it is symbols[position].
+    """
+
+    symbols: Array
+    length: Array
+    year: Array
+    position: Array
+
+
+@dataclass(frozen=True)
+class Templates:
+    """What sentences are drawn from. Symbol s is the word vocabulary[s].
+
+    Place t of template n is any of the `size[n, t]` words from `first[n, t]` on; a fixed word is
+    one of one. Templates are in the order of the year's position.
+
+    Attributes:
+      vocabulary: padding, the years, and every other word.
+      years: how many; class y is vocabulary[1 + y].
+      first: `[N, T]` symbols.
+      size: `[N, T]`, at least 1.
+      lengths: `[N]`, words.
+      year_at: `[N]`, words in front of the year.
+    """
+
+    vocabulary: tuple[str, ...]
+    years: int
+    first: np.ndarray = field(repr=False)
+    size: np.ndarray = field(repr=False)
+    lengths: np.ndarray = field(repr=False)
+    year_at: np.ndarray = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    @property
+    def input_size(self) -> int:
+        """I, words without the padding."""
+        return len(self.vocabulary) - 1
+
+    @property
+    def positions(self) -> np.ndarray:
+        """Where the year may stand, sorted."""
+        return np.unique(self.year_at)
+
+    @property
+    def is_number(self) -> np.ndarray:
+        """`[N, T]`: whether a year or another number stands there."""
+        return self.first == FIRST_YEAR
+
+    def no_number_in(self, positions: Sequence[int]) -> Templates:
+        """Those without any number, the year's or another, there. ValueError if there is none."""
+        number_there = np.any(self.is_number[:, list(positions)], axis=1)
+        kept = np.logical_not(number_there)
+        if not kept.any():
+            raise invalid(
+                "positions",
+                f"{list(positions)}, and every template has a number at one of them",
+                "positions that leave some template",
+                "Leave out fewer positions.",
+            )
+        parts = ("first", "size", "lengths", "year_at")
+        return replace(self, **{name: getattr(self, name)[kept] for name in parts})
+
+    def draw(self, key: Key, position: Array | int | None = None) -> Sentence:
+        """One sentence, a pure function of the key; `jax.vmap` draws more.
+
+        The template is uniform over those that have the year at `position`, each word over its
+        class; no other number equals the year.
+
+        Args:
+          key: all that is random.
+          position: one of `positions`; uniform over them by default.
+
+        Raises:
+          ValueError: an integer that is not one of `positions`.
+        """
+        starts = np.searchsorted(self.year_at, self.positions)
+        counts = np.diff(starts, append=len(self))
+        # Bits mod a count of at most a few hundred are uniform to one part in ten million.
+        bits = jax.random.bits(key, (2 + self.first.shape[1],), jnp.uint32)
+        below = lambda bits, count: (bits % count.astype(jnp.uint32)).astype(jnp.int32)
+        if position is None:
+            p = below(bits[0], jnp.uint32(len(starts)))
+        else:
+            self._check_position(position)
+            p = jnp.searchsorted(self.positions, position)
+        n = _int32(starts)[p] + below(bits[1], _int32(counts)[p])
+
+        position = _int32(self.year_at)[n]
+        is_other = jnp.asarray(self.is_number)[n].at[position].set(False)
+        offset = below(bits[2:], _int32(self.size)[n] - is_other.astype(jnp.int32))
+        year = offset[position]
+        offset = jnp.where(is_other, (year + 1 + offset) % self.years, offset)
+        return Sentence(_int32(self.first)[n] + offset, _int32(self.lengths)[n], year, position)
+
+    def _check_position(self, position: Array | int) -> None:
+        if isinstance(position, int) and position not in self.positions:
+            raise invalid("position", position, f"one of {self.positions}", "Pick one of these.")
+
+    def one_hot(self, symbols: Array, dtype: DTypeLike = jnp.float32) -> Array:
+        """`[...] -> [..., I]`, I the words of the vocabulary; padding is the zero vector."""
+        return jax.nn.one_hot(symbols - 1, self.input_size, dtype=dtype)
+
+    def text(self, symbols: Array) -> str:
+        """`[T]` symbols as words."""
+        return " ".join(self.vocabulary[s] for s in np.asarray(symbols) if s != PADDING)
+
+
+def year_sentences(years: Sequence[int] = range(1980, 2020), *, max_length: int = 20) -> Templates:
+    """Templates of sentences that say one of `years`: every opening, statement, date and ending.
+
+    The date stands in front of the statement, behind it, or behind the ending.
+
+    Args:
+      years: the classes, distinct.
+      max_length: T; templates with more words are left out.
+
+    Raises:
+      ValueError: fewer than two years, or a repeated one; a length that no template has.
+    """
+    if len(set(years)) != len(years) or len(years) < 2:
+        raise invalid("years", f"{list(years)}", "two or more, distinct", "Pass range(1980, 2020).")
+    classes = {"year": list(map(str, years)), **{name: w.split() for name, w in WORDS.items()}}
+    templates = [words for words in map(str.split, _templates()) if len(words) <= max_length]
+    if not templates:
+        raise invalid("max_length", max_length, "at least 4 words", "Pass the default, 20.")
+    templates.sort(key=_year_at)
+
+    fixed = {word for words in templates for word in words if not word.startswith("{")}
+    vocabulary = ["", *itertools.chain(*classes.values()), *sorted(fixed)]
+    slots = {f"{{{name}}}": (vocabulary.index(w[0]), len(w)) for name, w in classes.items()}
+    slots["{number}"] = slots["{year}"]
+    ranges = {word: (symbol, 1) for symbol, word in enumerate(vocabulary)} | slots
+    table = np.full((len(templates), max_length, 2), (PADDING, 1), np.int32)
+    for row, words in zip(table, templates, strict=True):
+        row[: len(words)] = [ranges[word] for word in words]
+    return Templates(
+        vocabulary=tuple(vocabulary),
+        years=len(years),
+        first=table[..., 0],
+        size=table[..., 1],
+        lengths=np.array([len(words) for words in templates], np.int32),
+        year_at=np.array([_year_at(words) for words in templates], np.int32),
+    )
+
+
+def _templates() -> Iterator[str]:
+    for opening, statement, date, ending in itertools.product(OPENINGS, STATEMENTS, DATES, ENDINGS):
+        yield f"{opening} {date} {statement} {ending}"
+        yield f"{opening} {statement} {date} {ending}"
+        if ending:
+            yield f"{opening} {statement} {ending} {date}"
+
+
+def _year_at(words: list[str]) -> int:
+    return words.index("{year}")
+
+
+def _int32(values: np.ndarray) -> Array:
+    return jnp.asarray(values, jnp.int32)

@@ -1,0 +1,136 @@
+"""The study at toy size: what it compares, what it leaves, that it redraws, that it resumes."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import rnn_jax
+from experiments import parameter_sharing
+from experiments.parameter_sharing import ARMS, Config, Study, main, position_specific, recurrent
+from rnn_jax.tasks import year_sentences
+
+# One worker, so that the toy study runs once.
+pytestmark = [pytest.mark.usefixtures("optax_promotes"), pytest.mark.xdist_group("sharing")]
+
+TOY = {
+    "years": 5,
+    "sizes": (4, 12),
+    "seeds": 2,
+    "hidden_size": 6,
+    "steps": 40,
+    "batch_size": 4,
+    "test_sentences": 6,
+    "learning_rate": 0.03,
+}
+HELD_OUT = [7, 8, 9, 10]
+
+
+@pytest.fixture(scope="module")
+def templates():
+    return year_sentences(range(2015, 2020))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, optax_promotes):
+    out = tmp_path_factory.mktemp("runs") / "toy"
+    return out, main(Config(out=out, **TOY))
+
+
+def some_sentences(make, templates):
+    study = Study(make(Config(**TOY), templates), "", templates, (9,))
+    return study, jax.jit(study.sentences)(jax.random.key(3), jnp.arange(9))
+
+
+def test_position_specific_is_its_equation(templates):
+    study, sentences = some_sentences(position_specific, templates)
+    p = study.network.init(jax.random.key(0))
+    assert p.U.shape == (20, 6, templates.input_size)
+    for example, logits in enumerate(study.logits(p, sentences)):
+        a = np.asarray(p.b)
+        for t in range(sentences.length[example]):
+            a = a + np.asarray(p.U)[t, :, sentences.symbols[example, t] - 1]
+        np.testing.assert_allclose(logits, p.c + p.V @ np.tanh(a), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("cell", ["GRU", "LSTM", "Elman"])
+def test_recurrent_answers_after_the_last_word(templates, cell):
+    make = lambda config, templates: recurrent(Config(**TOY, cell=cell), templates)
+    study, sentences = some_sentences(make, templates)
+    params = study.network.init(jax.random.key(0))
+    make_cell = {"GRU": rnn_jax.cells.gru, "LSTM": rnn_jax.cells.lstm, "Elman": rnn_jax.cells.elman}
+    cell = rnn_jax.cells.readout(make_cell[cell](6), 5)
+    for example, logits in enumerate(study.logits(params, sentences)[:3]):
+        xs = templates.one_hot(sentences.symbols[example, : sentences.length[example]])
+        _, ys = rnn_jax.unroll(cell, params, xs)
+        np.testing.assert_allclose(logits, ys[-1], rtol=1e-5, atol=1e-6)
+
+
+def test_held_out_weights_are_never_trained(templates):
+    """Why the position-specific network can only guess there: dE/dU_t is zero for all numbers."""
+    study, sentences = some_sentences(position_specific, templates.no_number_in(HELD_OUT))
+    params = study.network.init(jax.random.key(0))
+    U = jnp.abs(jax.jit(jax.grad(study.loss))(params, sentences).U).max(1)  # [T, I]
+    assert (U[jnp.array(HELD_OUT), :5] == 0).all()
+    assert (U[11:, :5] > 0).any()
+    assert (U[jnp.array(HELD_OUT), 5:] > 0).any()
+
+
+def test_a_set_is_the_beginning_of_a_larger_one(templates):
+    study, sentences = some_sentences(recurrent, templates)
+    draw = jax.jit(study.sentences)
+    fewer = draw(jax.random.key(3), jnp.arange(4))
+    for few, many in zip(fewer, sentences, strict=True):
+        np.testing.assert_array_equal(few, many[:4])
+    other = draw(jax.random.key(4), jnp.arange(9))
+    assert (other.symbols != sentences.symbols).any(1).all()
+
+
+def test_the_run_folder(finished):
+    out, result = finished
+    record = json.loads((out / "config.json").read_text())
+    assert record["config"]["hidden_size"] == 6
+    assert record["inputs"][f"templates, {ARMS[0]}"] > record["inputs"][f"templates, {ARMS[1]}"]
+    summary = (out / "summary.md").read_text()
+    assert "Chance is 20.0 %" in summary
+    for label in ("recurrent (GRU)", "position-specific"):
+        assert label in summary
+        for arm, sizes in zip(ARMS, (2, 1), strict=True):
+            assert result[f"{label}/{arm}/accuracy"].shape == (sizes, 2, 19)
+            assert result[f"{label}/{arm}/training_accuracy"].shape == (sizes, 2)
+            assert result[f"{label}/{arm}/training_loss"].shape == (sizes, 2, 40)
+        four_sentences = result[f"{label}/{ARMS[0]}/training_loss"][0]
+        assert (four_sentences[:, -5:].mean(-1) < four_sentences[:, :5].mean(-1) / 2).all()
+    assert result["position-specific/parameters"] == 20 * 6 * 83 + 6 + 5 * 6 + 5
+    assert not (out / "checkpoints").exists()
+    for suffix in ("png", "svg"):
+        assert (out / "figures" / f"accuracy.{suffix}").stat().st_size > 5000
+
+
+def test_plot_redraws_from_the_folder_alone(finished):
+    out, _ = finished
+    figure = out / "figures" / "accuracy.png"
+    drawn = figure.read_bytes()
+    figure.unlink()
+    parameter_sharing._replot(out)
+    assert figure.read_bytes() == drawn
+
+
+def test_a_killed_study_resumes(finished, tmp_path, monkeypatch):
+    _, expected = finished
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    config = Config(out=tmp_path, **TOY)
+    with monkeypatch.context() as patch:
+        patch.setattr(parameter_sharing, "summarize", killed)
+        with pytest.raises(KeyboardInterrupt):
+            main(config)
+    assert (tmp_path / "checkpoints").exists()
+    result = main(config)
+    assert result.keys() == expected.keys()
+    for name, values in expected.items():
+        np.testing.assert_array_equal(result[name], values, err_msg=name)
