@@ -1,5 +1,6 @@
 """Strictness of the whole suite, and the cells that every law is held against."""
 
+import itertools
 import os
 from importlib.metadata import version
 from typing import NamedTuple
@@ -108,6 +109,15 @@ LAWFUL = {
 """Every cell that the laws are held against, by name: `dtype -> Cell`."""
 
 INPUT_SIZE = 3
+TESTS_RUN = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def few_programs_at_a_time():
+    """Thousands of compiled programs would exhaust the memory maps that a process may have."""
+    yield
+    if next(TESTS_RUN) % 50 == 0:
+        jax.clear_caches()
 
 
 @pytest.fixture(scope="module")
