@@ -168,6 +168,16 @@ def cornn(p, state, x):
     return (y, z), y
 
 
+def lem(p, state, x):
+    y, z = state
+    (U_s, U_r, U_z, U_y), (b_s, b_r, b_z, b_y) = np.split(p.U, 4), np.split(p.b, 4)
+    W_s, W_r, W_z = np.split(p.W, 3)
+    s, r = sigma(W_s @ y + U_s @ x + b_s), sigma(W_r @ y + U_r @ x + b_r)
+    z = (1 - s) * z + s * tanh(W_z @ y + U_z @ x + b_z)
+    y = (1 - r) * y + r * tanh(p.W_y @ z + U_y @ x + b_y)
+    return (y, z), y
+
+
 def lipschitz(p, h, x):
     A, B = (0.35 * (M + M.T) + 0.65 * (M - M.T) - 0.001 * np.eye(H) for M in np.split(p.W, 2))
     h = h + 0.03 * (A @ h + tanh(B @ h + p.U @ x + p.b))

@@ -14,6 +14,7 @@ from rnn_jax.cells.gru import GRUParams, GRUResetBeforeParams, gru, gru_reset_be
 from rnn_jax.cells.indrnn import IndRNNParams, indrnn
 from rnn_jax.cells.jordan import JordanParams, jordan
 from rnn_jax.cells.leaky import continuous_time, leaky
+from rnn_jax.cells.lem import LEMParams, LEMState, lem
 from rnn_jax.cells.lipschitz import lipschitz
 from rnn_jax.cells.lru import LRUParams, RGLRUParams, lru, rg_lru
 from rnn_jax.cells.lstm import LSTMState, lstm
@@ -59,6 +60,7 @@ CELLS: dict[str, Callable[..., Cell]] = {
     "antisymmetric_gated": antisymmetric_gated,
     "cornn": cornn,
     "lipschitz": lipschitz,
+    "lem": lem,
     "orthogonal_rnn": orthogonal_rnn,
     "diagonal": diagonal,
     "lru": lru,
@@ -80,6 +82,8 @@ __all__ = [
     "IndRNNParams",
     "InputParams",
     "JordanParams",
+    "LEMParams",
+    "LEMState",
     "LRUParams",
     "LSTMState",
     "LayerNormParams",
@@ -112,6 +116,7 @@ __all__ = [
     "jordan",
     "layer_norm",
     "leaky",
+    "lem",
     "linear",
     "lipschitz",
     "lru",
