@@ -44,7 +44,7 @@ def test_batch_axes_are_vmap(cell, params, batch):
     for _ in batch:
         one = jax.vmap(one, in_axes=(1, 0), out_axes=(0, 1))
     expected_final, expected_ys = jax.jit(one)(xs, start)
-    chex.assert_trees_all_close((final, ys), (expected_final, expected_ys), rtol=1e-12)
+    chex.assert_trees_all_close((final, ys), (expected_final, expected_ys), rtol=1e-12, atol=1e-14)
 
 
 def test_unroll_is_a_loop_of_steps(cell, params):
@@ -73,7 +73,8 @@ def test_reverse_is_the_reversed_sequence(cell, params):
 def test_gradient_agrees_with_finite_differences(cell, params):
     xs, targets, start = data(cell, params, (2,), steps=4)
     loss = jax.jit(lambda p, s, x: sequence_loss(cell, p, x, targets, s))
-    check_grads(loss, (params, start, xs), order=1, modes=["fwd", "rev"], rtol=1e-6)
+    # A step of 1e-6: few kinks of a relu lie within it.
+    check_grads(loss, (params, start, xs), order=1, modes=["fwd", "rev"], rtol=1e-6, eps=1e-6)
 
 
 @pytest.mark.parametrize("reverse", [False, True])
@@ -281,7 +282,8 @@ def test_step_jacobians_and_their_products(cell, params):
                 for t in range(k, T + 1):
                     if t > k:
                         product = np.asarray(jacobians[t - 1, i]) @ product
-                    expected = np.log(np.linalg.norm(product, order))
+                    with np.errstate(divide="ignore"):  # dead units: ln 0 = -inf
+                        expected = np.log(np.linalg.norm(product, order))
                     np.testing.assert_allclose(tables[norm][t, k, i], expected, atol=1e-12)
     for table in tables.values():
         assert jnp.isneginf(table[np.triu_indices(T + 1, 1)]).all()
