@@ -1,0 +1,40 @@
+"""What mathematics says of gradients in recurrent networks, to hold measurements against."""
+
+from rnn_jax.theory.gaussian import gaussian_mean, gaussian_pair_mean
+from rnn_jax.theory.mean_field import (
+    Correlation,
+    CriticalPoint,
+    MeanField,
+    correlation,
+    critical_gain,
+    critical_line,
+    mean_field,
+)
+from rnn_jax.theory.memory import (
+    forget_rate,
+    linear_sensitivity_power,
+    linear_state_power,
+    normalized_sensitivity_power,
+)
+from rnn_jax.theory.random_matrices import (
+    fraction_of_exponents_below,
+    gaussian_product_exponents,
+)
+
+__all__ = [
+    "Correlation",
+    "CriticalPoint",
+    "MeanField",
+    "correlation",
+    "critical_gain",
+    "critical_line",
+    "forget_rate",
+    "fraction_of_exponents_below",
+    "gaussian_mean",
+    "gaussian_pair_mean",
+    "gaussian_product_exponents",
+    "linear_sensitivity_power",
+    "linear_state_power",
+    "mean_field",
+    "normalized_sensitivity_power",
+]
