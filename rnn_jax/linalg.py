@@ -31,7 +31,12 @@ def split_exponent(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
     largest = jnp.max(jnp.abs(x), axis=axes, keepdims=True)
     _, e = jnp.frexp(largest)
     e = jnp.where(jnp.isfinite(largest) & (largest > 0), e, 0).astype(jnp.int32)
-    return jnp.ldexp(x, -e), jnp.squeeze(e, axes)
+    # Two powers of two, for one of them may be out of range. jnp.ldexp(x, -e) on all of x, which
+    # XLA does not vectorize, takes seven times as long.
+    half = e // 2
+    one = jnp.ones((), x.dtype)
+    m = x * jnp.ldexp(one, -half) * jnp.ldexp(one, half - e)
+    return m, jnp.squeeze(e, axes)
 
 
 def log_power_of_two(e: Array, dtype: jnp.dtype) -> Array:

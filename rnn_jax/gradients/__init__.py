@@ -14,25 +14,47 @@ from rnn_jax.gradients.jacobians import (
     product_log_norms,
     step_jacobians,
 )
+from rnn_jax.gradients.nudges import Nudges, unroll_nudged, zero_nudges
+from rnn_jax.gradients.power_iteration import SingularValue, largest_singular_value
+from rnn_jax.gradients.regularizers import (
+    add_penalty,
+    omega,
+    orthogonality_penalty,
+    recurrent_matrices,
+    spectral_norm_penalty,
+)
 from rnn_jax.gradients.step_jacobian import StepJacobian, step_jacobian
 from rnn_jax.gradients.truncation import TruncationError, truncated_gradient, truncation_error
+from rnn_jax.gradients.windows import WindowedDecomposition, decompose_windows
 
 __all__ = [
     "BoundCheck",
     "Decomposition",
+    "Nudges",
+    "SingularValue",
     "StepJacobian",
     "TruncationError",
+    "WindowedDecomposition",
+    "add_penalty",
     "check_bound",
     "decay_rate",
     "decompose",
     "decompose_terms",
+    "decompose_windows",
     "jacobian_log_norms",
+    "largest_singular_value",
     "norm_bound",
+    "omega",
+    "orthogonality_penalty",
     "power_bound",
     "product_bound",
     "product_log_norms",
+    "recurrent_matrices",
+    "spectral_norm_penalty",
     "step_jacobian",
     "step_jacobians",
     "truncated_gradient",
     "truncation_error",
+    "unroll_nudged",
+    "zero_nudges",
 ]

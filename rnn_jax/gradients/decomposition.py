@@ -11,6 +11,7 @@ and c of a readout) belongs to the term k = t.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import flax.struct
@@ -20,22 +21,25 @@ from jax.flatten_util import ravel_pytree
 
 from rnn_jax.errors import invalid
 from rnn_jax.gradients.examples import flat_step, flat_trajectory, over_batch
+from rnn_jax.gradients.sweep import AtStep, Rows, backward_sweep, shifted_rows
 from rnn_jax.gradients.taps import TappedStep
-from rnn_jax.linalg import log_norm, log_power_of_two, split_exponent
+from rnn_jax.linalg import log_norm, log_power_of_two
 from rnn_jax.types import Array, Cell, Params, State, StepLoss
 from rnn_jax.unroll import checked_start
 
 
 @flax.struct.dataclass
 class Decomposition:
-    """Natural logarithms of norms; -inf where a term is zero.
+    """Natural logarithms of norms; -inf where a term is zero, NaN where it cannot be trusted.
 
     Attributes:
       state_log_norms: ln ‖∂E_t/∂h_k‖₂ at [t, k], `[T, T+1, *batch]`. t counts steps as `xs` does
         and k counts states as `trajectory` does: state k+1 is the one that step k hands on, and
-        E_t reads state t+1. -inf for k > t + 1.
+        E_t reads state t+1. -inf for k > t + 1. NaN where any of the states k .. t + 1 is not
+        finite.
       param_log_norms: like params, each leaf the ln of the Frobenius norm of the (t, k) term of
         that parameter's gradient at [t, k], `[T, T, *batch]`, both counting steps. -inf for k > t.
+        NaN as for the states.
     """
 
     state_log_norms: Array
@@ -46,7 +50,7 @@ def decompose(
     cell: Cell,
     params: Params,
     xs: Array,
-    targets: Array,
+    targets: Any,
     loss: StepLoss,
     initial_state: State | None = None,
 ) -> Decomposition:
@@ -56,12 +60,13 @@ def decompose(
     own, so nothing under- or overflows at any lag in any dtype. A parameter matrix that meets a
     vector once a step costs no matrix here, in any cell: its term is an outer product.
 
-    Time grows as T² and memory as T² + T S for each example.
+    Time grows as T² and memory as T² + T S for each example; `decompose_windows` has neither.
 
     Args:
       cell, params, xs, initial_state: as for `unroll`; any Cell serves.
-      targets: `[T, *batch, ...]`, as the loss takes them.
-      loss: `(y, target) -> E_t`, a scalar per example.
+      targets: `[T, *batch, ...]`, or a pytree of such arrays, as the loss takes them.
+      loss: `(y, target) -> E_t`, a scalar per example. With a weight for each step among the
+        targets it is a loss of the last step, of masked steps, or of whichever are meant.
 
     Returns:
       A Decomposition. ∂E_t/∂h_{t+1} (counting as `trajectory` does) is what y_t reads of the state
@@ -72,49 +77,92 @@ def decompose(
     """
     start = checked_start(cell, params, xs, initial_state)
     check_targets(targets, xs)
+    T = len(xs)
 
     def one_example(start, xs, targets):
-        tapped = TappedStep(cell, params, start, xs[0])
-        unravel = ravel_pytree(start)[1]
-        param_leaves, param_tree = jax.tree.flatten(params)
-        steps = jnp.arange(xs.shape[0])
-
-        def step(wrt, h, x):
-            (state, y), factors = tapped(wrt, unravel(h), x)
-            return ravel_pytree(state)[0], y, factors
-
-        def log_norms(k, cotangents, received, received_now, factors):
-            mantissa, exponent = cotangents
-            direct = tapped.flat_state_cotangent(received_now)
-            state = jnp.where(steps == k, log_norm(direct, (0,)), _log_norms(mantissa, exponent))
-            per_leaf = {leaf: _log_norms(ct, exponent) for leaf, ct in received.leaves.items()}
-            for leaf, ct in received.products.items():
-                per_leaf[leaf] = _log_norms(ct, exponent) + log_norm(factors[leaf], (0,))
-            return state, [per_leaf[leaf] for leaf in range(len(param_leaves))]
-
-        hs = flat_trajectory(cell, params, xs, start)[:-1]
-        at_start, (states, per_leaf) = _backward_sweep(
-            step, tapped.wrt(), loss, hs, xs, targets, log_norms
-        )
-        states = jnp.concatenate([_log_norms(*at_start)[None], states]).T
-        return Decomposition(states, jax.tree.unflatten(param_tree, [leaf.T for leaf in per_leaf]))
+        sweep = LogNormSweep(cell, params, start, xs, targets, loss)
+        at_start, (states, per_leaf) = sweep(max_lag=T)
+        states = jnp.concatenate([at_start[None], states])
+        by_t = lambda by_step: shifted_rows(by_step, len(by_step), -jnp.inf).T
+        return Decomposition(by_t(states)[1:], sweep.like_params([by_t(p) for p in per_leaf]))
 
     return over_batch(one_example, xs.ndim - 2, out_axis=2)(start, xs, targets)
+
+
+class LogNormSweep:
+    """The backward sweep of one example that collects logarithms of norms."""
+
+    def __init__(self, cell, params, start, xs, targets, loss):
+        self._tapped = TappedStep(cell, params, start, xs[0])
+        self._unravel = ravel_pytree(start)[1]
+        self._params = params
+        hs = flat_trajectory(cell, params, xs, start)[:-1]
+        self._sequence = loss, hs, xs, targets
+        self.dtype = hs.dtype
+
+    def __call__(
+        self,
+        *,
+        max_lag: int,
+        mean: Callable[[Any], Any] = lambda logs: logs,
+        log_sums: tuple[Array, list[Array]] | None = None,
+    ) -> tuple[Array, tuple[Array, list[Array]]]:
+        """Sweep with `mean` of what is collected at each step; see `backward_sweep` on `log_sums`.
+
+        Returns:
+          The norms at the initial state by lag, `[L+1]`, and what was collected: of the states that
+          the steps hand on, and for each leaf of the parameters.
+        """
+        at_start, collected = backward_sweep(
+            self._step,
+            self._tapped.wrt(),
+            *self._sequence,
+            lambda at: mean(self._log_norms(at)),
+            max_lag=max_lag,
+            fill=-jnp.inf,
+            log_sums=log_sums,
+        )
+        of_rows = jnp.where(at_start.trusted, _row_log_norms(at_start), jnp.nan)
+        # No loss reads the initial state at lag 0, and there are T of them at most.
+        of_rows = jnp.where(jnp.arange(max_lag) < len(self._sequence[1]), of_rows, -jnp.inf)
+        return mean(jnp.concatenate([jnp.full(1, -jnp.inf, self.dtype), of_rows])), collected
+
+    def like_params(self, leaves: list[Array]) -> Params:
+        """A list with one entry for each leaf, as the pytree that the parameters are."""
+        return jax.tree.unflatten(jax.tree.structure(self._params), leaves)
+
+    def _step(self, wrt, h, x):
+        (state, y), factors = self._tapped(wrt, self._unravel(h), x)
+        return ravel_pytree(state)[0], y, factors
+
+    def _log_norms(self, at: AtStep) -> tuple[Array, list[Array]]:
+        direct = log_norm(self._tapped.flat_state_cotangent(at.now), (0,))
+        states = jnp.concatenate([direct[None], _row_log_norms(at.later)])
+        norms = lambda ct: log_norm(ct, tuple(range(1, ct.ndim)))
+        per_leaf = {leaf: norms(ct) for leaf, ct in at.received.leaves.items()}
+        for leaf, ct in at.received.products.items():
+            per_leaf[leaf] = norms(ct) + log_norm(at.aux[leaf], (0,))
+        scale = log_power_of_two(at.exponent, self.dtype)
+        terms = [per_leaf[leaf] + scale for leaf in range(len(per_leaf))]
+        return (
+            _or_nan(at.trusted, states),
+            [_or_nan(at.trusted_before, logs) for logs in terms],
+        )
 
 
 def decompose_terms(
     cell: Cell,
     params: Params,
     xs: Array,
-    targets: Array,
+    targets: Any,
     loss: StepLoss,
     initial_state: State | None = None,
 ) -> Params:
     """The (t, k) terms themselves: like params, each leaf `[T, T, *leaf.shape]`.
 
-    Summed over the batch; exactly zero for k > t; their sum over (t, k) is `jax.grad` of E. For
-    small sizes: memory grows as T² times the number of parameters, for each example. Arguments and
-    errors are those of `decompose`.
+    Summed over the batch; exactly zero for k > t; NaN where a state from k to t + 1 is not finite;
+    their sum over (t, k) is `jax.grad` of E. For small sizes: memory grows as T² times the number
+    of parameters, for each example. Arguments and errors are those of `decompose`.
     """
     start = checked_start(cell, params, xs, initial_state)
     check_targets(targets, xs)
@@ -124,72 +172,42 @@ def decompose_terms(
             after, y = flat_step(cell, params, start)(h, x)
             return after, y, None
 
-        def terms(k, cotangents, received, received_now, _):
-            exponent = cotangents[1]
-            return jax.tree.map(
-                lambda ct: jnp.ldexp(ct, exponent.reshape(-1, *[1] * (ct.ndim - 1))), received
-            )
+        def terms(at):
+            def term(ct):
+                along = lambda row: row.reshape(-1, *[1] * (ct.ndim - 1))
+                values = jnp.ldexp(ct, along(at.exponent))
+                return jnp.where(along(at.trusted_before), values, jnp.nan)
+
+            return jax.tree.map(term, at.received)
 
         hs = flat_trajectory(cell, params, xs, start)[:-1]
-        _, terms_k_t = _backward_sweep(step, params, loss, hs, xs, targets, terms)
-        return jax.tree.map(lambda leaf: jnp.swapaxes(leaf, 0, 1), terms_k_t)
+        _, by_step = backward_sweep(
+            step, params, loss, hs, xs, targets, terms, max_lag=len(xs) - 1, fill=0
+        )
+        return jax.tree.map(
+            lambda leaf: jnp.swapaxes(shifted_rows(leaf, len(leaf), 0), 0, 1), by_step
+        )
 
     per_example = over_batch(one_example, xs.ndim - 2, out_axis=0)(start, xs, targets)
     batch_axes = tuple(range(xs.ndim - 2))
     return jax.tree.map(lambda leaf: leaf.sum(batch_axes), per_example)
 
 
-def _backward_sweep(step, wrt, loss, hs, xs, targets, collect):
-    """Backpropagate every E_t at once, from the last step to the first.
-
-    Args:
-      step: `(wrt, h [S], x) -> (h [S], y, aux)`.
-      wrt: the pytree whose immediate derivatives are asked for, the same at every step.
-      hs: `[T, S]`, the state before each step.
-      collect: `(k, cotangents, received, received_now, aux)`, called at each step k:
-        cotangents: mantissas `[T, S]` and exponents `[T]` of ∂E_t/∂h for the state h that step k
-          hands on, zero for t <= k.
-        received: like wrt with a leading axis t, what E_t sends to wrt through step k, to be
-          scaled by 2^exponents; zero for t < k.
-        received_now: its row t = k.
-
-    Returns:
-      The cotangents at the initial state, and what was collected, stacked on k.
-    """
-    T, S = hs.shape
-
-    def body(cotangents, at_k):
-        k, h, x, target = at_k
-        mantissa, exponent = cotangents
-
-        def advance(wrt, h):
-            after, _, aux = step(wrt, h, x)
-            return after, aux
-
-        def E_k(wrt, h):
-            return loss(step(wrt, h, x)[1], target)
-
-        _, pull, aux = jax.vjp(advance, wrt, h, has_aux=True)
-        later = jax.vmap(pull)(mantissa)
-        now = jax.grad(E_k, argnums=(0, 1))(wrt, h)
-        received, at_h = jax.tree.map(lambda rows, row: rows.at[k].set(row), later, now)
-        collected = collect(k, cotangents, received, now[0], aux)
-        mantissa, rescaled = split_exponent(at_h, (1,))
-        return (mantissa, exponent + rescaled), collected
-
-    nothing = (jnp.zeros((T, S), hs.dtype), jnp.zeros(T, jnp.int32))
-    return jax.lax.scan(body, nothing, (jnp.arange(T), hs, xs, targets), reverse=True)
-
-
 def check_targets(targets: Any, xs: Array) -> None:
-    """Raise ValueError unless `targets` is `[T, *batch, ...]`."""
+    """Raise ValueError unless `targets` is `[T, *batch, ...]`, or a pytree of such arrays."""
     lead = xs.shape[:-1]
-    if not hasattr(targets, "shape") or targets.shape[: len(lead)] != lead:
-        remedy = "Pass one target for each step of each example, in the order of xs."
-        raise invalid("targets", targets, f"[{', '.join(map(str, lead))}, ...]", remedy)
+    for leaf in jax.tree.leaves(targets) or [targets]:
+        if not hasattr(leaf, "shape") or leaf.shape[: len(lead)] != lead:
+            remedy = "Pass one target for each step of each example, in the order of xs."
+            raise invalid("targets", leaf, f"[{', '.join(map(str, lead))}, ...]", remedy)
 
 
-def _log_norms(mantissa: Array, exponent: Array) -> Array:
-    """ln of the norm of each row, `[T]`."""
-    norms = log_norm(mantissa, tuple(range(1, mantissa.ndim)))
-    return norms + log_power_of_two(exponent, norms.dtype)
+def _row_log_norms(rows: Rows) -> Array:
+    """ln of the norm of each row, `[n]`; a mantissa's squares do not underflow."""
+    norms = 0.5 * jnp.log(jnp.square(rows.mantissa).sum(1))
+    return norms + log_power_of_two(rows.exponent, norms.dtype)
+
+
+def _or_nan(trusted: Array, logs: Array) -> Array:
+    """NaN too where a norm is infinite, which is what it overflowed to."""
+    return jnp.where(trusted & (logs < jnp.inf), logs, jnp.nan)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -12,22 +12,30 @@ from rnn_jax.types import Array, Cell, Params, State
 from rnn_jax.unroll import trajectory
 
 
-def over_batch(one_example: Callable[..., Any], batch_ndim: int, *, out_axis: int):
+def over_batch(
+    one_example: Callable[..., Any],
+    batch_ndim: int,
+    *,
+    out_axis: int | None,
+    axis_names: Sequence[str] = (),
+):
     """Map `one_example(initial_state, *time_major)` over `batch_ndim` batch axes.
 
     The state comes as `[*batch, ...]`, every other argument as `[T, *batch, ...]`; the batch axes
-    of the results stand at `out_axis`.
+    of the results stand at `out_axis`, or are gone with None: `one_example` has then reduced over
+    all `axis_names`, one for each batch axis.
     """
     mapped = one_example
-    for _ in range(batch_ndim):
-        mapped = _over_one_axis(mapped, out_axis)
+    names: Sequence[str | None] = axis_names or [None] * batch_ndim
+    for name in names:
+        mapped = _over_one_axis(mapped, out_axis, name)
     return mapped
 
 
-def _over_one_axis(function, out_axis):
+def _over_one_axis(function, out_axis, name):
     def mapped(initial_state, *time_major):
         in_axes = (0, *[1] * len(time_major))
-        return jax.vmap(function, in_axes, out_axis)(initial_state, *time_major)
+        return jax.vmap(function, in_axes, out_axis, axis_name=name)(initial_state, *time_major)
 
     return mapped
 

@@ -7,15 +7,25 @@ from rnn_jax.training.stateful import (
     create_stateful_train_state,
     make_stateful_train_step,
 )
+from rnn_jax.training.telemetry import (
+    MonitoredTrainState,
+    Telemetry,
+    create_monitored_train_state,
+    make_monitored_train_step,
+)
 from rnn_jax.training.train_step import TrainState, batch_mesh, create_train_state, make_train_step
 
 __all__ = [
+    "MonitoredTrainState",
     "StatefulTrainState",
+    "Telemetry",
     "TrainState",
     "batch_mesh",
+    "create_monitored_train_state",
     "create_stateful_train_state",
     "create_train_state",
     "fit",
+    "make_monitored_train_step",
     "make_stateful_train_step",
     "make_train_step",
     "over_ensemble",

@@ -1,0 +1,162 @@
+"""What telemetry and Pascanu's Ω cost: a training step with and without.
+
+    python -m benchmarks.telemetry [--out FOLDER]
+
+Float32; Elman and LSTM with a readout, squared error at each step, clipping and Adam. Plain and
+monitored steps are timed in turn, in one process; the table has medians, and the median of the
+ratios of neighbouring calls. Gradients of E + Ω are held against the gradient of E in the same way.
+About three minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import optax
+import tyro
+from tabulate import tabulate
+
+import rnn_jax
+from rnn_jax import cells
+from rnn_jax.gradients import omega
+from rnn_jax.losses import per_step, squared_error
+from rnn_jax.training import (
+    Telemetry,
+    create_monitored_train_state,
+    create_train_state,
+    make_monitored_train_step,
+    make_train_step,
+)
+
+
+@dataclass(frozen=True)
+class Config:
+    """What to time."""
+
+    cells: tuple[str, ...] = ("elman", "lstm")
+    """Names of `cells.CELLS`."""
+    shapes: tuple[str, ...] = ("32,128,64,128", "16,64,32,64", "64,256,64,256")
+    """B,T,I,H each."""
+    rounds: int = 25
+    """Timed calls of each."""
+    seconds: float = 12.0
+    """After which no further round is begun."""
+    out: Path = Path("runs/benchmark_telemetry")
+    """Where table.md and numbers.json go."""
+
+
+def programs(name: str, B: int, T: int, I: int, H: int) -> dict[str, dict[str, Callable[[], Any]]]:
+    """What is timed, in groups; the first of a group is what the others are held against."""
+    cell = cells.readout(cells.CELLS[name](H), I)
+    params = cell.init(jax.random.key(0), I)
+    batch = tuple(jax.random.normal(jax.random.key(1), (2, T, B, I)))
+    optimizer = optax.adam(1e-3)
+
+    def loss(params, batch, unroll=rnn_jax.unroll):
+        xs, targets = batch
+        return per_step(squared_error, unroll(cell, params, xs)[1], targets).mean()
+
+    def with_omega(derivative):
+        def regularized(params, batch):
+            xs, targets = batch
+            E = lambda ys: per_step(squared_error, ys, targets).sum(0)
+            return loss(params, batch) + omega(cell, params, xs, E, derivative=derivative)
+
+        return jax.jit(jax.value_and_grad(regularized))
+
+    plain = jax.jit(make_train_step(loss, optimizer, clip_norm=1.0))
+    state = create_train_state(params, optimizer)
+    steps: dict[str, Callable[[], Any]] = {"plain step": lambda: plain(state, batch)}
+    for every in (1, 10):
+        telemetry = Telemetry(cell, every=every)
+        step = jax.jit(make_monitored_train_step(loss, optimizer, telemetry, clip_norm=1.0))
+        steps[f"telemetry, every {every}"] = _repeated(
+            step, create_monitored_train_state(params, optimizer, telemetry), batch
+        )
+    gradient, immediate, full = (
+        jax.jit(jax.value_and_grad(loss)),
+        with_omega("immediate"),
+        with_omega("full"),
+    )
+    return {
+        "training": steps,
+        "regularizer": {
+            "gradient of E": lambda: gradient(params, batch),
+            "of E + Ω, immediate": lambda: immediate(params, batch),
+            "of E + Ω, full": lambda: full(params, batch),
+        },
+    }
+
+
+def _repeated(step, state, batch):
+    """Calls that go on from each other, so that every tenth measures."""
+    now = [state]
+
+    def call():
+        now[0], metrics = step(now[0], batch)
+        return now[0], metrics
+
+    return call
+
+
+def timed(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - start
+
+
+def measure(name: str, shape: str, config: Config) -> list[dict[str, Any]]:
+    rows = []
+    for group in programs(name, *map(int, shape.split(","))).values():
+        times: dict[str, list[float]] = {label: [] for label in group}
+        for call in group.values():
+            timed(call), timed(call)
+        began = time.perf_counter()
+        for _ in range(config.rounds):
+            for label, call in group.items():
+                times[label].append(timed(call))
+            if time.perf_counter() - began > config.seconds:
+                break
+        first = next(iter(times.values()))
+        for label, measured in times.items():
+            ratios = [a / b for a, b in zip(measured, first, strict=True)]
+            rows.append(
+                {
+                    "cell": name,
+                    "B,T,I,H": shape,
+                    "what": label,
+                    "ms": 1e3 * statistics.median(measured),
+                    "fastest ms": 1e3 * min(measured),
+                    "slowest ms": 1e3 * max(measured),
+                    "ratio": statistics.median(ratios),
+                    "ratio of fastest": min(measured) / min(first),
+                }
+            )
+            print(f"{name} {shape} {label}: {rows[-1]['ms']:.2f} ms, {rows[-1]['ratio']:.3f}")
+    return rows
+
+
+def main(config: Config) -> list[dict[str, Any]]:
+    rows = [
+        row
+        for shape in config.shapes
+        for name in config.cells
+        for row in measure(name, shape, config)
+    ]
+    table = tabulate(rows, headers="keys", tablefmt="github", floatfmt=".4g")
+    config.out.mkdir(parents=True, exist_ok=True)
+    (config.out / "numbers.json").write_text(json.dumps(rows, indent=2))
+    (config.out / "table.md").write_text(table + "\n")
+    print(table)
+    return rows
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))

@@ -1,0 +1,184 @@
+"""How long an LSTM's gradient lasts, by the bias of its forget gate.
+
+Claim: along c alone ∂c_t/∂c_k = ∏ f_i, so the forget bias sets the horizon of the gradient at the
+start of training: σ(b)^100 is 8e-31, 2.5e-14 and 3e-6 for b of 0, 1 and 2. Random inputs move the
+gates, and since ln σ is concave a typical unit forgets faster than a gate that stands still, at the
+rate ⟨ln σ(b + √q z)⟩. The whole of ∂c_t/∂c_k, with the ways through h, lasts longer than ∏ f_i
+where the gates forget fast.
+
+    python -m experiments.forget_gate [--out FOLDER]
+    python -m experiments.forget_gate plot FOLDER
+
+About half a minute on two cores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import rnn_jax
+from experiments.run_folder import Result, RunFolder, command_line
+from rnn_jax import plotting_theory, theory
+from rnn_jax.cells import lstm
+from rnn_jax.gradients import step_jacobians
+from rnn_jax.linalg import log_norm, log_power_of_two, split_exponent
+from rnn_jax.types import Array, Key
+
+
+@dataclass(frozen=True)
+class Config:
+    """The networks, at the start of training, and what is measured of them."""
+
+    out: Path = Path("runs/forget_gate")
+    """The run folder."""
+    biases: tuple[float, ...] = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
+    """Of the forget gate."""
+    hidden_size: int = 64
+    """H."""
+    input_size: int = 64
+    """I; inputs are N(0, 1), and U x_t has variance 1."""
+    seeds: int = 8
+    """Networks for each bias, each with an input of its own."""
+    warmup: int = 200
+    """Steps before the first Jacobian."""
+    lags: int = 400
+    """Steps that gradients go back."""
+    seed: int = 0
+    """Of everything random."""
+
+
+def main(config: Config) -> Result:
+    """Measure, and leave a run folder behind. Returns what numbers.npz holds."""
+    folder = RunFolder(config.out)
+    folder.begin(config, inputs={})
+    keys = jax.random.split(jax.random.key(config.seed), config.seeds)
+    biases = jnp.array(config.biases)
+    over_seeds = jax.vmap(lambda bias, key: _measure(config, bias, key), (None, 0))
+    measured = jax.jit(lambda: jax.lax.map(lambda bias: over_seeds(bias, keys), biases))()
+
+    result = {"biases": np.array(config.biases), **jax.device_get(measured)}
+    q = result["gate_variance"].mean(1)
+    result["constant_rate"] = np.asarray(theory.forget_rate(biases))
+    result["random_rate"] = np.asarray(theory.forget_rate(biases, jnp.asarray(q)))
+    summary = summarize(result)
+    folder.finish(result, summary, plot(result))
+    print(f"{summary}\nFigures and numbers are in {folder.path}/")
+    return result
+
+
+def _measure(config: Config, bias: Array, key: Key) -> dict[str, Array]:
+    """One network: logs `[lags + 1]` of what is left of ∂c_t/∂c_k.
+
+    `direct`: the mean over units of ln ∏ f_i; `direct_rms`: ln of the root mean square of ∏ f_i;
+    `total`: the same of the singular values of ∂c_t/∂c_k, ways through h included.
+    """
+    H = config.hidden_size
+    cell = lstm(H)
+    init_key, key = jax.random.split(key)
+    params = cell.init(init_key, config.input_size)
+    params = params.replace(b=params.b.at[H : 2 * H].set(bias))
+    xs = jax.random.normal(key, (config.warmup + config.lags, config.input_size), params.b.dtype)
+    state, _ = rnn_jax.unroll(cell, params, xs[: config.warmup])
+    J = step_jacobians(cell, params, xs[config.warmup :], state)
+
+    # h_{t-1} held constant, c_t = f ⊙ c_{t-1} + ..: the first H rows and columns of J are diag(f).
+    f = jnp.diagonal(J[:, :H, :H], axis1=1, axis2=2)
+    log_gate = jnp.log(f)
+    log_product = jnp.concatenate([jnp.zeros((1, H), f.dtype), jnp.cumsum(log_gate, 0)])
+
+    def multiply(carry, J):
+        mantissa, exponent = carry
+        mantissa, e = split_exponent(J @ mantissa, (-2, -1))
+        log = log_norm(mantissa[:H], (0, 1)) + log_power_of_two(exponent + e, J.dtype)
+        return (mantissa, exponent + e), log
+
+    from_c = jnp.eye(2 * H, H, dtype=J.dtype)
+    _, log_total = jax.lax.scan(multiply, (from_c, jnp.zeros((), jnp.int32)), J)
+    log_size = 0.5 * jnp.log(jnp.asarray(H, J.dtype))
+    return {
+        "direct": log_product.mean(1),
+        "direct_rms": 0.5 * jax.nn.logsumexp(2 * log_product, axis=1) - log_size,
+        "total": jnp.concatenate([jnp.zeros(1, J.dtype), log_total - log_size]),
+        "gate_variance": jnp.mean(jnp.square(log_gate - jnp.log1p(-f) - bias)),
+    }
+
+
+def horizon(log_left: np.ndarray, factor: float = np.e) -> np.ndarray:
+    """The first lag at which `log_left [..., lags + 1]` has fallen by `factor`; else inf.
+
+    Between two lags the logarithm is taken as a line.
+    """
+    fallen = log_left <= -np.log(factor)
+    after = np.argmax(fallen, -1)[..., None]
+    high, low = (np.take_along_axis(log_left, lag, -1) for lag in (np.maximum(after - 1, 0), after))
+    with np.errstate(invalid="ignore", divide="ignore"):
+        lag = after - 1 + (high + np.log(factor)) / (high - low)
+    return np.where(fallen.any(-1), lag[..., 0], np.inf)
+
+
+def summarize(result: Result) -> str:
+    """The table, in Markdown."""
+    from tabulate import tabulate
+
+    lags = result["direct"].shape[-1] - 1
+    rows = []
+    for i, bias in enumerate(result["biases"]):
+        constant, random = result["constant_rate"][i], result["random_rate"][i]
+        lasts = (np.median(horizon(result[name][i])) for name in ("direct", "direct_rms", "total"))
+        rows.append(
+            [
+                f"{bias:g}",
+                f"{np.exp(100 * constant):.2g}",
+                f"{result['direct'][i].mean(0)[-1] / lags:.4f} ({random:.4f})",
+                f"{-1 / constant:.3g}",
+                f"{-1 / random:.3g}",
+                *(f"{lag:.3g}" if np.isfinite(lag) else f"> {lags}" for lag in lasts),
+            ]
+        )
+    table = tabulate(
+        rows,
+        headers=[
+            "forget bias",
+            "σ(b)^100",
+            "ln ∏ f_i, nats per step (theory)",
+            "horizon: constant gate",
+            "theory, random gates",
+            "∏ f_i, typical unit",
+            "∏ f_i, root mean square",
+            "∂c_t/∂c_k, root mean square",
+        ],
+        tablefmt="github",
+        disable_numparse=True,
+    )
+    return (
+        f"# The forget gate\n\n{table}\n\nHorizons in steps until 1/e is left: medians over "
+        f"{result['direct'].shape[1]} networks.\n"
+    )
+
+
+def plot(result: Result) -> dict[str, plotting_theory.Figure]:
+    """Every figure, from the numbers alone."""
+    measured = {name: result[name] for name in ("direct", "direct_rms", "total")}
+    figure = plotting_theory.forget_gate(
+        result["biases"],
+        measured,
+        {name: np.median(horizon(table), -1) for name, table in measured.items()},
+        constant=result["constant_rate"],
+        random=result["random_rate"],
+    )
+    return {"forget_gate": figure}
+
+
+def _replot(folder: Path) -> None:
+    run = RunFolder(folder)
+    run.write_figures(plot(run.read()))
+    print(f"Figures are in {run.path / 'figures'}/")
+
+
+if __name__ == "__main__":
+    command_line(Config, main, _replot, __doc__)

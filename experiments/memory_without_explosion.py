@@ -1,0 +1,166 @@
+"""Memory makes learning sensitive, though no gradient explodes.
+
+Claim: a linear unit h ← λ h + x with white input of variance 1 has ∂h_t/∂h_k = λ^(t−k), never above
+1, and yet E[(∂h/∂λ)²] = (1 + λ²) / (1 − λ²)³ grows without bound as its memory gets longer,
+far faster than E[h²] = 1 / (1 − λ²). Input normalization and the exponential parametrization
+λ = exp(−e^ν) hold it at a half (Zucchet and Orvieto 2024). Sensitivities are exact, in forward
+mode, through the library's `diagonal` cell.
+
+    python -m experiments.memory_without_explosion [--out FOLDER]
+    python -m experiments.memory_without_explosion plot FOLDER
+
+About half a minute on two cores.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import rnn_jax
+from experiments.run_folder import Result, RunFolder, command_line
+from rnn_jax import plotting_theory, theory
+from rnn_jax.cells import diagonal
+from rnn_jax.cells.diagonal import DiagonalParams
+from rnn_jax.types import Array, Key
+
+LAWS = {
+    "state": theory.linear_state_power,
+    "sensitivity": theory.linear_sensitivity_power,
+    "normalized": theory.normalized_sensitivity_power,
+}
+
+
+@dataclass(frozen=True)
+class Config:
+    """What is simulated."""
+
+    out: Path = Path("runs/memory_without_explosion")
+    """The run folder."""
+    factors: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
+    """λ, each a unit of one network."""
+    sequences: int = 512
+    """Independent inputs; the standard error is that of the mean over them."""
+    together: int = 64
+    """Sequences that are in memory at a time."""
+    memories: float = 15.0
+    """Steps that are averaged over in each sequence, and as many before them, in units of the
+    longest memory 1 / (1 − λ)."""
+    lags: int = 1000
+    """Over which ∂h_t/∂h_k is shown."""
+    seed: int = 0
+    """Of the input."""
+
+
+def main(config: Config) -> Result:
+    """Simulate, and leave a run folder behind. Returns what numbers.npz holds."""
+    folder = RunFolder(config.out)
+    folder.begin(config, inputs={})
+    factors = jnp.array(config.factors)
+    groups = -(-config.sequences // config.together)
+    keys = jax.random.split(jax.random.key(config.seed), groups)
+    simulate = jax.jit(lambda keys: jax.lax.map(lambda key: _powers(config, factors, key), keys))
+    print(f"{groups * config.together} sequences of {2 * _steps(config):,} steps.", flush=True)
+
+    result = {"factors": np.array(config.factors)}
+    for name, powers in jax.device_get(simulate(keys)).items():
+        powers = powers.reshape(-1, len(factors)).astype(np.float64)
+        result |= {
+            f"{name}/measured": powers.mean(0),
+            f"{name}/standard_error": powers.std(0, ddof=1) / np.sqrt(len(powers)),
+            f"{name}/law": np.asarray(LAWS[name](jnp.asarray(np.array(config.factors)))),
+        }
+    result["gradient"] = np.asarray(jax.jit(lambda a: _gradient_by_lag(config, a))(factors))
+    summary = summarize(result)
+    folder.finish(result, summary, plot(result))
+    print(f"{summary}\nFigures and numbers are in {folder.path}/")
+    return result
+
+
+def _steps(config: Config) -> int:
+    return round(config.memories / (1 - max(config.factors)))
+
+
+def _powers(config: Config, factors: Array, key: Key) -> dict[str, Array]:
+    """Time averages of h², (∂h/∂λ)² and (γ ∂h/∂ν)², each `[together, units]`."""
+    T, H = _steps(config), len(factors)
+    cell = diagonal(H, dtype=factors.dtype)
+    xs = jax.random.normal(key, (2 * T, config.together, 1), factors.dtype)
+    ones, zeros = jnp.ones_like(factors), jnp.zeros_like(factors)
+
+    def h(a: Array, U: Array) -> Array:
+        params = DiagonalParams(a=a, U=U[:, None], b=zeros)
+        # A unit knows its own λ alone, so one tangent serves all.
+        return rnn_jax.unroll(cell, params, xs, strategy="scan")[1][T:]
+
+    nu, gamma = jnp.log(-jnp.log(factors)), jnp.sqrt(1 - factors**2)
+    state, sensitivity = jax.jvp(lambda a: h(a, ones), (factors,), (ones,))
+    _, normalized = jax.jvp(lambda nu: h(jnp.exp(-jnp.exp(nu)), gamma), (nu,), (ones,))
+    parts = {"state": state, "sensitivity": sensitivity, "normalized": normalized}
+    return {name: jnp.mean(jnp.square(part), 0) for name, part in parts.items()}
+
+
+def _gradient_by_lag(config: Config, factors: Array) -> Array:
+    """∂h_t/∂h_0 of each unit, `[lags + 1, units]`."""
+    cell = diagonal(len(factors), dtype=factors.dtype)
+    params = cell.init(jax.random.key(0), 0).replace(a=factors)
+    xs = jnp.zeros((config.lags, 0), factors.dtype)
+    states = lambda h: rnn_jax.trajectory(cell, params, xs, h)
+    return jax.jvp(states, (jnp.zeros_like(factors),), (jnp.ones_like(factors),))[1]
+
+
+def deviations(result: Result, name: str) -> np.ndarray:
+    """(measured − law) / standard error of each unit."""
+    measured, law, error = (
+        result[f"{name}/{part}"] for part in ("measured", "law", "standard_error")
+    )
+    return (measured - law) / error
+
+
+def summarize(result: Result) -> str:
+    """The table, in Markdown."""
+    from tabulate import tabulate
+
+    rows = [
+        [f"{factor:g}"]
+        + [
+            f"{result[f'{name}/measured'][i]:.4g} ± {result[f'{name}/standard_error'][i]:.1g} "
+            f"({result[f'{name}/law'][i]:.4g})"
+            for name in LAWS
+        ]
+        for i, factor in enumerate(result["factors"])
+    ]
+    worst = max(np.abs(deviations(result, name)).max() for name in LAWS)
+    headers = ["λ", "E[h²]", "E[(∂h/∂λ)²]", "E[(γ ∂h/∂ν)²]"]
+    table = tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
+    return (
+        f"# Memory without explosion\n\n{table}\n\nMeasured ± standard error (law). The largest of "
+        f"the {len(rows) * len(LAWS)} deviations is {worst:.1f} standard errors.\n"
+    )
+
+
+def plot(result: Result) -> dict[str, plotting_theory.Figure]:
+    """Every figure, from the numbers alone."""
+    powers = {
+        name: (
+            result[f"{name}/measured"],
+            result[f"{name}/standard_error"],
+            result[f"{name}/law"],
+        )
+        for name in LAWS
+    }
+    return {"memory": plotting_theory.memory(result["factors"], result["gradient"], powers)}
+
+
+def _replot(folder: Path) -> None:
+    run = RunFolder(folder)
+    run.write_figures(plot(run.read()))
+    print(f"Figures are in {run.path / 'figures'}/")
+
+
+if __name__ == "__main__":
+    command_line(Config, main, _replot, __doc__)

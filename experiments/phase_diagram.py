@@ -1,0 +1,221 @@
+"""Order and chaos: twenty thousand networks, and the line that theory draws between them.
+
+Claim: whether gradients vanish or explode in a random tanh network is decided by χ = σ_w² ⟨φ'²⟩,
+and so by its gain and by how strongly it is driven: the largest Lyapunov exponent is ½ ln χ, zero
+on a line that starts at gain 1 and rises with the drive. Noise-like input and a constant bias move
+that line alike, as the sum of their variances. Each point of the diagram is one network of its own;
+all of them are one program. The exponent comes from one tangent vector carried along the
+trajectory, and the gradient's rate from one cotangent carried back from its end.
+
+    python -m experiments.phase_diagram [--out FOLDER]
+    python -m experiments.phase_diagram plot FOLDER
+
+About three minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.run_folder import Result, RunFolder, command_line
+from rnn_jax import plotting_theory
+from rnn_jax.cells import elman_preactivation, initializers
+from rnn_jax.theory import critical_gain, mean_field
+from rnn_jax.types import Array, Key
+
+DRIVES = ("input", "bias")
+
+
+@dataclass(frozen=True)
+class Config:
+    """The networks, and how long each is followed."""
+
+    out: Path = Path("runs/phase_diagram")
+    """The run folder."""
+    units: int = 64
+    """N."""
+    gains: tuple[float, float] = (0.5, 3.0)
+    """σ_w, from and to."""
+    strengths: tuple[float, float] = (0.0, 2.0)
+    """σ_u of the input or σ_b of the bias, from and to."""
+    resolution: int = 100
+    """Networks along each side of each of the two diagrams."""
+    warmup: int = 100
+    """Steps before anything is measured."""
+    steps: int = 300
+    """Steps over which the exponent is averaged."""
+    lag: int = 50
+    """Steps that a gradient goes back, from the end."""
+    together: int = 250
+    """Networks that are followed at the same time."""
+    seed: int = 0
+    """Of everything random."""
+
+
+def follow(
+    config: Config, gain: Array, bias_std: Array, input_std: Array, key: Key
+) -> tuple[Array, Array]:
+    """One network: λ₁ and its gradient's rate over `lag` steps, both in nats per step."""
+    N = config.units
+    cell = elman_preactivation(N, recurrent_init=initializers.gaussian(N**-0.5), dtype=gain.dtype)
+    init_key, bias_key, state_key, *vector_keys, key = jax.random.split(key, 6)
+    params = cell.init(init_key, 0)
+    normal = lambda key: jax.random.normal(key, (N,), gain.dtype)
+    params = params.replace(W=gain * params.W, b=bias_std * normal(bias_key))
+
+    def step(h, key):
+        # (U x_t)_i is drawn as it is: independent over units and steps.
+        driven = params.replace(b=params.b + input_std * normal(key))
+        return cell.step(driven, h, jnp.zeros(0, gain.dtype))[0]
+
+    def forward(carry, key):
+        h, v = carry
+        after, v = jax.jvp(lambda h: step(h, key), (h,), (v,))
+        v, log_growth = _unit(v)
+        return (after, v), (log_growth, h)
+
+    def backward(v, at):
+        h, key = at
+        (v,) = jax.vjp(lambda h: step(h, key), h)[1](v)
+        return _unit(v)
+
+    keys = jax.random.split(key, config.warmup + config.steps)
+    start = (normal(state_key), _unit(normal(vector_keys[0]))[0])
+    settled, _ = jax.lax.scan(forward, start, keys[: config.warmup])
+    _, (log_growth, hs) = jax.lax.scan(forward, settled, keys[config.warmup :])
+    last = (hs[-config.lag :], keys[-config.lag :])
+    _, log_decay = jax.lax.scan(backward, _unit(normal(vector_keys[1]))[0], last, reverse=True)
+    return log_growth.mean(), log_decay.mean()
+
+
+def _unit(v: Array) -> tuple[Array, Array]:
+    norm = jnp.linalg.norm(v)
+    return v / norm, jnp.log(norm)
+
+
+def main(config: Config) -> Result:
+    """Simulate, and leave a run folder behind. Returns what numbers.npz holds."""
+    folder = RunFolder(config.out)
+    folder.begin(config, inputs={})
+    n = config.resolution
+    gains, strengths = (jnp.linspace(*side, n) for side in (config.gains, config.strengths))
+    gain, strength = (grid.ravel() for grid in jnp.meshgrid(gains, strengths))
+    none = jnp.zeros_like(strength)
+    networks = (  # input first, then bias
+        jnp.concatenate([gain, gain]),
+        jnp.concatenate([none, strength]),
+        jnp.concatenate([strength, none]),
+        jax.random.split(jax.random.key(config.seed), 2 * n * n),
+    )
+    print(f"{2 * n * n:,} networks of {config.units} units, one program.", flush=True)
+    program = jax.jit(
+        lambda networks: jax.lax.map(
+            lambda network: follow(config, *network), networks, batch_size=config.together
+        )
+    )
+    started = time.perf_counter()
+    measured = jax.device_get(program(networks))
+    print(f"{time.perf_counter() - started:.0f} s.", flush=True)
+
+    with jax.enable_x64(True):
+        predict = jax.jit(lambda gain, strength: mean_field(gain, 0.0, strength))
+        rows = [
+            predict(np.asarray(gains, float), np.full(n, s)) for s in np.asarray(strengths, float)
+        ]
+        line = critical_gain(0.0, np.asarray(strengths, float))
+    diagrams = (2, n, n)
+    result = {
+        "gains": np.asarray(gains),
+        "strengths": np.asarray(strengths),
+        "units": np.array(config.units),
+        "lag": np.array(config.lag),
+        "exponent": measured[0].reshape(diagrams),
+        "gradient": measured[1].reshape(diagrams),
+        "theory": np.stack([np.asarray(row.largest_exponent) for row in rows]),
+        "theory_converged": np.stack([np.asarray(row.converged) for row in rows]),
+        "line": np.asarray(line.weight_std),
+    }
+    summary = summarize(result)
+    folder.finish(result, summary, plot(result))
+    print(f"{summary}\nFigures and numbers are in {folder.path}/")
+    return result
+
+
+def summarize(result: Result) -> str:
+    """The table, in Markdown."""
+    from tabulate import tabulate
+
+    theory = np.where(result["theory_converged"], result["theory"], np.nan)
+    rows = []
+    for drive, exponent, gradient in zip(
+        DRIVES, result["exponent"], result["gradient"], strict=True
+    ):
+        error = exponent - theory
+        clear = np.abs(theory) > 0.05
+        side = (exponent > 0) == (theory > 0)
+        rows.append(
+            [
+                drive,
+                f"{np.nanmean(error):+.4f}",
+                f"{np.sqrt(np.nanmean(error**2)):.4f}",
+                f"{np.nanmax(np.abs(error)):.3f}",
+                f"{np.mean(side[np.isfinite(theory)]):.1%}",
+                f"{np.mean(side[clear]):.1%}",
+                f"{np.sqrt(np.nanmean((gradient - theory) ** 2)):.4f}",
+            ]
+        )
+    table = tabulate(
+        rows,
+        headers=[
+            "drive",
+            "λ₁ − ½ ln χ, mean",
+            "root mean square",
+            "largest",
+            "on the right side of the line",
+            "where |½ ln χ| > 0.05",
+            f"gradient over {int(result['lag'])} steps − ½ ln χ, root mean square",
+        ],
+        tablefmt="github",
+        disable_numparse=True,
+    )
+    return (
+        f"# Phase diagram\n\n{result['exponent'].size:,} networks of {int(result['units'])} units, "
+        f"nats per step:\n\n{table}\n"
+    )
+
+
+def plot(result: Result) -> dict[str, plotting_theory.Figure]:
+    """Every figure, from the numbers alone."""
+    lag = int(result["lag"])
+    figure = plotting_theory.phase_diagram(
+        result["gains"],
+        result["strengths"],
+        {
+            drive: {
+                "largest Lyapunov exponent, measured": exponent,
+                f"gradient over {lag} steps, measured": gradient,
+                "½ ln χ, theory": result["theory"],
+            }
+            for drive, exponent, gradient in zip(
+                DRIVES, result["exponent"], result["gradient"], strict=True
+            )
+        },
+        line=result["line"],
+    )
+    return {"phase_diagram": figure}
+
+
+def _replot(folder: Path) -> None:
+    run = RunFolder(folder)
+    run.write_figures(plot(run.read()))
+    print(f"Figures are in {run.path / 'figures'}/")
+
+
+if __name__ == "__main__":
+    command_line(Config, main, _replot, __doc__)

@@ -1,0 +1,177 @@
+r"""The gradient of any loss at the states in between, from the backward pass that it takes anyway.
+
+A nudge is a zero that is added to a state on its way; its cotangent is then a gradient with respect
+to that state. Each state gets two of them,
+
+.. math::
+    \tilde h_t = h_t + n_t, \qquad y_t = y(\tilde h_t, \cdot), \qquad
+    h_{t+1} = \mathrm{step}(\tilde h_t + m_t, x_{t+1})
+
+so that ∂E/∂n_t is the whole of ∂E/∂h_t, and ∂E/∂m_t the part of it that comes back through the next
+step, (∂E/∂h_{t+1}) (∂h_{t+1}/∂h_t).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from rnn_jax import fused, strategies
+from rnn_jax.errors import invalid
+from rnn_jax.linalg import times
+from rnn_jax.program import Program
+from rnn_jax.strategies import Auto, Fused, Scan, Strategy
+from rnn_jax.structure import Structure
+from rnn_jax.types import Array, Cell, Params, State
+from rnn_jax.unroll import _marks, checked_start
+
+
+class Nudges(NamedTuple):
+    """Zeros like the states, or their cotangents; h_t is the state that the step at xs[t] hands on.
+
+    Attributes:
+      start: like the initial state, leaves `[*batch, ...]`; its cotangent is ∂E/∂h_start.
+      read: n_t, leaves `[T, *batch, ...]`, whose cotangent is ∂E/∂h_t.
+      passed: m_t, leaves `[T, *batch, ...]`, whose cotangent is (∂E/∂h_{t+1}) (∂h_{t+1}/∂h_t), and
+        at the last step what a loss reads of the final state.
+    """
+
+    start: State
+    read: State
+    passed: State
+
+
+def zero_nudges(cell: Cell, params: Params, xs: Array) -> Nudges:
+    """Nudges for `unroll_nudged` over `xs [T, *batch, I]`."""
+    zeros = lambda shape: jnp.zeros(shape.shape, shape.dtype)
+    state = jax.eval_shape(lambda p: cell.initial_state(p, xs.shape[1:-1]), params)
+    start = jax.tree.map(zeros, state)
+    after = jax.tree.map(lambda leaf: jnp.zeros((xs.shape[0], *leaf.shape), leaf.dtype), state)
+    return Nudges(start, after, after)
+
+
+def unroll_nudged(
+    cell: Cell,
+    params: Params,
+    xs: Array,
+    nudges: Nudges,
+    initial_state: State | None = None,
+    *,
+    lengths: Array | None = None,
+    resets: Array | None = None,
+    reverse: bool = False,
+    strategy: Strategy | str = "auto",
+) -> tuple[State, Array]:
+    """`unroll`, differentiable with respect to the states on the way.
+
+    What y_t reads of the state is read off the step's own computation, leaf by leaf: a nudge of the
+    c that an LSTM hands on is no nudge of the h beside it, as in `decompose`. A leaf that is handed
+    on as it came has no value of its own, and what y_t reads of it is not counted. In the padding
+    all cotangents are zero.
+
+    Args:
+      nudges: `zero_nudges(cell, params, xs)`. Their values are not read.
+
+    The other arguments, the results and the errors are those of `unroll`, but for the strategy: a
+    cell that is made of others is scanned, step by step, and "parallel" and "checkpointed" do not
+    show the states on the way.
+    """
+    start = checked_start(cell, params, xs, initial_state)
+    start = jax.tree.map(_add_nothing, start, nudges.start)
+    marks = _marks(xs, lengths, resets, reverse)
+    chosen = strategies.resolve(strategy)
+    if not isinstance(chosen, (Auto, Scan, Fused)):
+        remedy = "Leave the strategy out, or the nudges."
+        raise invalid("strategy", strategy, "auto, scan or fused", remedy)
+    initial = strategies._initial(cell, params, xs, marks)
+    inputs = (xs, marks, (nudges.read, nudges.passed))
+    if cell.structure is None or isinstance(chosen, Scan):
+        return _scanned(cell, params, inputs, start, initial, reverse)
+    chosen = chosen if isinstance(chosen, Fused) else Fused()
+    chunk = chosen.chunk or strategies._chunk_for(xs)
+    recompute = chosen._recompute(cell.structure, params, start)
+    return _fused(cell.structure, params, inputs, start, initial, reverse, chunk, recompute)
+
+
+def _scanned(cell, params, inputs, start, initial, reverse) -> tuple[State, Array]:
+    """`strategies.scan_steps`, with nudges."""
+    step = _nudged(cell.step)
+
+    def body(state, at):
+        x, marks, nudges = at
+        before = marks.state_before(state, initial)
+        after, y = step(nudges, params, before, marks.zero_padding(x))
+        return marks.state_after(after, before), marks.zero_padding(y)
+
+    return jax.lax.scan(body, start, inputs, reverse=reverse)
+
+
+def _fused(
+    structure: Structure, params, inputs, start, initial, reverse, chunk, recompute
+) -> tuple[State, Array]:
+    """`fused.unroll_fused`, with the nudges as drives that are left over for `pointwise`."""
+    matrices = tuple(product.W(params) for product in structure.products)
+    transposed = tuple(W.T for W in matrices)
+    U_transposed = structure.U(params).T
+    constants = structure.constants(params)
+    leaves, tree = jax.tree.flatten((start, start))
+
+    def pointwise(constants, state, *a):
+        nudges = jax.tree.unflatten(tree, a[-len(leaves) :])
+        return _nudged(structure.pointwise)(nudges, constants, state, *a[: -len(leaves)])
+
+    nudged = replace(structure, pointwise=pointwise)
+    take_chunk = fused._differentiable_chunk(nudged, reverse, recompute)
+
+    def body(state, at):
+        x, marks, nudges = at
+        drives = structure.drive(params, times(U_transposed, marks.zero_padding(x)))
+        drives = (*drives, *jax.tree.leaves(nudges))
+        return take_chunk(state, initial, drives, transposed, matrices, constants, marks)
+
+    keep = jax.checkpoint_policies.save_only_these_names(fused.KEPT)
+    body = jax.checkpoint(body, policy=keep, prevent_cse=False)
+    final, ys = fused.scan_in_chunks(body, start, inputs, chunk, reverse=reverse)
+    return final, inputs[1].zero_padding(structure.output(params, ys))
+
+
+def _nudged(function: Callable[..., tuple[State, Any]]) -> Callable[..., tuple[State, Any]]:
+    """`((read, passed), *args) -> (state, y)` from `(*args) -> (state, y)`."""
+
+    def nudged(nudges: tuple[State, State], *args: Any) -> tuple[State, Any]:
+        inputs = jax.tree.leaves(args)
+        closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
+        program = Program(closed)
+        values = program.evaluate(inputs, {})
+        written = {place for equation in program.equations for place in equation.writes}
+        seen: dict[int, Array] = {}
+        after = []
+        # The outputs are the leaves of the state, and then y.
+        for place, read, passed in zip(
+            program.outputs, *map(jax.tree.leaves, nudges), strict=False
+        ):
+            state = _add_nothing(values[place], read)
+            if place in written and place not in seen:
+                seen[place] = state
+            after.append(_add_nothing(state, passed))
+        ys = program.outputs[len(after) :]
+        reading = seen if set(ys) <= set(seen) else program.evaluate(inputs, {}, seen)
+        outputs = [*after, *(reading[place] for place in ys)]
+        return jax.tree.unflatten(jax.tree.structure(shapes), outputs)
+
+    return nudged
+
+
+@jax.custom_jvp
+def _add_nothing(value: Array, nudge: Array) -> Array:
+    """value + nudge for a nudge that is zero: the primal does not have to read it."""
+    return value
+
+
+@_add_nothing.defjvp
+def _derivative(primals, tangents):
+    return _add_nothing(*primals), tangents[0] + tangents[1]

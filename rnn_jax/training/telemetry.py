@@ -1,0 +1,299 @@
+r"""What the gradient does inside training, read off the backward pass that training takes anyway.
+
+The loss of a monitored step takes its `unroll` as a third argument; there telemetry nudges the
+states by zeros (`gradients.nudges`), whose cotangents, in the backward pass of the parameters, are
+∂L/∂h_t. Recurrent matrices are measured by a few power iterations a step, that go on from where
+those of the step before ended.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, PartitionSpec
+
+import rnn_jax
+from rnn_jax.cells.checks import check_size
+from rnn_jax.errors import invalid
+from rnn_jax.gradients.nudges import Nudges, unroll_nudged, zero_nudges
+from rnn_jax.gradients.power_iteration import (
+    generic_vector,
+    largest_singular_value,
+    mean_log_growth,
+)
+from rnn_jax.gradients.regularizers import LEAST_SQUARE, recurrent_matrices
+from rnn_jax.linalg import log_norm
+from rnn_jax.training.train_step import TrainState, create_train_state, make_update
+from rnn_jax.types import Array, Cell, Params, State
+
+MEMORY = 0.9
+"""Of the average of ln ‖W w‖ from one step to the next."""
+WARM_UP = 100
+"""Iterations before the first step."""
+
+
+@dataclass(frozen=True)
+class Telemetry:
+    """What a monitored step measures.
+
+    Attributes:
+      cell: the one whose `unroll` the loss calls.
+      matrices: `params -> {name: W [..., m, n]}`, whose norms are followed; by default the
+        recurrent matrices of a cell with a structure (`gradients.recurrent_matrices`), and none of
+        another.
+      every: steps from one measurement of the gradient to the next; NaN in between.
+      iterations: of the power methods, a step.
+    """
+
+    cell: Cell
+    matrices: Callable[[Params], Mapping[str, Array]] | None = None
+    every: int = 1
+    iterations: int = 4
+
+    def __post_init__(self):
+        check_size("every", self.every)
+        check_size("iterations", self.iterations)
+
+    def matrices_of(self, params: Params) -> dict[str, Array]:
+        """What is followed, by name."""
+        if self.matrices is not None:
+            return dict(self.matrices(params))
+        structure = self.cell.structure
+        known = structure is not None and structure.products
+        return recurrent_matrices(self.cell, params) if known else {}
+
+
+@flax.struct.dataclass
+class Followed:
+    """Where the power iterations of one matrix `W [..., m, n]` stand.
+
+    Attributes:
+      v: towards the right singular vector, `[..., n]`.
+      w: the direction of Wᵏ w, `[..., n]`; None for a W that is not square.
+      log_growth: the running mean of ln ‖W w‖, `[...]`; None likewise.
+    """
+
+    v: Array
+    w: Array | None
+    log_growth: Array | None
+
+
+@flax.struct.dataclass
+class MonitoredTrainState(TrainState):
+    """A TrainState with `followed`, the power iterations of each matrix."""
+
+    followed: dict[str, Followed]
+
+
+MonitoredTrainStep = Callable[
+    [MonitoredTrainState, Any], tuple[MonitoredTrainState, dict[str, Array]]
+]
+
+
+def create_monitored_train_state(
+    params: Params, optimizer: optax.GradientTransformation, telemetry: Telemetry
+) -> MonitoredTrainState:
+    """The state before the first step."""
+    start = create_train_state(params, optimizer)
+    followed = {name: _begin(W) for name, W in telemetry.matrices_of(params).items()}
+    return MonitoredTrainState(start.step, start.params, start.opt_state, followed)
+
+
+def make_monitored_train_step(
+    loss: Callable[[Params, Any, Callable[..., tuple[State, Array]]], Array],
+    optimizer: optax.GradientTransformation,
+    telemetry: Telemetry,
+    *,
+    clip_norm: float | None = None,
+    mesh: Mesh | None = None,
+    batch_spec: Any = PartitionSpec(None, "batch"),
+) -> MonitoredTrainStep:
+    r"""`make_train_step` with telemetry: the same updates, more metrics.
+
+    Args:
+      loss: `(params, batch, unroll) -> scalar`. It calls `unroll` once, as it would
+        `rnn_jax.unroll`, outside of any `vmap` of its own; `unroll=rnn_jax.unroll` as the default
+        lets the same loss serve `make_train_step`. Strategies are those of
+        `gradients.unroll_nudged`.
+      optimizer, clip_norm, mesh, batch_spec: as for `make_train_step`; with a mesh, the first batch
+        axis of the states is the one that is shared.
+      telemetry: what to measure.
+
+    Returns:
+      The step, for `fit` and `over_ensemble`, on a state of `create_monitored_train_state`. Its
+      metrics are those of `make_train_step`, and
+
+      - `state_log_norms`, `[T]`: ln ‖∂L/∂h_t‖₂ over the whole batch, h_t the state that the step at
+        xs[t] hands on; -inf where it is zero, in the padding for one.
+      - `decay_rate`: nats a step by which the gradient changes on its way back, the mean over steps
+        and examples of ln r_t, r_t = ‖(∂L/∂h_{t+1}) (∂h_{t+1}/∂h_t)‖ / ‖∂L/∂h_{t+1}‖. NaN where
+        nothing comes back.
+      - `horizon`: the effective horizon −1 / decay_rate, the steps after which the gradient has
+        fallen by e at this rate; +inf where it does not fall.
+      - `omega`: Σ_t (r_t − 1)², as `gradients.omega` has it, of L, and its mean over examples.
+      - `spectral_norm/W`, `spectral_radius/W` for each matrix, `[...]` without the axes of the
+        matrix, and without a leading axis of one: ‖W‖₂ and ρ(W) of the parameters before the
+        update. ‖W‖₂ comes from below (see `largest_singular_value`). ρ is the mean growth of a
+        vector over the last 10 steps' iterations: exact for a matrix with one eigenvalue in front,
+        and for an orthogonal one; 1 % off, as a rule, where a complex pair leads a matrix that is
+        not normal; and as late as the average where W moves fast.
+
+      Steps at which nothing comes back, or ‖∂L/∂h_{t+1}‖² is below 1e-20, are left out of
+      `decay_rate` and `omega`.
+
+    Raises:
+      ValueError: a loss that does not call `unroll` once; what `make_train_step` raises.
+    """
+    update = make_update(optimizer, clip_norm)
+
+    def measured(params, batch):
+        nudges, lead, reverse = _nudges_for(loss, params, batch)
+
+        def nudged_loss(params, nudges):
+            def unroll(cell, params, xs, *args, **options):
+                return unroll_nudged(cell, params, xs, nudges, *args, **options)
+
+            return loss(params, batch, unroll)
+
+        value, (grads, received) = jax.value_and_grad(nudged_loss, (0, 1))(params, nudges)
+        return value, grads, *_log_norms(received, lead, reverse)
+
+    def unmeasured(params, batch):
+        value, grads = jax.value_and_grad(loss)(params, batch, rnn_jax.unroll)
+        shapes = jax.eval_shape(measured, params, batch)[2:]
+        return value, grads, *(jnp.full(shape.shape, jnp.nan, shape.dtype) for shape in shapes)
+
+    if mesh is not None:
+        measured = _shared(measured, mesh, batch_spec)
+        unmeasured = _shared(unmeasured, mesh, batch_spec)
+
+    def train_step(
+        state: MonitoredTrainState, batch: Any
+    ) -> tuple[MonitoredTrainState, dict[str, Array]]:
+        if telemetry.every == 1:
+            value, grads, at, back = measured(state.params, batch)
+        else:
+            value, grads, at, back = jax.lax.cond(
+                state.step % telemetry.every == 0, measured, unmeasured, state.params, batch
+            )
+        followed, weights = _follow(telemetry, state)
+        state, metrics = update(replace(state, followed=followed), grads)
+        return state, {"loss": value, **metrics, **_summary(at, back), **weights}
+
+    return train_step
+
+
+def _nudges_for(loss, params, batch) -> tuple[Nudges, int, bool]:
+    """For the one `unroll` that the loss calls: nudges, the axes [T, *batch], whether reversed."""
+    calls: list[tuple[Any, int, bool]] = []
+
+    def unroll(cell, params, xs, *args, **options):
+        shapes = jax.eval_shape(functools.partial(zero_nudges, cell), params, xs)
+        calls.append((shapes, xs.ndim - 1, options.get("reverse", False)))
+        return rnn_jax.unroll(cell, params, xs, *args, **options)
+
+    jax.eval_shape(lambda params, batch: loss(params, batch, unroll), params, batch)
+    if len(calls) != 1:
+        raise invalid(
+            "loss",
+            f"one that calls its unroll {len(calls)} times",
+            "one call of it",
+            "Call unroll(cell, params, xs) where rnn_jax.unroll stood; leave others as they are.",
+        )
+    ((shapes, lead, reverse),) = calls
+    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    return zeros, lead, reverse
+
+
+def _log_norms(received: Nudges, lead: int, reverse: bool) -> tuple[Array, Array]:
+    """ln ‖∂L/∂h_t‖, and ln of what comes back of it to the state before step t: `[T, *batch]`."""
+
+    def log_norms(state: State, lead: int) -> Array:
+        leaves = jax.tree.leaves(state)
+        norms = [log_norm(leaf, tuple(range(lead, leaf.ndim))) for leaf in leaves]
+        return functools.reduce(lambda a, b: jnp.logaddexp(2 * a, 2 * b) / 2, norms)
+
+    at = log_norms(received.read, lead)
+    start = log_norms(received.start, lead - 1)[None]
+    passed = log_norms(received.passed, lead)
+    back = jnp.concatenate([passed[1:], start] if reverse else [start, passed[:-1]])
+    return at, back
+
+
+def _summary(at: Array, back: Array) -> dict[str, Array]:
+    """The metrics of the gradient, from `_log_norms`."""
+    batch_axes = tuple(range(1, at.ndim))
+    profile = jax.nn.logsumexp(2 * at, axis=batch_axes) / 2
+    log_ratio = back - at
+    counts = (2 * at >= math.log(LEAST_SQUARE)) & (back > -jnp.inf)
+    log_ratio = jnp.where(counts, log_ratio, 0)
+    decay_rate = log_ratio.sum() / counts.sum().astype(at.dtype)
+    omega = jnp.where(counts, jnp.square(jnp.exp(log_ratio) - 1), 0).sum(0).mean()
+    decay_rate, omega = (jnp.where(jnp.isnan(at).any(), jnp.nan, x) for x in (decay_rate, omega))
+    horizon = jnp.where(decay_rate >= 0, jnp.inf, -1 / decay_rate)
+    return {
+        "state_log_norms": profile,
+        "decay_rate": decay_rate,
+        "horizon": horizon,
+        "omega": omega,
+    }
+
+
+def _shared(function, mesh, batch_spec):
+    """`function`, each device taking its part of the batch."""
+
+    def of_a_part(params, batch):
+        value, grads, at, back = function(params, batch)
+        # L is the mean over devices of each one's own.
+        devices = math.log(mesh.size)
+        return *jax.lax.pmean((value, grads), mesh.axis_names), at - devices, back - devices
+
+    everywhere, examples = PartitionSpec(), PartitionSpec(None, mesh.axis_names)
+    return jax.shard_map(
+        of_a_part,
+        mesh=mesh,
+        in_specs=(everywhere, batch_spec),
+        out_specs=(everywhere, everywhere, examples, examples),
+        check_vma=False,
+    )
+
+
+def _begin(W: Array) -> Followed:
+    """Where the first step goes on from: `WARM_UP` iterations, for the growth after as many."""
+    v = largest_singular_value(W, iterations=WARM_UP).v
+    if W.shape[-1] != W.shape[-2]:
+        return Followed(v, None, None)
+    _, w = mean_log_growth(W, generic_vector(W), iterations=WARM_UP)
+    log_growth, w = mean_log_growth(W, w, iterations=WARM_UP)
+    return Followed(v, w, log_growth)
+
+
+def _follow(
+    telemetry: Telemetry, state: MonitoredTrainState
+) -> tuple[dict[str, Followed], dict[str, Array]]:
+    """The iterations of one step, and their metrics."""
+    followed, metrics = {}, {}
+    for name, W in telemetry.matrices_of(state.params).items():
+        before = state.followed[name]
+        n = telemetry.iterations
+        sigma, _, v = largest_singular_value(W, iterations=n, start=before.v)
+        metrics[f"spectral_norm/{name}"] = _without_one(sigma)
+        w, log_growth = before.w, before.log_growth
+        if w is not None and log_growth is not None:
+            growth, w = mean_log_growth(W, w, iterations=n)
+            log_growth = MEMORY * log_growth + (1 - MEMORY) * growth
+            metrics[f"spectral_radius/{name}"] = _without_one(jnp.exp(log_growth))
+        followed[name] = Followed(v, w, log_growth)
+    return followed, metrics
+
+
+def _without_one(values: Array) -> Array:
+    return values[0] if values.shape[:1] == (1,) else values
