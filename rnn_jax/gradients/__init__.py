@@ -8,12 +8,14 @@ from rnn_jax.gradients.bounds import (
     product_bound,
 )
 from rnn_jax.gradients.decomposition import Decomposition, decompose, decompose_terms
+from rnn_jax.gradients.flossing import flossing
 from rnn_jax.gradients.jacobians import (
     decay_rate,
     jacobian_log_norms,
     product_log_norms,
     step_jacobians,
 )
+from rnn_jax.gradients.lyapunov import LyapunovSpectrum, lyapunov_spectrum
 from rnn_jax.gradients.nudges import Nudges, unroll_nudged, zero_nudges
 from rnn_jax.gradients.power_iteration import SingularValue, largest_singular_value
 from rnn_jax.gradients.regularizers import (
@@ -30,6 +32,7 @@ from rnn_jax.gradients.windows import WindowedDecomposition, decompose_windows
 __all__ = [
     "BoundCheck",
     "Decomposition",
+    "LyapunovSpectrum",
     "Nudges",
     "SingularValue",
     "StepJacobian",
@@ -41,8 +44,10 @@ __all__ = [
     "decompose",
     "decompose_terms",
     "decompose_windows",
+    "flossing",
     "jacobian_log_norms",
     "largest_singular_value",
+    "lyapunov_spectrum",
     "norm_bound",
     "omega",
     "orthogonality_penalty",

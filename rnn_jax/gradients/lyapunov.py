@@ -134,8 +134,9 @@ def lyapunov_spectrum(
 
         def now(M):
             Q, log_R = orthonormalize_all(M)
-            chosen = _steps_until_singular(log_R, since, limit, T)
-            lost = jnp.minimum(eps * jnp.exp(log_R.max(-1, keepdims=True) - log_R), 1)
+            known = jax.lax.stop_gradient(log_R)
+            chosen = _steps_until_singular(known, since, limit, T)
+            lost = jnp.minimum(eps * jnp.exp(known.max(-1, keepdims=True) - known), 1)
             return Q, log_R, lost, since * 0, chosen if interval is None else limit
 
         def not_yet(M):
