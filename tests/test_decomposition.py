@@ -1,5 +1,7 @@
 """Windows of the decomposition, long lags, and values that cannot be trusted."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,15 +13,32 @@ from rnn_jax.gradients import sweep
 from tests.conftest import normal, structured_cell, user_cell
 
 T, I, O = 9, 3, 2
+BOTH = ("steps", "examples")
 
 
-def network(make=cells.lstm, H=4, dtype=jnp.float64, **options):
-    cell = cells.readout(make(H, dtype=dtype, **options), O)
+def relu(H, dtype):
+    return cells.elman(H, "relu", dtype=dtype)
+
+
+def network(make=cells.lstm, dtype=jnp.float64):
+    cell = cells.readout(make(4, dtype=dtype), O)
     return cell, cell.init(jax.random.key(0), I)
 
 
-def sequences(*batch, steps=T, dtype=jnp.float64):
-    return normal(1, steps, *batch, I, dtype=dtype), normal(2, steps, *batch, O, dtype=dtype)
+def sequences(*batch):
+    return normal(1, T, *batch, I), normal(2, T, *batch, O)
+
+
+@functools.cache
+def program(tool, make=cells.lstm, **options):
+    """`tool(xs, targets)` of the network, squared error: one program for all tests and values."""
+    cell, params = network(make)
+    run = jax.jit(lambda p, x, y: tool(cell, p, x, y, losses.squared_error, **options))
+    return functools.partial(run, params)
+
+
+decomposition = functools.partial(program, gradients.decompose)
+windows = functools.partial(program, gradients.decompose_windows)
 
 
 def by_lag(table, max_lag, offset=0):
@@ -42,54 +61,66 @@ def windows_of(parts):
     return [parts.state_log_norms, *jax.tree.leaves(parts.param_log_norms)]
 
 
-@pytest.mark.parametrize("max_lag", [1, 4, T - 1, T, T + 3])
-@pytest.mark.parametrize("batch", [(), (2,)])
+def means(full, max_lag, over):
+    """The means of norms that a window of `max_lag` must give, by the full decomposition."""
+    lags = np.arange(max_lag + 1)
+    steps = len(full.state_log_norms)
+    for i, logs in enumerate(both(full, max_lag)):
+        norms = np.exp(logs)
+        if "steps" in over:
+            # The initial state has one term more at each lag but 0.
+            count = np.maximum(steps - lags + (lags > 0 if i == 0 else 0), 1)
+            norms = norms.sum(0) / count.reshape(-1, *[1] * (norms.ndim - 2))
+        yield norms.mean((-1, -2)) if "examples" in over else norms
+
+
+@pytest.mark.parametrize(
+    ("max_lag", "batch"), [(1, (2,)), (4, ()), (T - 1, (2,)), (T, (2,)), (T + 3, (2,))]
+)
 def test_windows_are_the_table_by_lag(max_lag, batch):
-    cell, params = network()
-    xs, targets = sequences(*batch)
-    arguments = cell, params, xs, targets, losses.squared_error
-    full = gradients.decompose(*arguments)
-    windows = gradients.decompose_windows(*arguments, max_lag=max_lag)
-    for got, expected in zip(windows_of(windows), both(full, max_lag), strict=True):
+    full = decomposition()(*sequences(*batch))
+    parts = windows(max_lag=max_lag)(*sequences(*batch))
+    for got, expected in zip(windows_of(parts), both(full, max_lag), strict=True):
         assert got.shape == (T, max_lag + 1, *batch)
         np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
 
 
-@pytest.mark.parametrize("max_lag", [3, T + 1])
-def test_means_are_means_of_norms(max_lag):
-    cell, params = network()
-    xs, targets = sequences(2, 3)
-    arguments = cell, params, xs, targets, losses.squared_error
-    norms = [np.exp(rows) for rows in both(gradients.decompose(*arguments), max_lag)]
-    lags = np.arange(max_lag + 1)
-    terms = np.maximum(T - lags, 1).reshape(-1, 1, 1)
-    with_start = np.maximum(T - lags + (lags > 0), 1).reshape(-1, 1, 1)
-    for mean_over in (("steps",), ("examples",), ("steps", "examples")):
-        parts = gradients.decompose_windows(*arguments, max_lag=max_lag, mean_over=mean_over)
-        for i, (got, rows) in enumerate(zip(windows_of(parts), norms, strict=True)):
-            expected = rows
-            if "steps" in mean_over:
-                expected = rows.sum(0) / (with_start if i == 0 else terms)
-            if "examples" in mean_over:
-                expected = expected.mean((-1, -2))
-            np.testing.assert_allclose(jnp.exp(got), expected, rtol=1e-11)
+@pytest.mark.parametrize(
+    ("max_lag", "over"),
+    [(3, ("steps",)), (3, ("examples",)), (3, BOTH), (T + 1, ("steps",)), (T + 1, BOTH)],
+)
+def test_means_are_means_of_norms(max_lag, over):
+    full = decomposition()(*sequences(2, 3))
+    parts = windows(max_lag=max_lag, mean_over=over)(*sequences(2, 3))
+    for got, expected in zip(windows_of(parts), means(full, max_lag, over), strict=True):
+        np.testing.assert_allclose(np.exp(got), expected, rtol=1e-11)
 
 
 def test_stretches_of_a_long_sweep_change_nothing(monkeypatch):
     """Long sequences are swept in stretches with as many rows as losses; short ones are not."""
-    cell, params = network(H=2)
-    xs, targets = sequences(2, steps=21)
-    arguments = cell, params, xs, targets, losses.squared_error
-    whole = gradients.decompose(*arguments), gradients.decompose_windows(*arguments, max_lag=13)
-    edges = lambda T, max_lag: [(15, T), (7, 15), (0, 7)]
-    monkeypatch.setattr(sweep, "_stretches", edges)
-    parts = gradients.decompose(*arguments), gradients.decompose_windows(*arguments, max_lag=13)
+
+    def step(W, h, x):
+        h = jnp.tanh(W @ h + x)
+        return h, h
+
+    cell = cells.from_function(step, jnp.zeros(I))
+    params, xs, targets = normal(0, I, I), normal(1, 21, 1, 2, I), normal(2, 21, 1, 2, I)
+    arguments = xs, targets, losses.squared_error
+    whole = jax.jit(lambda p: gradients.decompose(cell, p, *arguments))(params)
+    monkeypatch.setattr(sweep, "_stretches", lambda T, max_lag: [(15, T), (7, 15), (0, 7)])
+    parts, window, mean = jax.jit(
+        lambda p: (
+            gradients.decompose(cell, p, *arguments),
+            gradients.decompose_windows(cell, p, *arguments, max_lag=13),
+            gradients.decompose_windows(cell, p, *arguments, max_lag=13, mean_over=BOTH),
+        )
+    )(params)
     for got, expected in zip(*map(jax.tree.leaves, (parts, whole)), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
-    mean = gradients.decompose_windows(*arguments, max_lag=13, mean_over=("steps", "examples"))
-    norms = np.exp(whole[1].state_log_norms).sum(0).mean(-1)
-    counts = 21 - np.arange(14) + (np.arange(14) > 0)
-    np.testing.assert_allclose(np.exp(mean.state_log_norms), norms / counts, rtol=1e-11)
+    for got, expected in zip(windows_of(window), both(whole, 13), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
+    for got, expected in zip(windows_of(mean), means(whole, 13, BOTH), strict=True):
+        np.testing.assert_allclose(np.exp(got), expected, rtol=1e-11)
 
 
 @pytest.mark.parametrize(("T", "max_lag"), [(7, 7), (255, 255), (700, 700), (700, 400), (900, 10)])
@@ -100,33 +131,31 @@ def test_stretches_cover_every_step_once(T, max_lag):
 
 
 def test_nothing_underflows_at_lag_10000():
-    """W = c I, identity, float32: ‖∂E_t/∂h_{t−l}‖ = cˡ ‖∂E_t/∂h_t‖, past 1e-3000."""
-    c, steps = 0.5, 10_001
-    cell = cells.readout(cells.elman(2, "identity"), 1)
-    params = cell.init(jax.random.key(0), I)
-    inner = params.cell.replace(W=c * jnp.eye(2, dtype=jnp.float32))
-    params = params.replace(cell=inner)
-    xs = normal(1, steps, I, dtype=jnp.float32)
-    at_last = jnp.arange(steps) == steps - 1
-    loss = lambda y, on: y[0] * on
+    """h = c h + x at its fixed point, float32: ∂E_t/∂h_k = c^(t−k), to 1e-3010 at lag 10,000."""
+    steps = 10_001
 
-    # One loss alone has gradient: the table of one t, from windows that reach to the beginning.
+    def step(c, h, x):
+        h = c * h + x
+        return h, h
+
+    c, fixed_point = jnp.float32(0.5), jnp.full(1, 2, jnp.float32)
+    cell = cells.from_function(step, fixed_point, lambda key, I: c)
+    xs = jnp.ones((steps, 1), jnp.float32)
+    at_last = (jnp.arange(steps) == steps - 1).astype(jnp.float32)
+
+    # One loss alone has a gradient, so that the mean over steps is its norm over their number.
     run = jax.jit(
-        lambda p: gradients.decompose_windows(
-            cell, p, xs, at_last.astype(jnp.float32), loss, max_lag=20, mean_over=("steps",)
-        )
+        lambda c: gradients.decompose_windows(
+            cell, c, xs, at_last, lambda y, on: y[0] * on, max_lag=10_000, mean_over=("steps",)
+        ),
+        compiler_options={"xla_backend_optimization_level": 2},  # here, running takes the time
     )
-    windows = run(params).state_log_norms
-    lags = np.arange(21)
-    counts = steps - lags + (lags > 0)
-    norm = np.log(np.linalg.norm(params.V))
-    np.testing.assert_allclose(windows, norm + lags * np.log(c) - np.log(counts), rtol=1e-5)
-
-    jacobian_step = gradients.decompose_windows(
-        cell, params, xs[:3000], at_last[-3000:].astype(jnp.float32), loss, max_lag=3000
-    )
-    last = jacobian_step.state_log_norms[-1]
-    np.testing.assert_allclose(last, norm + np.arange(3001) * np.log(c), rtol=1e-5)
+    parts = run(c)
+    lags = np.arange(steps)
+    decay, states = lags * np.log(0.5), steps - lags + (lags > 0)
+    np.testing.assert_allclose(parts.state_log_norms, decay - np.log(states), rtol=1e-6)
+    of_c = np.log(2) + decay - np.log(steps - lags)
+    np.testing.assert_allclose(parts.param_log_norms, of_c, rtol=1e-6)
 
 
 def test_any_loss_by_weights_among_the_targets():
@@ -138,9 +167,9 @@ def test_any_loss_by_weights_among_the_targets():
     def loss(y, at_t):
         return at_t["weight"] * losses.squared_error(y, at_t["target"])
 
-    both = {"target": targets, "weight": weights}
-    parts = gradients.decompose(cell, params, xs, both, loss)
-    every = gradients.decompose(cell, params, xs, targets, losses.squared_error)
+    weighted = {"target": targets, "weight": weights}
+    run = jax.jit(lambda p, x, y: gradients.decompose(cell, p, x, y, loss))
+    parts, every = run(params, xs, weighted), decomposition()(xs, targets)
     for got, expected in zip(*map(jax.tree.leaves, (parts, every)), strict=True):
         assert jnp.isneginf(got[:-1]).all()
         np.testing.assert_allclose(got[-1], expected[-1], rtol=1e-13)
@@ -153,17 +182,17 @@ def untrusted(bad, offset):
 
 
 @pytest.mark.parametrize("value", [jnp.nan, jnp.inf])
-@pytest.mark.parametrize("make", [cells.lstm, lambda H, dtype: cells.elman(H, "relu", dtype=dtype)])
+@pytest.mark.parametrize("make", [cells.lstm, relu])
 def test_a_state_that_is_not_finite_is_nan_in_all_that_passes_it(make, value):
     """An infinite input at step 4: state 5 or its slopes break. Others are what they were."""
     cell, params = network(make)
     xs, targets = sequences(2)
-    arguments = targets, losses.squared_error
-    clean = gradients.decompose(cell, params, xs, *arguments)
     broken_xs = xs.at[4, 0, 0].set(value)
-    broken = gradients.decompose(cell, params, broken_xs, *arguments)
-    windows = gradients.decompose_windows(cell, params, broken_xs, *arguments, max_lag=3)
-    terms = gradients.decompose_terms(cell, params, broken_xs[:, 0], targets[:, 0], arguments[1])
+    clean = decomposition(make)(xs, targets)
+    broken = decomposition(make)(broken_xs, targets)
+    window = windows(make, max_lag=3)(broken_xs, targets)
+    mean = windows(make, max_lag=3, mean_over=BOTH)(broken_xs, targets)
+    terms = program(gradients.decompose_terms, make)(broken_xs[:, 0], targets[:, 0])
     before = np.arange(T) < 4
     for table, expected in zip(*map(jax.tree.leaves, (broken, clean)), strict=True):
         np.testing.assert_array_equal(table[..., 1], expected[..., 1])
@@ -188,11 +217,8 @@ def test_a_state_that_is_not_finite_is_nan_in_all_that_passes_it(make, value):
         assert np.isnan(leaf[lost(0) & np.ones((T, T), bool)]).all()
         assert (leaf[np.triu_indices(T, 1)] == 0).all()
     one = jax.tree.map(lambda leaf: leaf[..., 0], broken)
-    for got, expected in zip(windows_of(windows), both(one, 3), strict=True):
+    for got, expected in zip(windows_of(window), both(one, 3), strict=True):
         np.testing.assert_allclose(got[..., 0], expected, rtol=1e-12)
-    mean = gradients.decompose_windows(
-        cell, params, broken_xs, *arguments, max_lag=3, mean_over=("steps", "examples")
-    )
     assert all(np.isnan(leaf).all() for leaf in windows_of(mean)) == bool(bad)
 
 
@@ -204,8 +230,9 @@ def test_a_shut_unit_does_not_hide_nan():
         return h, h
 
     cell = cells.from_function(step, jnp.zeros(1), lambda key, I: jnp.asarray(0.9))
-    params, xs = jnp.asarray(0.9), jnp.ones((6, 1)).at[1].set(-5.0).at[4].set(jnp.inf)
-    parts = gradients.decompose(cell, params, xs, jnp.zeros((6, 1)), losses.squared_error)
+    xs = jnp.ones((6, 1)).at[1].set(-5.0).at[4].set(jnp.inf)
+    run = lambda p: gradients.decompose(cell, p, xs, jnp.zeros((6, 1)), losses.squared_error)
+    parts = jax.jit(run)(jnp.asarray(0.9))
     table = np.asarray(parts.state_log_norms)
     assert np.isneginf(table[3, 1])  # the unit is off at step 1, and so is the gradient
     assert np.isnan(table[4, :6]).all()
@@ -215,21 +242,24 @@ def test_a_shut_unit_does_not_hide_nan():
 
 
 def test_a_target_that_is_not_finite_is_nan_in_its_own_row():
-    cell, params = network()
-    xs, targets = sequences()
-    parts = gradients.decompose(cell, params, xs, targets.at[3].set(jnp.nan), losses.squared_error)
+    xs, targets = sequences(2)
+    parts = decomposition()(xs, targets.at[3].set(jnp.nan))
     for table in jax.tree.leaves(parts):
         below = np.arange(table.shape[1]) <= 3
         assert np.isnan(table[3, below]).all()
         assert not np.isnan(np.delete(np.asarray(table), 3, 0)).any()
 
 
-@pytest.mark.parametrize("make", [user_cell, structured_cell, network])
+def lstm(dtype):
+    return network(dtype=dtype)[0]
+
+
+@pytest.mark.parametrize("make", [user_cell, structured_cell, lstm])
 def test_float32_windows_agree_with_float64(make):
+    exact = make(jnp.float64).init(jax.random.key(0), I)
+
     def parts(dtype):
-        made = make(dtype=dtype)
-        cell, params = made if isinstance(made, tuple) else (made, made.init(jax.random.key(0), I))
-        params = jax.tree.map(lambda leaf: leaf.astype(dtype), of_double(make))
+        cell, params = make(dtype), jax.tree.map(lambda leaf: leaf.astype(dtype), exact)
         xs = normal(1, 40, I).astype(dtype)
         y = jax.eval_shape(cell.step, params, cell.initial_state(params), xs[0])[1]
         targets = normal(2, 40, *y.shape).astype(dtype)
@@ -237,10 +267,6 @@ def test_float32_windows_agree_with_float64(make):
             cell, p, xs, targets, losses.squared_error, max_lag=12
         )
         return jax.jit(run)(params)
-
-    def of_double(make):
-        made = make()
-        return made[1] if isinstance(made, tuple) else made.init(jax.random.key(0), I)
 
     single, double = parts(jnp.float32), parts(jnp.float64)
     for got, expected in zip(*map(jax.tree.leaves, (single, double)), strict=True):
