@@ -310,3 +310,121 @@ def test_forget_rate():
         np.testing.assert_allclose(theory.forget_rate(b, q), expected, rtol=1e-12)
     by_b = jax.grad(theory.forget_rate)(1.0, 1.5)
     np.testing.assert_allclose(by_b, mean(lambda x: special.expit(-1 - x), 1.5), rtol=1e-10)
+
+
+def growth(step, state, d, steps, warmup, seed=5):
+    """λ₁ by one tangent: `step(state, key) -> state`."""
+
+    @jax.jit
+    def run(state, d):
+        def move(carry, key):
+            state, d = carry
+            state, d = jax.jvp(lambda state: step(state, key), (state,), (d,))
+            size = jnp.linalg.norm(d)
+            return (state, d / size), (jnp.log(size), jnp.mean(jnp.square(state)))
+
+        keys = jax.random.split(jax.random.key(seed), warmup + steps)
+        return jax.lax.scan(move, (state, d), keys)[1]
+
+    return [float(series[warmup:].mean()) for series in run(state, d)]
+
+
+@pytest.mark.parametrize("correlated", [False, True])
+def test_one_matrix_at_every_step_adds_up(correlated, N=1000):  # noqa: PT028
+    """d ← A ⊙ d + B ⊙ W d with random A, B: χ of one W, not that of matrices drawn anew."""
+    W = 1.5 * normal(0, N, N) / np.sqrt(N)
+
+    def step(d, key):
+        A, other = jax.random.bernoulli(key, 0.5, (2, N)).astype(d.dtype)
+        B = 0.4 * (1 - A if correlated else other)
+        return A * d + B * (W @ d)
+
+    measured, _ = growth(step, normal(1, N), normal(2, N), 400, 100)
+    # ⟨A⟩ = ⟨A²⟩ = ½, ⟨A (1 − A)⟩ = 0; B = 0.4 of the same.
+    p, q, v = 0.25, 0.6**2 / 4, 0.25 + 0.6**2 / 4
+    chi = theory.tied_growth(p, q, v, -1.0 if correlated else 0.0)
+    np.testing.assert_allclose(measured, 0.5 * np.log(chi), atol=0.01)
+    if not correlated:
+        assert measured - 0.5 * np.log(p + q + v) > 0.02
+
+
+def test_growth_without_memory_or_without_fluctuations():
+    np.testing.assert_allclose(theory.tied_growth(0.0, 0.3, 0.5), 0.8)
+    np.testing.assert_allclose(theory.tied_growth(0.25, 0.09, 0.0), (0.5 + 0.3) ** 2)
+
+
+gru_mean_field = jax.jit(theory.gru_mean_field)
+
+GATED = [  # σ_w, σ_u, bias of the update gate, whether there is a reset gate
+    (1.0, 1.0, 0.0, True),
+    (2.0, 1.0, 0.0, True),
+    (1.0, 1.0, 2.0, True),
+    (3.0, 2.0, -1.0, True),
+    (1.0, 1.0, 1.0, False),
+    (2.0, 2.0, 2.0, False),
+]
+
+
+@pytest.mark.parametrize(("sigma_w", "sigma_u", "update_bias", "reset"), GATED)
+def test_gated_networks_of_512_units(sigma_w, sigma_u, update_bias, reset, N=512):  # noqa: PT028
+    """λ₁ of `cells.gru` and `cells.ugrnn` within 0.02, closer than weights drawn anew."""
+    make = cells.gru if reset else cells.ugrnn
+    init = cells.initializers.gaussian(sigma_w / np.sqrt(N))
+    cell = make(N, recurrent_init=init, dtype=jnp.float64)
+    params = cell.init(jax.random.key(0), 0)
+    z = slice(N, 2 * N) if reset else slice(0, N)
+    params = params.replace(b=params.b.at[z].set(update_bias))
+
+    def step(h, key):
+        driven = params.replace(b=params.b + sigma_u * jax.random.normal(key, params.b.shape))
+        return cell.step(driven, h, jnp.zeros(0))[0]
+
+    measured, power = growth(step, normal(1, N), normal(2, N), 400, 100)
+    expected = gru_mean_field(sigma_w, sigma_u, update_bias, 0.0 if reset else np.inf)
+    assert expected.converged
+    assert expected.recurrence < 1.1
+    np.testing.assert_allclose(measured, expected.largest_exponent, atol=0.02)
+    np.testing.assert_allclose(power, expected.power, rtol=0.15)
+    if sigma_u == 1:  # where memory matters, weights drawn anew are another theory
+        assert measured - 0.5 * np.log(expected.chi_drawn_anew) > 0.03
+
+
+def test_gated_networks_with_weights_drawn_anew(sigma_w=2.0, N=512):  # noqa: PT028
+    """Their χ to 0.02, and ⟨h²⟩, which then is exact, to 2 per cent."""
+    init = cells.initializers.gaussian(sigma_w / np.sqrt(N))
+    cell = cells.gru(N, recurrent_init=init, dtype=jnp.float64)
+    params = cell.init(jax.random.key(0), 0)
+
+    def step(h, key):
+        # W with random signs of its columns is, to a network, another W.
+        signs = jax.random.rademacher(key, (N,), params.W.dtype)
+        noise = jax.random.normal(key, params.b.shape)
+        drawn = params.replace(W=params.W * signs, b=params.b + noise)
+        return cell.step(drawn, h, jnp.zeros(0))[0]
+
+    measured, power = growth(step, normal(1, N), normal(2, N), 300, 50)
+    expected = gru_mean_field(sigma_w, 1.0)
+    np.testing.assert_allclose(measured, 0.5 * np.log(expected.chi_drawn_anew), atol=0.02)
+    np.testing.assert_allclose(power, expected.power, rtol=0.02)
+
+
+def test_gated_mean_field_by_quadrature():
+    """⟨h²⟩ and χ' by SciPy's quadrature; derivatives are those of differences."""
+    sigma_w, sigma_u, bias = 1.3, 0.8, 0.5
+    got = gru_mean_field(sigma_w, sigma_u, bias, np.inf)
+    drive = sigma_w**2 * float(got.power) + sigma_u**2
+    kept = mean(lambda x: special.expit(bias + x) ** 2, drive)
+    renewed = mean(lambda x: special.expit(-bias - x) ** 2, drive)
+    candidate = mean(lambda x: np.tanh(x) ** 2, drive)
+    np.testing.assert_allclose(got.power, kept * got.power + renewed * candidate, rtol=1e-10)
+    steep = mean(lambda x: slope(x) ** 2, drive)
+    gate = mean(lambda x: (special.expit(bias + x) * special.expit(-bias - x)) ** 2, drive)
+    chi = kept + sigma_w**2 * (renewed * steep + gate * (got.power + candidate))
+    np.testing.assert_allclose(got.chi_drawn_anew, chi, rtol=1e-10)
+
+    exponent = jax.jit(
+        jax.value_and_grad(lambda w: theory.gru_mean_field(w, sigma_u, bias).largest_exponent)
+    )
+    numeric = (exponent(1.3 + 1e-5)[0] - exponent(1.3 - 1e-5)[0]) / 2e-5
+    np.testing.assert_allclose(exponent(1.3)[1], numeric, rtol=1e-6)
+    assert not gru_mean_field(1.0, 0.0).converged

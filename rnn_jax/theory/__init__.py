@@ -1,5 +1,6 @@
 """What mathematics says of gradients in recurrent networks, to hold measurements against."""
 
+from rnn_jax.theory.gated import GatedMeanField, gru_mean_field, tied_growth
 from rnn_jax.theory.gaussian import gaussian_mean, gaussian_pair_mean
 from rnn_jax.theory.mean_field import (
     Correlation,
@@ -24,6 +25,7 @@ from rnn_jax.theory.random_matrices import (
 __all__ = [
     "Correlation",
     "CriticalPoint",
+    "GatedMeanField",
     "MeanField",
     "correlation",
     "critical_gain",
@@ -33,8 +35,10 @@ __all__ = [
     "gaussian_mean",
     "gaussian_pair_mean",
     "gaussian_product_exponents",
+    "gru_mean_field",
     "linear_sensitivity_power",
     "linear_state_power",
     "mean_field",
     "normalized_sensitivity_power",
+    "tied_growth",
 ]

@@ -44,7 +44,7 @@ def gaussian_mean(f: Pointwise, q: Array, mean: Array | float = 0.0) -> Array:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
 def _mean(f, q, mean):
-    z, weight = _nodes(NODES, q.dtype)
+    z, weight = nodes(NODES, q.dtype)
     return jnp.sum(weight * f(mean[..., None] + jnp.sqrt(q)[..., None] * z), -1)
 
 
@@ -68,7 +68,7 @@ def gaussian_pair_mean(f: Pointwise, q: Array, c: Array) -> Array:
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
 def _pair_mean(f, g, q, c):
     # u, v = √((q + c) / 2) z ± √((q − c) / 2) z' has no other root than these two.
-    z, weight = _nodes(NODES_OF_A_PAIR, q.dtype)
+    z, weight = nodes(NODES_OF_A_PAIR, q.dtype)
     root = lambda x: jnp.sqrt(jnp.maximum(x, 0) / 2)[..., None, None]
     sum_, difference = root(q + c) * z[:, None], root(q - c) * z
     inner = jnp.sum(weight * f(sum_ + difference) * g(sum_ - difference), -1)
@@ -89,7 +89,7 @@ def derivative(f: Pointwise) -> Pointwise:
     return lambda x: jax.jvp(f, (x,), (jnp.ones_like(x),))[1]
 
 
-def _nodes(count: int, dtype) -> tuple[Array, Array]:
+def nodes(count: int, dtype) -> tuple[Array, Array]:
     """Midpoints on (−REACH, REACH), and their weights, which sum to one."""
     z = (np.arange(count) + 0.5) * (2 * REACH / count) - REACH
     weight = np.exp(-(z**2) / 2)

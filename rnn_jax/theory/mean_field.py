@@ -92,7 +92,7 @@ def mean_field(
       ValueError: an unknown activation.
     """
     phi = _phi(activation)
-    sigma_w, sigma_b, sigma_u = _same_dtype(weight_std, bias_std, input_std)
+    sigma_w, sigma_b, sigma_u = same_dtype(weight_std, bias_std, input_std)
     q, converged = _length(phi, sigma_w, sigma_b, sigma_u)
     chi = sigma_w**2 * gaussian_mean(_square(derivative(phi)), q)
     log_chi = jnp.log(chi)
@@ -142,7 +142,7 @@ def correlation(
     The other arguments and the errors are those of `mean_field`.
     """
     phi = _phi(activation)
-    sigma_w, sigma_b, sigma_u, rho_u = _same_dtype(
+    sigma_w, sigma_b, sigma_u, rho_u = same_dtype(
         weight_std, bias_std, input_std, input_correlation
     )
     q, length_converged = _length(phi, sigma_w, sigma_b, sigma_u)
@@ -153,7 +153,7 @@ def correlation(
 
     # The map is convex in c ≥ 0: from below, Newton's steps end at the first fixed point, which is
     # the stable one.
-    c, converged = _fixed_point(next_covariance, jnp.zeros_like(q), q, q)
+    c, converged = fixed_point(next_covariance, jnp.zeros_like(q), q, q)
     slope = sigma_w**2 * gaussian_pair_mean(derivative(phi), q, c)
     dead = q == 0
     return Correlation(
@@ -176,7 +176,7 @@ def critical_line(q: ArrayLike, activation: str | Pointwise = "tanh") -> tuple[A
     Raises:
       ValueError: an unknown activation.
     """
-    (q,) = _same_dtype(q)
+    (q,) = same_dtype(q)
     sigma_w, drive_variance = _critical(_phi(activation), q)
     # What is left of zero by rounding is zero.
     rounding = 8 * jnp.finfo(q.dtype).eps * q
@@ -207,7 +207,7 @@ def critical_gain(
       ValueError: an unknown activation.
     """
     phi = _phi(activation)
-    sigma_b, sigma_u = _same_dtype(bias_std, input_std)
+    sigma_b, sigma_u = same_dtype(bias_std, input_std)
     drive_variance = sigma_b**2 + sigma_u**2
     excess = lambda q: _critical(phi, q)[1] - drive_variance
 
@@ -249,12 +249,12 @@ def _length(phi, sigma_w, sigma_b, sigma_u):
         return sigma_w**2 * gaussian_mean(_square(phi), q) + drive
 
     start, zero = sigma_w**2 + drive, jnp.zeros_like(drive)
-    q, converged = _fixed_point(next_length, start, zero + jnp.inf, zero)
+    q, converged = fixed_point(next_length, start, zero + jnp.inf, zero)
     # Below this, with neither bias nor input, the network dies out.
     return jnp.where(q < jnp.finfo(q.dtype).tiny ** 0.5, 0 * q, q), converged
 
 
-def _fixed_point(
+def fixed_point(
     function: Callable[[Array], Array], start: Array, highest: Array, scale: Array
 ) -> tuple[Array, Array]:
     """x = F(x) in [0, highest], number by number, by Newton's method; and whether it was found.
@@ -300,7 +300,7 @@ def _phi(activation: str | Pointwise) -> Pointwise:
     return choose("activation", activation, ACTIVATIONS).phi
 
 
-def _same_dtype(*numbers: ArrayLike) -> list[Array]:
+def same_dtype(*numbers: ArrayLike) -> list[Array]:
     """As floating arrays of one dtype and shape."""
     dtype = jnp.result_type(*numbers, float)
     return jnp.broadcast_arrays(*(jnp.asarray(number, dtype) for number in numbers))
