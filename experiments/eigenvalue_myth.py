@@ -15,6 +15,7 @@ Under a minute.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +23,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.run_folder import Result, RunFolder, command_line
+from experiments.checks import Check, at_least, at_most, checks_table, within
+from experiments.run_folder import Result, RunFolder, command_line, redraw
 from rnn_jax import plotting_theory
 from rnn_jax.cells import AffineParams, elman_preactivation, initializers
-from rnn_jax.gradients import norm_bound, product_log_norms, step_jacobians
-from rnn_jax.linalg import spectral_radius
+from rnn_jax.gradients import norm_bound, step_jacobians
+from rnn_jax.linalg import log_power_of_two, log_spectral_norm, spectral_radius, split_exponent
 from rnn_jax.theory import mean_field
 from rnn_jax.types import Array
 
@@ -37,20 +39,22 @@ class Config:
 
     out: Path = Path("runs/eigenvalue_myth")
     """The run folder."""
-    lags: int = 40
-    """Steps that gradients go back."""
+    lags: int = 60
+    """Steps that gradients go back; twice as many in the linear networks."""
     eigenvalue: float = 0.8
     """ρ of the linear networks, both of their eigenvalues."""
     couplings: tuple[float, ...] = (0.0, 1.0, 10.0, 100.0)
     """Of the linear networks, W = [[ρ, coupling], [0, ρ]]; 0 is a normal matrix."""
+    networks: int = 16
+    """Random tanh networks."""
     units: int = 100
-    """N of the random tanh network."""
+    """N of a random network."""
     gain: float = 1.5
-    """σ_w of the random network, about its ρ(W)."""
+    """σ_w of a random network, about its ρ(W)."""
     input_std: float = 2.0
-    """σ_u, of what each unit of the random network receives at each step."""
+    """σ_u, of what each unit of a random network receives at each step."""
     seed: int = 0
-    """Of the random network."""
+    """Of the random networks."""
 
 
 def main(config: Config) -> Result:
@@ -59,15 +63,29 @@ def main(config: Config) -> Result:
     folder.begin(config, inputs={})
     with jax.enable_x64(True):
         result = jax.device_get(_nilpotent(config.lags) | _linear(config) | _saturated(config))
-    summary = summarize(result)
-    folder.finish(result, summary, plot(result))
-    print(f"{summary}\nFigures and numbers are in {folder.path}/")
+    folder.conclude(result, summarize, plot)
     return result
 
 
 def by_lag(jacobians: Array) -> Array:
-    """ln ‖J_l ··· J_1‖₂ of `jacobians [L, S, S]`: `[L+1]`."""
-    return product_log_norms(jacobians)[:, 0]
+    """ln ‖J_l ··· J_1‖₂ of `jacobians [n, L, S, S]`: `[n, L+1]`."""
+    mantissas, exponents = _products(jacobians)
+    logs = log_spectral_norm(mantissas) + log_power_of_two(exponents, mantissas.dtype)
+    return jnp.pad(logs.T, ((0, 0), (1, 0)))
+
+
+@jax.jit
+def _products(jacobians: Array) -> tuple[Array, Array]:
+    """J_l ··· J_1 as mantissas `[L, n, S, S]` and exponents `[L, n]`."""
+
+    def multiply(product, J):
+        mantissa, exponent = product
+        mantissa, e = split_exponent(J @ mantissa, (-2, -1))
+        return (mantissa, exponent + e), (mantissa, exponent + e)
+
+    n, _, S, _ = jacobians.shape
+    one = jnp.broadcast_to(jnp.eye(S, dtype=jacobians.dtype), (n, S, S))
+    return jax.lax.scan(multiply, (one, jnp.zeros(n, jnp.int32)), jacobians.swapaxes(0, 1))[1]
 
 
 def _nilpotent(lags: int) -> dict[str, Array]:
@@ -77,34 +95,44 @@ def _nilpotent(lags: int) -> dict[str, Array]:
     params = AffineParams(W=W, U=jnp.zeros((2, 0)), b=fixed_point - W @ jnp.tanh(fixed_point))
     cell = elman_preactivation(2, dtype=W.dtype)
     # The fixed point repels, so that a trajectory leaves it by rounding; J there is taken alone.
-    (J,) = step_jacobians(cell, params, jnp.zeros((1, 0)), fixed_point)
+    (J,) = jax.jit(lambda p, x: step_jacobians(cell, p, jnp.zeros((1, 0)), x))(params, fixed_point)
     lambda_W, lambda_phi = norm_bound(cell, params)
     return {
-        "nilpotent/radius": spectral_radius(W),
-        "nilpotent/measured": by_lag(jnp.broadcast_to(J, (lags, 2, 2))),
+        "nilpotent/radius": jax.jit(spectral_radius)(W),
+        "nilpotent/measured": by_lag(jnp.broadcast_to(J, (1, lags, 2, 2)))[0],
+        # ‖J‖ = ‖[[8, 6], [-8, -6]]‖ = √200
         "nilpotent/law": jnp.arange(lags) * jnp.log(2.0) + jnp.log(jnp.sqrt(200.0)),
         "nilpotent/bound": jnp.arange(lags + 1) * jnp.log(lambda_W * lambda_phi),
     }
 
 
 def _linear(config: Config) -> dict[str, Array]:
-    """W = [[ρ, K], [0, ρ]]: Wⁿ = [[ρⁿ, n K ρ^(n−1)], [0, ρⁿ]]."""
-    rho = config.eigenvalue
+    """W = [[ρ, K], [0, ρ]]: Wⁿ = [[a, k], [0, a]], a = ρⁿ, k = n K ρ^(n−1).
+
+    Its largest singular value is (k + √(k² + 4 a²)) / 2.
+    """
+    rho, xs = config.eigenvalue, jnp.zeros((2 * config.lags, 0))
     cell = elman_preactivation(2, "identity", dtype=jnp.float64)
-    measured = []
-    for coupling in config.couplings:
-        W = jnp.array([[rho, coupling], [0, rho]])
-        params = AffineParams(W=W, U=jnp.zeros((2, 0)), b=jnp.zeros(2))
-        measured.append(by_lag(step_jacobians(cell, params, jnp.zeros((8 * config.lags, 0)))))
+    K = jnp.array(config.couplings)
+    W = rho * jnp.eye(2) + K[:, None, None] * jnp.eye(2, k=1)
+
+    @jax.jit
+    @jax.vmap
+    def jacobians(W):
+        return step_jacobians(cell, AffineParams(W=W, U=jnp.zeros((2, 0)), b=jnp.zeros(2)), xs)
+
+    n = jnp.arange(len(xs) + 1)
+    a, k = rho**n, n * K[:, None] * rho ** (n - 1.0)
     return {
         "linear/radius": jnp.array(rho),
-        "linear/couplings": jnp.array(config.couplings),
-        "linear/measured": jnp.stack(measured),
+        "linear/couplings": K,
+        "linear/measured": by_lag(jacobians(W)),
+        "linear/law": jnp.log((k + jnp.sqrt(k**2 + 4 * a**2)) / 2),
     }
 
 
 def _saturated(config: Config) -> dict[str, Array]:
-    """A random tanh network with ρ(W) above 1 and strong input, after as many steps again."""
+    """Random tanh networks with ρ(W) above 1 and strong input, after as many steps again."""
     N, I = config.units, 4 * config.units
     cell = elman_preactivation(
         N,
@@ -112,44 +140,89 @@ def _saturated(config: Config) -> dict[str, Array]:
         input_init=initializers.gaussian(config.input_std * I**-0.5),
         dtype=jnp.float64,
     )
-    init_key, key = jax.random.split(jax.random.key(config.seed))
-    params = cell.init(init_key, I)
-    xs = jax.random.normal(key, (2 * config.lags, I), jnp.float64)
+
+    @jax.jit
+    @jax.vmap
+    def jacobians(key):
+        init_key, key = jax.random.split(key)
+        params = cell.init(init_key, I)
+        xs = jax.random.normal(key, (2 * config.lags, I), jnp.float64)
+        return spectral_radius(params.W), step_jacobians(cell, params, xs)[config.lags :]
+
+    radius, J = jacobians(jax.random.split(jax.random.key(config.seed), config.networks))
+    theory = jax.jit(mean_field)(config.gain, 0.0, config.input_std)
     return {
-        "saturated/radius": spectral_radius(params.W),
-        "saturated/measured": by_lag(step_jacobians(cell, params, xs)[config.lags :]),
-        "saturated/exponent": mean_field(config.gain, 0.0, config.input_std).largest_exponent,
+        "saturated/radius": radius,
+        "saturated/measured": by_lag(J),
+        "saturated/exponent": theory.largest_exponent,
     }
+
+
+def checks(result: Result) -> list[Check]:
+    """The claim, number by number."""
+    measured, law = result["nilpotent/measured"], result["nilpotent/law"]
+    linear, linear_law = result["linear/measured"], result["linear/law"]
+    relative = lambda logs: np.max(np.abs(np.expm1(logs)))
+    rates = saturated_rates(result)
+    four_errors = 4 * rates.std(ddof=1) / np.sqrt(len(rates))
+    return [
+        within("nilpotent: ρ(W)", float(result["nilpotent/radius"]), 0, 0),
+        at_most("nilpotent: relative error of 2^l ‖J‖", relative(measured[1:] - law), 1e-10),
+        at_least("nilpotent: ‖∂h_t/∂h_k‖ at the last lag", np.exp(measured[-1]), 1e6),
+        at_most(
+            "nilpotent: lags at which (λ_W λ_φ)^(t−k) is exceeded",
+            float(np.sum(measured > result["nilpotent/bound"] + 1e-10)),
+            0,
+        ),
+        at_most("linear: relative error of ‖Wⁿ‖", relative(linear - linear_law), 1e-10),
+        at_most("linear: largest ‖Wⁿ‖ at the last lag", np.exp(linear[:, -1].max()), 1e-3),
+        at_least("driven: smallest ρ(W)", result["saturated/radius"].min(), 1),
+        within(
+            "driven: nats per step, against ½ ln χ (4 standard errors)",
+            rates.mean(),
+            float(result["saturated/exponent"]),
+            four_errors,
+        ),
+    ]
+
+
+def saturated_rates(result: Result) -> np.ndarray:
+    """Nats per step of each random network, over the later half of the lags."""
+    norms = result["saturated/measured"]
+    half = norms.shape[1] // 2
+    return (norms[:, -1] - norms[:, half]) / (norms.shape[1] - 1 - half)
 
 
 def summarize(result: Result) -> str:
     """What was found, in Markdown."""
     from tabulate import tabulate
 
-    measured = result["nilpotent/measured"]
-    error = np.max(np.abs(np.expm1(measured[1:] - result["nilpotent/law"])))
+    measured, saturated = result["nilpotent/measured"], result["saturated/measured"]
     rows = [
         [f"{K:g}", f"{np.exp(norms.max()):.4g}", norms.argmax(), f"{np.exp(norms[-1]):.2g}"]
         for K, norms in zip(result["linear/couplings"], result["linear/measured"], strict=True)
     ]
-    last = len(result["linear/measured"][0]) - 1
     table = tabulate(
         rows,
-        headers=["coupling", "largest ‖∂h_t/∂h_k‖", "at lag", f"at lag {last}"],
+        headers=[
+            "coupling",
+            "largest ‖∂h_t/∂h_k‖",
+            "at lag",
+            f"at lag {result['linear/measured'].shape[1] - 1}",
+        ],
         tablefmt="github",
         disable_numparse=True,
     )
-    saturated = result["saturated/measured"]
-    lags = len(saturated) - 1
+    radii = result["saturated/radius"]
     return (
         "# The eigenvalue myth\n\n"
         f"ρ(W) = {result['nilpotent/radius']:g}, tanh: ‖∂h_t/∂h_k‖ grows to "
-        f"{np.exp(measured[-1]):.3g} in {len(measured) - 1} steps; relative error of "
-        f"2^(t−k−1) ‖J‖: {error:.1g}.\n\n"
+        f"{np.exp(measured[-1]):.3g} in {len(measured) - 1} steps.\n\n"
         f"Linear networks, ρ(W) = {result['linear/radius']:g}:\n\n{table}\n\n"
-        f"ρ(W) = {result['saturated/radius']:.2f}, tanh, strong input: "
-        f"{saturated[-1] / lags:+.3f} nats per step over {lags} steps, to "
-        f"{np.exp(saturated[-1]):.1g}; mean-field theory {result['saturated/exponent']:+.3f}.\n"
+        f"{len(radii)} networks with ρ(W) from {radii.min():.2f} to {radii.max():.2f}, tanh, "
+        f"strong input: ‖∂h_t/∂h_k‖ falls to {np.exp(np.median(saturated[:, -1])):.1g} (median) in "
+        f"{saturated.shape[1] - 1} steps, by {saturated_rates(result).mean():+.4f} nats per step.\n"
+        f"\n{checks_table(checks(result))}"
     )
 
 
@@ -166,11 +239,5 @@ def plot(result: Result) -> dict[str, plotting_theory.Figure]:
     return {"norms": plotting_theory.eigenvalue_myth(**panels)}
 
 
-def _replot(folder: Path) -> None:
-    run = RunFolder(folder)
-    run.write_figures(plot(run.read()))
-    print(f"Figures are in {run.path / 'figures'}/")
-
-
 if __name__ == "__main__":
-    command_line(Config, main, _replot, __doc__)
+    command_line(Config, main, functools.partial(redraw, plot), __doc__)

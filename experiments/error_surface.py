@@ -2,9 +2,14 @@
 
 Claim: the error of the smallest recurrent network there is, x_t = w σ(x_{t−1}) + b with x_0 = 0.5
 and E = (σ(x_50) − 0.7)², has a wall where x_0 stands on the border between two attractors. There,
-gradients are thousands of times larger than beside it, and gradient descent that touches it is
+gradients are thousands of times larger than beside it, and gradient descent that touches it can be
 thrown out of the picture; clipped to a norm, it stays beside the wall and finds the minimum
 (Pascanu, Mikolov and Bengio 2013, figure 6).
+
+Both are known in closed form. At w = 5 there are two attractors iff b is in (−2.65561, −2.34439),
+between two folds. x_0 stands on their border where it is the fixed point that repels,
+b = x_0 − w σ(x_0), m = w σ'(x_0) > 1, and there ∂x_T/∂b = (m^T − 1) / (m − 1) and
+∂x_T/∂w = σ(x_0) ∂x_T/∂b.
 
     python -m experiments.error_surface [--out FOLDER]
     python -m experiments.error_surface plot FOLDER
@@ -14,6 +19,7 @@ Under a minute.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +28,13 @@ import jax.numpy as jnp
 import numpy as np
 
 import rnn_jax
-from experiments.run_folder import Result, RunFolder, command_line
+from experiments.checks import Check, at_least, at_most, checks_table, within
+from experiments.run_folder import Result, RunFolder, command_line, redraw
 from rnn_jax import plotting_theory
 from rnn_jax.cells import AffineParams, elman_preactivation
 from rnn_jax.types import Array
+
+ARMS = ("clipped", "not clipped")
 
 
 @dataclass(frozen=True)
@@ -46,6 +55,10 @@ class Config:
     """From, to."""
     resolution: int = 240
     """Points of the landscape along each side."""
+    finer: int = 8
+    """Points in b for each of these, of which the largest gradient norm is shown."""
+    cut: float = 5.0
+    """w of the cut through the landscape, and of the folds that are found by iteration."""
     start: tuple[float, float] = (6.5, -2.4)
     """(w, b) of the two descents that are drawn."""
     learning_rate: float = 2.0
@@ -74,8 +87,8 @@ def descend(config: Config, start: Array, clip_norm: float) -> tuple[Array, Arra
     def step(at, _):
         E, gradient = jax.value_and_grad(lambda at: energy(config, at))(at)
         norm = jnp.linalg.norm(gradient)
-        clipped = gradient * jnp.minimum(1, clip_norm / jnp.maximum(norm, clip_norm * 1e-30))
-        return at - config.learning_rate * clipped, (at, E, norm)
+        scale = jnp.where(norm > clip_norm, clip_norm / norm, 1)
+        return at - config.learning_rate * scale * gradient, (at, E, norm)
 
     return jax.lax.scan(step, start, length=config.descent_steps)[1]
 
@@ -90,48 +103,156 @@ def bistable_biases(w: Array) -> tuple[Array, Array]:
     return low, high
 
 
+def iterated_folds(w: Array, settle: int = 20_000) -> Array:
+    """The same two ends by iteration alone, to 1e-6.
+
+    The map rises, so that trajectories from far below and far above end at the lowest and the
+    highest fixed point: there are two attractors iff these differ. Bisected from their middle.
+    """
+
+    def two_attractors(b):
+        far = jnp.stack([b, b + w])  # what a state of ∓∞ is followed by
+        x = jax.lax.fori_loop(0, settle, lambda _, x: w * jax.nn.sigmoid(x) + b, far)
+        return x[1] - x[0] > 1e-3
+
+    def halve(_, bracket):
+        inside, outside = bracket
+        middle = 0.5 * (inside + outside)
+        two = two_attractors(middle)
+        return jnp.where(two, middle, inside), jnp.where(two, outside, middle)
+
+    # At b = −w/2 the map is symmetric about x = 0.
+    start = (jnp.full(2, -w / 2), -w / 2 + jnp.array([-1.0, 1.0]))
+    return jax.lax.fori_loop(0, 40, halve, start)[0]
+
+
+def wall(config: Config, w: Array) -> tuple[Array, Array]:
+    """b at which x_0 repels, and the norm of ∂E/∂(w, b) there, for w > 1 / σ'(x_0)."""
+    x = config.initial_state
+    s = jax.nn.sigmoid(x)
+    m = w * s * (1 - s)
+    by_b = 2 * (s - config.target) * s * (1 - s) * (m**config.T - 1) / (m - 1)
+    return x - w * s, jnp.abs(by_b) * jnp.sqrt(1 + s**2)
+
+
 def main(config: Config) -> Result:
     """Measure, and leave a run folder behind. Returns what numbers.npz holds."""
     folder = RunFolder(config.out)
     folder.begin(config, inputs={})
     with jax.enable_x64(True):
-        result = jax.device_get(_measure(config))
-    summary = summarize(result)
-    folder.finish(result, summary, plot(result))
-    print(f"{summary}\nFigures and numbers are in {folder.path}/")
+        result = jax.device_get(_landscape(config) | _cut(config) | _descents(config))
+    folder.conclude(result, summarize, plot)
     return result
 
 
-def _measure(config: Config) -> dict[str, Array]:
-    w, b = (jnp.linspace(*side, config.resolution) for side in (config.w, config.b))
-    at = jnp.stack(jnp.meshgrid(w, b), -1).reshape(-1, 2)
-    value_and_grad = jax.jit(jax.vmap(jax.value_and_grad(lambda at: energy(config, at))))
-    E, gradient = value_and_grad(at)
+def _energies(config: Config, at: Array) -> tuple[Array, Array]:
+    """E and the norm of its gradient, at `at [..., 2]`."""
+    value_and_grad = jax.vmap(jax.value_and_grad(lambda at: energy(config, at)))
+    E, gradient = value_and_grad(at.reshape(-1, 2))
+    return E.reshape(at.shape[:-1]), jnp.linalg.norm(gradient, axis=-1).reshape(at.shape[:-1])
 
-    inside = [np.linspace(*side, config.starts + 2)[1:-1] for side in (config.w, config.b)]
-    starts = jnp.stack(jnp.meshgrid(*map(jnp.asarray, inside)), -1).reshape(-1, 2)
-    starts = jnp.concatenate([jnp.array([config.start]), starts])
-    folds = jnp.linspace(max(4.0, config.w[0]), config.w[1], config.resolution)
-    result = {
+
+def _landscape(config: Config) -> dict[str, Array]:
+    n = config.resolution
+    w, b = jnp.linspace(*config.w, n), jnp.linspace(*config.b, n)
+    inside = (jnp.arange(config.finer) - config.finer // 2) / config.finer * (b[1] - b[0])
+
+    def row(b):
+        return _energies(config, jnp.stack(jnp.meshgrid(w, b + inside), -1))
+
+    E, norm = jax.jit(lambda b: jax.lax.map(row, b))(b)
+    folds = jnp.linspace(max(4.0, config.w[0]), config.w[1], n)
+    s = jax.nn.sigmoid(config.initial_state)
+    repelled = jnp.linspace(1 / (s * (1 - s)), config.w[1], n)
+    return {
         "w": w,
         "b": b,
-        "E": E.reshape(len(b), len(w)),
-        "gradient_norm": jnp.linalg.norm(gradient, axis=-1).reshape(len(b), len(w)),
+        "E": E[:, config.finer // 2],
+        "gradient_norm": norm.max(1),
         "folds/w": folds,
         "folds/b": jnp.stack(bistable_biases(folds)),
-        "clip_norm": jnp.array(config.clip_norm),
+        "wall/w": repelled,
+        "wall/b": wall(config, repelled)[0],
     }
-    for arm, clip_norm in (("clipped", config.clip_norm), ("not clipped", jnp.inf)):
-        descents = jax.jit(jax.vmap(lambda start, c=clip_norm: descend(config, start, c)))
-        path, along, norm = descents(starts)
+
+
+def _cut(config: Config) -> dict[str, Array]:
+    """E and gradient along b at one w, in fine steps, and what is known of it."""
+    w = jnp.array(config.cut)
+    at_wall, wall_norm = wall(config, w)
+    b = jnp.sort(jnp.append(jnp.linspace(*config.b, 4000), at_wall))
+    E, norm = jax.jit(lambda at: _energies(config, at))(jnp.stack([jnp.full_like(b, w), b], -1))
+    return {
+        "cut/w": w,
+        "cut/b": b,
+        "cut/E": E,
+        "cut/gradient_norm": norm,
+        "cut/folds": jnp.stack(bistable_biases(w)),
+        "cut/iterated_folds": jax.jit(iterated_folds)(w),
+        "cut/wall": at_wall,
+        "cut/wall_law": wall_norm,
+    }
+
+
+def _descents(config: Config) -> dict[str, Array]:
+    inside = [jnp.linspace(*side, config.starts + 2)[1:-1] for side in (config.w, config.b)]
+    starts = jnp.stack(jnp.meshgrid(*inside), -1).reshape(-1, 2)
+    starts = jnp.concatenate([jnp.array([config.start]), starts])
+    descents = jax.jit(jax.vmap(lambda start, clip: descend(config, start, clip), (0, None)))
+    result = {"clip_norm": jnp.array(config.clip_norm)}
+    for arm, clip_norm in zip(ARMS, (config.clip_norm, jnp.inf), strict=True):
+        path, E, norm = descents(starts, clip_norm)
         result |= {
             f"{arm}/path": path[0],
-            f"{arm}/E": along[0],
+            f"{arm}/E": E[0],
             f"{arm}/norm": norm[0],
-            f"{arm}/final_E": along[1:, -1],
-            f"{arm}/final": path[1:, -1],
+            f"{arm}/final_E": E[1:, -1],
         }
     return result
+
+
+def outside(result: Result, arm: str) -> bool:
+    """Whether the drawn descent ends out of the picture."""
+    w, b = result[f"{arm}/path"][-1]
+    inside = lambda x, side: side[0] <= x <= side[-1]
+    return not (inside(w, result["w"]) and inside(b, result["b"]))
+
+
+def solved(result: Result, arm: str) -> float:
+    """The fraction of all starts that reach E < 0.001."""
+    return float(np.mean(result[f"{arm}/final_E"] < 1e-3))
+
+
+def checks(result: Result) -> list[Check]:
+    """The claim, number by number."""
+    w = float(result["cut/w"])
+    peak = result["cut/gradient_norm"][result["cut/b"] == result["cut/wall"]][0]
+    clipped, free = ARMS
+    return [
+        *(
+            within(f"{side} border of two attractors at w = {w:g}, by iteration", found, law, 5e-6)
+            for side, found, law in zip(
+                ("lower", "upper"), result["cut/iterated_folds"], result["cut/folds"], strict=True
+            )
+        ),
+        at_most(
+            f"relative error of ‖∂E/∂(w, b)‖ on the wall, at w = {w:g}",
+            abs(peak / result["cut/wall_law"] - 1),
+            1e-8,
+        ),
+        at_least(
+            f"gradient norm on the wall at w = {w:g}, in medians along the cut",
+            peak / np.median(result["cut/gradient_norm"]),
+            1e3,
+        ),
+        at_most("E at the end of the clipped descent", result[f"{clipped}/E"][-1], 1e-6),
+        at_least("E at the end of the other", result[f"{free}/E"][-1], 1e-2),
+        within("that one ends out of the picture", outside(result, free), 1, 0),
+        within(
+            "starts from which clipped descent reaches E < 0.001", solved(result, clipped), 1, 0
+        ),
+        at_most("starts from which the other does", solved(result, free), 0.99),
+    ]
 
 
 def summarize(result: Result) -> str:
@@ -139,8 +260,7 @@ def summarize(result: Result) -> str:
     from tabulate import tabulate
 
     rows = []
-    for arm in ("clipped", "not clipped"):
-        final_E = result[f"{arm}/final_E"]
+    for arm in ARMS:
         norm, path = result[f"{arm}/norm"], result[f"{arm}/path"]
         longest = np.linalg.norm(np.diff(path, axis=0), axis=-1).max()
         rows.append(
@@ -150,7 +270,7 @@ def summarize(result: Result) -> str:
                 f"({path[-1, 0]:.3g}, {path[-1, 1]:.3g})",
                 f"{norm.max():.3g}",
                 f"{longest:.3g}",
-                f"{np.mean(final_E < 1e-3):.1%} of {len(final_E)}",
+                f"{solved(result, arm):.1%} of {len(result[f'{arm}/final_E'])}",
             ]
         )
     table = tabulate(
@@ -169,29 +289,30 @@ def summarize(result: Result) -> str:
     norms = result["gradient_norm"]
     return (
         f"# The error surface\n\nGradient norm over the landscape: median {np.median(norms):.2g}, "
-        f"largest {norms.max():.2g}. Clipping at {result['clip_norm']:g}.\n\n{table}\n"
+        f"largest found {norms.max():.2g}. Clipping at {result['clip_norm']:g}.\n\n{table}\n\n"
+        f"{checks_table(checks(result))}"
     )
 
 
 def plot(result: Result) -> dict[str, plotting_theory.Figure]:
     """Every figure, from the numbers alone."""
-    arms = ("clipped", "not clipped")
+    part = lambda name: {
+        key.removeprefix(f"{name}/"): values
+        for key, values in result.items()
+        if key.startswith(f"{name}/")
+    }
     figure = plotting_theory.error_surface(
         result["w"],
         result["b"],
         result["E"],
         result["gradient_norm"],
         folds=(result["folds/w"], result["folds/b"]),
-        paths={arm: (result[f"{arm}/path"], result[f"{arm}/E"]) for arm in arms},
+        wall=(result["wall/w"], result["wall/b"]),
+        cut=part("cut"),
+        paths={arm: (result[f"{arm}/path"], result[f"{arm}/E"]) for arm in ARMS},
     )
     return {"surface": figure}
 
 
-def _replot(folder: Path) -> None:
-    run = RunFolder(folder)
-    run.write_figures(plot(run.read()))
-    print(f"Figures are in {run.path / 'figures'}/")
-
-
 if __name__ == "__main__":
-    command_line(Config, main, _replot, __doc__)
+    command_line(Config, main, functools.partial(redraw, plot), __doc__)

@@ -3,8 +3,8 @@
 Claim: along c alone ∂c_t/∂c_k = ∏ f_i, so the forget bias sets the horizon of the gradient at the
 start of training: σ(b)^100 is 8e-31, 2.5e-14 and 3e-6 for b of 0, 1 and 2. Random inputs move the
 gates, and since ln σ is concave a typical unit forgets faster than a gate that stands still, at the
-rate ⟨ln σ(b + √q z)⟩. The whole of ∂c_t/∂c_k, with the ways through h, lasts longer than ∏ f_i
-where the gates forget fast.
+rate ⟨ln σ(b + √q z)⟩. The whole of ∂c_t/∂c_k, with the ways through h, lasts longer than ∏ f_i at
+every bias, and from a bias of about 4 on it does not fall at all.
 
     python -m experiments.forget_gate [--out FOLDER]
     python -m experiments.forget_gate plot FOLDER
@@ -14,6 +14,7 @@ About half a minute on two cores.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,10 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 
 import rnn_jax
-from experiments.run_folder import Result, RunFolder, command_line
+from experiments.checks import Check, at_least, at_most, checks_table, within
+from experiments.run_folder import Result, RunFolder, command_line, redraw
 from rnn_jax import plotting_theory, theory
 from rnn_jax.cells import lstm
-from rnn_jax.gradients import step_jacobians
+from rnn_jax.gradients import effective_horizon, step_jacobians
 from rnn_jax.linalg import log_norm, log_power_of_two, split_exponent
 from rnn_jax.types import Array, Key
 
@@ -57,7 +59,7 @@ def main(config: Config) -> Result:
     folder = RunFolder(config.out)
     folder.begin(config, inputs={})
     keys = jax.random.split(jax.random.key(config.seed), config.seeds)
-    biases = jnp.array(config.biases)
+    biases = jnp.array(config.biases, jnp.float32)
     over_seeds = jax.vmap(lambda bias, key: _measure(config, bias, key), (None, 0))
     measured = jax.jit(lambda: jax.lax.map(lambda bias: over_seeds(bias, keys), biases))()
 
@@ -65,10 +67,19 @@ def main(config: Config) -> Result:
     q = result["gate_variance"].mean(1)
     result["constant_rate"] = np.asarray(theory.forget_rate(biases))
     result["random_rate"] = np.asarray(theory.forget_rate(biases, jnp.asarray(q)))
-    summary = summarize(result)
-    folder.finish(result, summary, plot(result))
-    print(f"{summary}\nFigures and numbers are in {folder.path}/")
+    still = jax.jit(jax.vmap(lambda bias: _still(config, bias)))
+    result["still"] = np.asarray(still(biases))
+    folder.conclude(result, summarize, plot)
     return result
+
+
+def _still(config: Config, bias: Array) -> Array:
+    """ln ∏ f_i `[lags + 1]` of a unit without weights, whose gates do not move."""
+    cell = lstm(1)
+    zeros = jax.tree.map(jnp.zeros_like, cell.init(jax.random.key(0), 0))
+    params = zeros.replace(b=zeros.b.at[1].set(bias))
+    J = step_jacobians(cell, params, jnp.zeros((config.lags, 0), bias.dtype))
+    return jnp.concatenate([jnp.zeros(1, bias.dtype), jnp.cumsum(jnp.log(J[:, 0, 0]))])
 
 
 def _measure(config: Config, bias: Array, key: Key) -> dict[str, Array]:
@@ -108,17 +119,46 @@ def _measure(config: Config, bias: Array, key: Key) -> dict[str, Array]:
     }
 
 
-def horizon(log_left: np.ndarray, factor: float = np.e) -> np.ndarray:
-    """The first lag at which `log_left [..., lags + 1]` has fallen by `factor`; else inf.
+def horizon(log_left: np.ndarray) -> np.ndarray:
+    """Steps until 1/e is left of `log_left [..., lags + 1]`; inf where that is more than `lags`."""
+    return np.asarray(effective_horizon(np.moveaxis(log_left, -1, 0)))
 
-    Between two lags the logarithm is taken as a line.
-    """
-    fallen = log_left <= -np.log(factor)
-    after = np.argmax(fallen, -1)[..., None]
-    high, low = (np.take_along_axis(log_left, lag, -1) for lag in (np.maximum(after - 1, 0), after))
-    with np.errstate(invalid="ignore", divide="ignore"):
-        lag = after - 1 + (high + np.log(factor)) / (high - low)
-    return np.where(fallen.any(-1), lag[..., 0], np.inf)
+
+ORACLES = {0.0: 8e-31, 1.0: 2.5e-14, 2.0: 3e-6}
+"""f^100 of a constant forget gate by its bias, to the digits that are printed."""
+
+
+def checks(result: Result) -> list[Check]:
+    """The claim, number by number."""
+    biases, lags = result["biases"], result["direct"].shape[-1] - 1
+    at_100 = [
+        within(
+            f"f^100 of gates that stand still, bias {bias:g}",
+            np.exp(result["still"][i, 100]),
+            ORACLES[float(bias)],
+            0.05 * ORACLES[float(bias)],
+        )
+        for i, bias in enumerate(biases)
+        if float(bias) in ORACLES and lags >= 100
+    ]
+    rate = result["direct"][..., -1] / lags
+    error = np.abs(rate.mean(1) / result["random_rate"] - 1)
+    longer = (result["total"][..., -1] - result["direct_rms"][..., -1]).mean(1)
+    return [
+        *at_100,
+        at_most(
+            "relative error of σ(b)^l at the last lag, in its logarithm",
+            np.max(np.abs(result["still"][:, -1] / (lags * result["constant_rate"]) - 1)),
+            1e-5,
+        ),
+        at_most("relative error of ⟨ln σ(b + √q z)⟩ per step, largest", error.max(), 0.02),
+        at_most(
+            "random gates less gates that stand still: nats per step, largest",
+            np.max(rate.mean(1) - result["constant_rate"]),
+            0,
+        ),
+        at_least("∂c_t/∂c_k over ∏ f_i at the last lag, in nats, smallest", longer.min(), 0),
+    ]
 
 
 def summarize(result: Result) -> str:
@@ -133,7 +173,7 @@ def summarize(result: Result) -> str:
         rows.append(
             [
                 f"{bias:g}",
-                f"{np.exp(100 * constant):.2g}",
+                f"{np.exp(result['still'][i, 100]):.2g}" if lags >= 100 else "–",
                 f"{result['direct'][i].mean(0)[-1] / lags:.4f} ({random:.4f})",
                 f"{-1 / constant:.3g}",
                 f"{-1 / random:.3g}",
@@ -157,28 +197,23 @@ def summarize(result: Result) -> str:
     )
     return (
         f"# The forget gate\n\n{table}\n\nHorizons in steps until 1/e is left: medians over "
-        f"{result['direct'].shape[1]} networks.\n"
+        f"{result['direct'].shape[1]} networks.\n\n{checks_table(checks(result))}"
     )
 
 
 def plot(result: Result) -> dict[str, plotting_theory.Figure]:
     """Every figure, from the numbers alone."""
-    measured = {name: result[name] for name in ("direct", "direct_rms", "total")}
+    measured = {name: result[name] for name in ("direct", "total")}
+    horizons = {name: np.median(horizon(table), -1) for name, table in measured.items()}
     figure = plotting_theory.forget_gate(
         result["biases"],
         measured,
-        {name: np.median(horizon(table), -1) for name, table in measured.items()},
+        {"still": horizon(result["still"])} | horizons,
         constant=result["constant_rate"],
         random=result["random_rate"],
     )
     return {"forget_gate": figure}
 
 
-def _replot(folder: Path) -> None:
-    run = RunFolder(folder)
-    run.write_figures(plot(run.read()))
-    print(f"Figures are in {run.path / 'figures'}/")
-
-
 if __name__ == "__main__":
-    command_line(Config, main, _replot, __doc__)
+    command_line(Config, main, functools.partial(redraw, plot), __doc__)

@@ -32,7 +32,7 @@ import optax
 
 import rnn_jax
 from experiments.cell_named import cell_named
-from experiments.run_folder import Result, RunFolder, command_line
+from experiments.run_folder import Result, RunFolder, command_line, redraw
 from rnn_jax import plotting
 from rnn_jax.cells import elman, initializers, lstm, readout
 from rnn_jax.gradients import (
@@ -134,9 +134,7 @@ def main(config: Config) -> Result:
             result |= {f"{label}/{name}": value for name, value in numbers.items()}
     result["labels"] = np.array([label for group in studied for label in group.labels])
 
-    summary = summarize(result)
-    folder.finish(result, summary, plot(result))
-    print(f"\n{summary}\nFigures and numbers are in {folder.path}/")
+    folder.conclude(result, summarize, plot)
     return result
 
 
@@ -380,13 +378,7 @@ def _provenance(text: Text) -> dict[str, object]:
     return {"text": text.name, "characters": len(text), "sha256": text.sha256}
 
 
-def _replot(folder: Path) -> None:
-    run = RunFolder(folder)
-    run.write_figures(plot(run.read()))
-    print(f"Figures are in {run.path / 'figures'}/")
-
-
 if __name__ == "__main__":
     # One CPU device a core: networks of an ensemble are then trained side by side.
     jax.config.update("jax_num_cpu_devices", os.cpu_count())
-    command_line(Config, main, _replot, __doc__)
+    command_line(Config, main, functools.partial(redraw, plot), __doc__)

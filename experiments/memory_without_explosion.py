@@ -14,6 +14,7 @@ About half a minute on two cores.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,8 @@ import jax.numpy as jnp
 import numpy as np
 
 import rnn_jax
-from experiments.run_folder import Result, RunFolder, command_line
+from experiments.checks import Check, at_least, at_most, checks_table
+from experiments.run_folder import Result, RunFolder, command_line, redraw
 from rnn_jax import plotting_theory, theory
 from rnn_jax.cells import diagonal
 from rnn_jax.cells.diagonal import DiagonalParams
@@ -33,6 +35,8 @@ LAWS = {
     "sensitivity": theory.linear_sensitivity_power,
     "normalized": theory.normalized_sensitivity_power,
 }
+
+TITLES = {"state": "E[h²]", "sensitivity": "E[(∂h/∂λ)²]", "normalized": "E[(γ ∂h/∂ν)²]"}
 
 
 @dataclass(frozen=True)
@@ -60,24 +64,27 @@ def main(config: Config) -> Result:
     """Simulate, and leave a run folder behind. Returns what numbers.npz holds."""
     folder = RunFolder(config.out)
     folder.begin(config, inputs={})
-    factors = jnp.array(config.factors)
+    factors = jnp.array(config.factors, jnp.float32)
     groups = -(-config.sequences // config.together)
     keys = jax.random.split(jax.random.key(config.seed), groups)
     simulate = jax.jit(lambda keys: jax.lax.map(lambda key: _powers(config, factors, key), keys))
     print(f"{groups * config.together} sequences of {2 * _steps(config):,} steps.", flush=True)
 
+    # The laws are steep in 1 − λ: they are taken at the λ that was simulated, in float64.
+    simulated = np.asarray(factors, np.float64)
+    with jax.enable_x64(True):
+        laws = {name: np.asarray(law(jnp.asarray(simulated))) for name, law in LAWS.items()}
     result = {"factors": np.array(config.factors)}
     for name, powers in jax.device_get(simulate(keys)).items():
         powers = powers.reshape(-1, len(factors)).astype(np.float64)
         result |= {
             f"{name}/measured": powers.mean(0),
             f"{name}/standard_error": powers.std(0, ddof=1) / np.sqrt(len(powers)),
-            f"{name}/law": np.asarray(LAWS[name](jnp.asarray(np.array(config.factors)))),
+            f"{name}/law": laws[name],
         }
     result["gradient"] = np.asarray(jax.jit(lambda a: _gradient_by_lag(config, a))(factors))
-    summary = summarize(result)
-    folder.finish(result, summary, plot(result))
-    print(f"{summary}\nFigures and numbers are in {folder.path}/")
+    result["gradient_law"] = simulated ** np.arange(config.lags + 1)[:, None]
+    folder.conclude(result, summarize, plot)
     return result
 
 
@@ -121,6 +128,37 @@ def deviations(result: Result, name: str) -> np.ndarray:
     return (measured - law) / error
 
 
+def checks(result: Result) -> list[Check]:
+    """The claim, number by number."""
+    measured = result["sensitivity/measured"] / result["state/measured"]
+    return [
+        *(
+            at_most(
+                f"{TITLES[name]}: largest deviation from its law, in standard errors",
+                np.abs(deviations(result, name)).max(),
+                4,
+            )
+            for name in LAWS
+        ),
+        at_most(
+            "largest standard error of them all, relative",
+            max((result[f"{name}/standard_error"] / result[f"{name}/law"]).max() for name in LAWS),
+            0.1,
+        ),
+        at_most("largest ∂h_t/∂h_k", result["gradient"].max(), 1),
+        at_most(
+            "∂h_t/∂h_k − λ^(t−k), largest",
+            np.abs(result["gradient"] - result["gradient_law"]).max(),
+            1e-4,
+        ),
+        at_least(
+            "E[(∂h/∂λ)²] / E[h²] of the longest memory over that of the shortest",
+            measured[-1] / measured[0],
+            1e2,
+        ),
+    ]
+
+
 def summarize(result: Result) -> str:
     """The table, in Markdown."""
     from tabulate import tabulate
@@ -135,11 +173,12 @@ def summarize(result: Result) -> str:
         for i, factor in enumerate(result["factors"])
     ]
     worst = max(np.abs(deviations(result, name)).max() for name in LAWS)
-    headers = ["λ", "E[h²]", "E[(∂h/∂λ)²]", "E[(γ ∂h/∂ν)²]"]
+    headers = ["λ", *TITLES.values()]
     table = tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
     return (
         f"# Memory without explosion\n\n{table}\n\nMeasured ± standard error (law). The largest of "
-        f"the {len(rows) * len(LAWS)} deviations is {worst:.1f} standard errors.\n"
+        f"the {len(rows) * len(LAWS)} deviations is {worst:.1f} standard errors.\n\n"
+        f"{checks_table(checks(result))}"
     )
 
 
@@ -156,11 +195,5 @@ def plot(result: Result) -> dict[str, plotting_theory.Figure]:
     return {"memory": plotting_theory.memory(result["factors"], result["gradient"], powers)}
 
 
-def _replot(folder: Path) -> None:
-    run = RunFolder(folder)
-    run.write_figures(plot(run.read()))
-    print(f"Figures are in {run.path / 'figures'}/")
-
-
 if __name__ == "__main__":
-    command_line(Config, main, _replot, __doc__)
+    command_line(Config, main, functools.partial(redraw, plot), __doc__)

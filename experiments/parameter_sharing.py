@@ -29,7 +29,7 @@ import numpy as np
 import optax
 
 import rnn_jax
-from experiments.run_folder import Result, RunFolder, command_line
+from experiments.run_folder import Result, RunFolder, command_line, redraw
 from rnn_jax import plotting
 from rnn_jax.cells import elman, gru, initializers, lstm, readout
 from rnn_jax.linalg import matvec
@@ -182,9 +182,7 @@ def main(config: Config) -> Result:
             numbers = _study(config, study, test, folder, keys)
             result |= {f"{network.name}/{arm}/{name}": value for name, value in numbers.items()}
 
-    summary = summarize(result)
-    folder.finish(result, summary, plot(result))
-    print(f"\n{summary}\nFigures and numbers are in {folder.path}/")
+    folder.conclude(result, summarize, plot)
     return result
 
 
@@ -347,13 +345,7 @@ def plot(result: Result) -> dict[str, plotting.Figure]:
     return {"accuracy": figure}
 
 
-def _replot(folder: Path) -> None:
-    run = RunFolder(folder)
-    run.write_figures(plot(run.read()))
-    print(f"Figures are in {run.path / 'figures'}/")
-
-
 if __name__ == "__main__":
     # One CPU device a core: networks of an ensemble are then trained side by side.
     jax.config.update("jax_num_cpu_devices", os.cpu_count())
-    command_line(Config, main, _replot, __doc__)
+    command_line(Config, main, functools.partial(redraw, plot), __doc__)

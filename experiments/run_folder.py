@@ -88,6 +88,17 @@ class RunFolder:
         (self.path / "summary.md").write_text(summary)
         shutil.rmtree(self.checkpoints, ignore_errors=True)
 
+    def conclude(
+        self,
+        result: Result,
+        summarize: Callable[[Result], str],
+        plot: Callable[[Result], Mapping[str, Figure]],
+    ) -> None:
+        """`finish`, and say on the terminal what was found and where it is."""
+        summary = summarize(result)
+        self.finish(result, summary, plot(result))
+        print(f"\n{summary}\nFigures and numbers are in {self.path}/")
+
     def write_figures(self, figures: Mapping[str, Figure]) -> None:
         for name, figure in figures.items():
             for suffix in ("png", "svg"):
@@ -116,6 +127,13 @@ class RunFolder:
             raise invalid(
                 "run folder", f"a broken {file} ({error})", "an .npz archive", "Run it again."
             ) from error
+
+
+def redraw(plot: Callable[[Result], Mapping[str, Figure]], folder: Path) -> None:
+    """The figures of a finished run, from its numbers alone."""
+    run = RunFolder(folder)
+    run.write_figures(plot(run.read()))
+    print(f"Figures are in {run.path / 'figures'}/")
 
 
 def command_line(

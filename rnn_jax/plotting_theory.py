@@ -42,19 +42,22 @@ def phase_diagram(
         axes = figure.subplots(
             len(panels), len(tables) // len(panels), sharex=True, sharey=True, squeeze=False
         )
+        symbols = {"input": r"input strength  $\sigma_u$", "bias": r"bias  $\sigma_b$"}
         for row, (drive, by_title) in zip(axes, panels.items(), strict=True):
             for ax, (title, table) in zip(row, by_title.items(), strict=True):
                 image = ax.pcolormesh(
                     gains, strengths, table, cmap="RdBu_r", vmin=-top, vmax=top, rasterized=True
                 )
                 ax.plot(line, strengths, color="black", lw=1.3)
-                ax.set(title=title if row is axes[0] else None, xlim=(gains[0], gains[-1]))
-            symbol = {"input": r"input strength  $\sigma_u$", "bias": r"bias  $\sigma_b$"}
-            row[0].set_ylabel(symbol.get(drive, drive))
+                ax.set(xlim=(gains[0], gains[-1]), ylim=(strengths[0], strengths[-1]))
+                if row[0] is axes[0, 0]:
+                    ax.set_title(title)
+            row[0].set_ylabel(symbols.get(drive, drive))
         for ax in axes[-1]:
             ax.set_xlabel(r"gain  $\sigma_w$")
-        axes[0, -1].text(0.06, 0.8, "order", transform=axes[0, -1].transAxes)
-        axes[0, -1].text(0.7, 0.25, "chaos", transform=axes[0, -1].transAxes)
+        for ax in axes[:, -1]:
+            ax.text(0.06, 0.8, "order", color="white", transform=ax.transAxes)
+            ax.text(0.7, 0.25, "chaos", transform=ax.transAxes)
         bar = figure.colorbar(image, ax=axes, shrink=0.7, extend="min")
         bar.set_label("nats per step")
     return figure
@@ -86,7 +89,7 @@ def memory(
             left.plot(gradient[:, i], color=shade, label=f"{factor:g}")
         left.set(xlabel=LAG, ylabel=r"$\partial h_t / \partial h_k = \lambda^{t-k}$")
         left.set(title="no gradient explodes", ylim=(0, 1.05))
-        left.legend(title="λ", fontsize=7, title_fontsize=8)
+        left.legend(title="λ", fontsize=7, title_fontsize=8, ncols=2)
         for color, (name, (measured, error, law)) in zip(
             (MEASURED, BOUND, PRODUCT), powers.items(), strict=True
         ):
@@ -108,7 +111,7 @@ def eigenvalue_myth(
     Args:
       nilpotent: `radius`, and by lag `measured [L+1]`, `law [L]` from lag 1 on, `bound [L+1]`.
       linear: `radius`, `couplings [n]`, `measured [n, L+1]`.
-      saturated: `radius`, `measured [L+1]`, `exponent`.
+      saturated: `radius [n]`, `measured [n, L+1]`, `exponent`.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(9.2, 3.3), layout="constrained")
@@ -118,14 +121,8 @@ def eigenvalue_myth(
             nilpotent["bound"] / ten, "--", color=BOUND, label=r"$(\lambda_W\lambda_\varphi)^{t-k}$"
         )
         law = nilpotent["law"] / ten
-        first.plot(
-            np.arange(1, len(law) + 1),
-            law,
-            color=MUTED,
-            lw=4,
-            alpha=0.5,
-            label=r"$2^{t-k-1} \|J\|$",
-        )
+        label = r"$2^{t-k-1} \|J\|$"
+        first.plot(np.arange(len(law)) + 1, law, color=MUTED, lw=4, alpha=0.5, label=label)
         first.plot(nilpotent["measured"] / ten, ".", color=MEASURED, ms=4, label="measured")
         first.set_title(f"tanh, ρ(W) = {float(nilpotent['radius']):g}:\nexplodes")
         # The bound may leave the frame.
@@ -136,27 +133,18 @@ def eigenvalue_myth(
             shade = matplotlib.colormaps["Blues"](
                 0.35 + 0.65 * i / max(len(linear["couplings"]) - 1, 1)
             )
-            second.plot(norms[: len(law) * 3] / ten, color=shade, label=f"{coupling:g}")
+            second.plot(norms / ten, color=shade, label=f"{coupling:g}")
         second.set_title(f"linear, ρ(W) = {float(linear['radius']):g}:\nvanishes, in the end")
         second.legend(title="coupling", fontsize=7, title_fontsize=8)
-        lag = np.arange(len(saturated["measured"]))
-        third.plot(lag, saturated["measured"] / ten, color=MEASURED, label="measured")
-        third.plot(
-            lag,
-            lag * saturated["exponent"] / ten,
-            ":",
-            color=PRODUCT,
-            lw=1.8,
-            label=r"$\frac{1}{2} \ln\chi$, theory",
-        )
-        third.plot(
-            lag,
-            lag * np.log(saturated["radius"]) / ten,
-            "--",
-            color=MUTED,
-            label=r"$\rho(W)^{t-k}$",
-        )
-        third.set_title(f"tanh, driven, ρ(W) = {float(saturated['radius']):.2f}:\nvanishes")
+        low, middle, high = np.percentile(saturated["measured"], (10, 50, 90), axis=0) / ten
+        lag = np.arange(len(middle))
+        third.fill_between(lag, low, high, color=MEASURED, alpha=0.25, lw=0, label="10–90 %")
+        third.plot(lag, middle, color=MEASURED, label="measured, median")
+        theory = lag * saturated["exponent"] / ten
+        third.plot(lag, theory, ":", color=PRODUCT, lw=1.8, label=r"$\chi^{(t-k)/2}$, theory")
+        radius = float(np.median(saturated["radius"]))
+        third.plot(lag, lag * np.log(radius) / ten, "--", color=MUTED, label=r"$\rho(W)^{t-k}$")
+        third.set_title(f"tanh, strong input, ρ(W) ≈ {radius:.2f}:\nvanishes")
         for ax in (first, second, third):
             ax.set_xlabel(LAG)
             _powers_of_ten(ax.yaxis)
@@ -173,55 +161,58 @@ def error_surface(
     gradient_norm: np.ndarray,
     *,
     folds: tuple[np.ndarray, np.ndarray],
+    wall: tuple[np.ndarray, np.ndarray],
+    cut: Mapping[str, np.ndarray],
     paths: Mapping[str, tuple[np.ndarray, np.ndarray]],
 ) -> Figure:
-    """A landscape, the size of its gradient, and descents.
+    """A landscape, the size of its gradient, a cut through both, and descents.
 
     Args:
       w, b: `[n]` and `[m]`.
       E, gradient_norm: `[m, n]`.
       folds: w `[k]` and b `[2, k]`, between which the network has two attractors.
+      wall: w and b `[k]`, where the start is the fixed point that repels.
+      cut: `w`, `b [l]`, `E [l]`, `gradient_norm [l]`, `folds [2]` and `wall`.
       paths: arm ("clipped", "not clipped") -> (w, b) `[steps, 2]` and E `[steps]`.
     """
-    colors = {"clipped": "#ffffff", "not clipped": BOUND}
     with matplotlib.rc_context(STYLE | {"axes.grid": False}):
-        figure = Figure(figsize=(9.6, 3.4), layout="constrained")
-        left, middle, right = figure.subplots(1, 3)
-        image = left.pcolormesh(w, b, E, cmap="viridis", rasterized=True)
-        figure.colorbar(image, ax=left, shrink=0.8, label="E")
-        for arm, (path, _) in paths.items():
-            left.plot(*path.T, ".-", color=colors[arm], lw=0.9, ms=3, label=arm)
+        figure = Figure(figsize=(8.6, 6.4), layout="constrained")
+        (left, right), (across, below) = figure.subplots(2, 2)
+        image = left.pcolormesh(w, b, E, cmap="Greys", rasterized=True)
+        figure.colorbar(image, ax=left, label="E")
+        colors = dict(zip(paths, (MEASURED, BOUND), strict=True))
+        for arm, (path, _) in reversed(list(paths.items())):
+            left.plot(*path.T, ".-", color=colors[arm], lw=0.8, ms=3, label=arm)
         left.plot(*next(iter(paths.values()))[0][0], "o", color="white", mec="black", ms=5)
-        legend = left.legend(loc="upper right", fontsize=8, labelcolor="white")
-        legend.set_frame_on(False)
-        left.set_title("descent on the landscape")
-        floor = 1e-6
-        with np.errstate(divide="ignore"):
-            logs = np.log10(np.maximum(gradient_norm, floor))
-        image = middle.pcolormesh(w, b, logs, cmap="magma", rasterized=True)
-        bar = figure.colorbar(
-            image, ax=middle, shrink=0.8, label=r"$\|\partial E/\partial(w, b)\|$"
-        )
+        left.legend(loc="upper right", fontsize=8)
+        left.set_title("gradient descent, from the circle")
+
+        logs = np.log10(np.maximum(gradient_norm, 1e-6))
+        image = right.pcolormesh(w, b, logs, cmap="magma", rasterized=True)
+        norm = r"$\|\partial E/\partial(w, b)\|$"
+        bar = figure.colorbar(image, ax=right, label=norm)
         _powers_of_ten(bar.ax.yaxis)
-        for i, edge in enumerate(folds[1]):
-            middle.plot(
-                folds[0],
-                edge,
-                "--",
-                color="white",
-                lw=1,
-                label="two attractors between" if i else None,
-            )
-        middle.legend(loc="upper right", fontsize=8, labelcolor="white")
-        middle.set_title("the wall")
-        for ax in (left, middle):
+        for edge, label in zip(folds[1], ("two attractors between", None), strict=True):
+            right.plot(folds[0], edge, "--", color="white", lw=0.9, label=label)
+        right.plot(
+            *wall, ":", color="#7dd3fc", lw=1.2, label="$x_0$ is the fixed point that repels"
+        )
+        right.legend(loc="upper right", fontsize=8, labelcolor="white")
+        right.set_title("the wall")
+        for ax in (left, right):
             ax.set(xlabel="w", ylabel="b", xlim=(w[0], w[-1]), ylim=(b[0], b[-1]))
+
+        across.axvspan(*cut["folds"], color=MUTED, alpha=0.25, lw=0, label="two attractors")
+        across.plot(cut["b"], cut["gradient_norm"], color=BOUND, lw=1.2, label=norm)
+        across.plot(cut["b"], cut["E"], color=MEASURED, label="E")
+        across.set(xlabel="b", yscale="log", xlim=(b[0], b[-1]), ylim=(1e-3, 1e4))
+        across.set_title(f"cut at w = {float(cut['w']):g}")
+        across.legend(fontsize=8)
+
         for arm, (_, values) in paths.items():
-            right.plot(
-                np.maximum(values, 1e-16), color=MEASURED if arm == "clipped" else BOUND, label=arm
-            )
-        right.set(xlabel="descent step", ylabel="E", yscale="log", title="error")
-        right.legend(fontsize=8)
+            below.plot(np.maximum(values, 1e-16), color=colors[arm], lw=1, label=arm)
+        below.set(xlabel="descent step", ylabel="E", yscale="log", title="the error on the way")
+        below.legend(fontsize=8)
     return figure
 
 
@@ -237,12 +228,13 @@ def forget_gate(
 
     Args:
       biases: `[n]`.
-      measured: direct, direct_rms, total -> natural logs `[n, seeds, lags + 1]`.
-      horizons: the same names -> steps `[n]`, inf where none was reached.
+      measured: direct, total -> natural logs `[n, seeds, lags + 1]`.
+      horizons: still, direct, total -> steps `[n]`, inf where none was reached.
       constant, random: nats per step `[n]`, of gates that stand still and of random ones.
     """
+    product, jacobian = r"$\prod f_i$", r"$\partial c_t/\partial c_k$"
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9.2, 3.5), layout="constrained")
+        figure = Figure(figsize=(9.6, 3.6), layout="constrained")
         left, middle, right = figure.subplots(1, 3)
         middle.sharey(left)
         ten = np.log(10)
@@ -253,24 +245,28 @@ def forget_gate(
             left.plot(lag, random[i] * lag / ten, ":", color="black", lw=1)
             middle.plot(lag, np.median(measured["total"][i], 0) / ten, color=shade)
             middle.plot(lag, constant[i] * lag / ten, "--", color=shade, lw=1)
-        left.set_title("∏ f_i of a typical unit\n(dotted: theory for random gates)")
-        middle.set_title("all of ∂c_t/∂c_k\n(dashed: gates that stand still)")
-        left.legend(title="forget bias", fontsize=7, title_fontsize=8, ncols=2)
-        left.set(ylabel="left of the gradient", ylim=(-31, 1))
+        left.set_title(f"{product} of a typical unit\n(dotted: theory for random gates)")
+        middle.set_title(f"all of {jacobian}\n(dashed: gates that stand still)")
+        figure.legend(title="forget bias", loc="outside left center", fontsize=8, title_fontsize=8)
+        left.set(ylabel="left of the gradient", ylim=(-31, 2))
         for ax in (left, middle):
             ax.set_xlabel(LAG)
         _powers_of_ten(left.yaxis)
-        right.plot(biases, -1 / constant, "--", color=MUTED, label="gates that stand still")
+        right.plot(biases, -1 / constant, "--", color=MUTED, label="theory, gates that stand still")
         right.plot(biases, -1 / random, ":", color="black", lw=1.8, label="theory, random gates")
-        _points(right, biases, horizons["direct"], PRODUCT, "∏ f_i, typical unit")
-        _points(right, biases, horizons["total"], MEASURED, "∂c_t/∂c_k, root mean square")
+        _points(right, biases, horizons["still"], lag[-1], MUTED, f"{product}, no input")
+        _points(right, biases, horizons["direct"], lag[-1], PRODUCT, f"{product}, typical unit")
+        _points(right, biases, horizons["total"], lag[-1], MEASURED, f"{jacobian}, r.m.s.")
         right.set(xlabel="forget bias", ylabel="steps until 1/e is left", yscale="log")
+        right.set_ylim(0.8, 60 * lag[-1])
         right.yaxis.set_major_locator(LogLocator())
-        right.set_title("horizon")
-        right.legend(fontsize=8)
+        right.set_title(f"horizon\n(arrows: beyond {lag[-1]})")
+        right.legend(fontsize=8, loc="upper left")
     return figure
 
 
-def _points(ax: Axes, x: np.ndarray, y: np.ndarray, color: str, label: str) -> None:
+def _points(ax: Axes, x: np.ndarray, y: np.ndarray, last: float, color: str, label: str) -> None:
+    """Points, and arrows where y is beyond the last."""
     shown = np.isfinite(y)
     ax.plot(x[shown], y[shown], "o", color=color, ms=5, label=label)
+    ax.plot(x[~shown], np.full(np.sum(~shown), last), "^", color=color, ms=6)

@@ -1,5 +1,6 @@
 """The study end to end at toy size: what it leaves, that it redraws, that it resumes."""
 
+import functools
 import json
 
 import jax
@@ -9,7 +10,7 @@ import pytest
 
 from experiments import gradient_decay
 from experiments.gradient_decay import Config, main
-from experiments.run_folder import command_line
+from experiments.run_folder import command_line, redraw
 from rnn_jax import cells, plotting
 
 # One worker, so that the toy study runs once.
@@ -51,7 +52,8 @@ def test_plot_redraws_from_the_folder_alone(finished, monkeypatch):
     drawn = figure.read_bytes()
     figure.unlink()
     monkeypatch.setattr("sys.argv", ["gradient_decay", "plot", str(out)])
-    command_line(Config, main, gradient_decay._replot, "The study.")
+    redraws = functools.partial(redraw, gradient_decay.plot)
+    command_line(Config, main, redraws, "The study.")
     assert figure.read_bytes() == drawn
 
 

@@ -10,6 +10,7 @@ import pytest
 import rnn_jax
 from experiments import parameter_sharing
 from experiments.parameter_sharing import ARMS, Config, Study, main, position_specific, recurrent
+from experiments.run_folder import redraw
 from rnn_jax.tasks import year_sentences
 
 # One worker, so that the toy study runs once.
@@ -114,7 +115,7 @@ def test_plot_redraws_from_the_folder_alone(finished):
     figure = out / "figures" / "accuracy.png"
     drawn = figure.read_bytes()
     figure.unlink()
-    parameter_sharing._replot(out)
+    redraw(parameter_sharing.plot, out)
     assert figure.read_bytes() == drawn
 
 
