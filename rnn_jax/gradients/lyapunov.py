@@ -10,19 +10,20 @@ orthonormalized again (Benettin et al. 1980):
 
 from __future__ import annotations
 
-import functools
 import math
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
 from rnn_jax.errors import invalid
+from rnn_jax.gradients.frames import TangentStep, flat_state, initial_frame
 from rnn_jax.gradients.orthonormalization import orthonormalize
-from rnn_jax.gradients.step_jacobian import step_jacobian
-from rnn_jax.types import Array, Cell, Key, Params, State, at_least_float32
+from rnn_jax.types import Array, Cell, Key, Params, State
 from rnn_jax.unroll import checked_start
+
+FORGET = 0.95
+"""What a fast time counts at the next orthonormalization: growth is not as even as its average."""
 
 
 @flax.struct.dataclass
@@ -42,6 +43,9 @@ class LyapunovSpectrum:
       trusted: `[K, *batch]`: finite; `rounding` below 0.01; and the means over the two halves of
         the blocks differ by less than 5 standard errors of their difference, so that what is left
         of the frame's transient is below the noise. False with less than four blocks.
+      degenerate: `[K, *batch]`: no further from a neighbour than 2 standard errors of their
+        difference, or than rounding. Its value is as good as any, but it has no direction of its
+        own.
       interval: steps from one orthonormalization to the next, on average.
       entropy: Σ of the positive exponents, nats per step, `[*batch]`: Pesin's upper bound of the
         entropy rate; NaN where all K exponents are positive and K < S.
@@ -56,6 +60,7 @@ class LyapunovSpectrum:
     trace_steps: Array
     rounding: Array
     trusted: Array
+    degenerate: Array
     interval: Array
     entropy: Array
     kaplan_yorke: Array
@@ -89,9 +94,10 @@ def lyapunov_spectrum(
       key: of the Gaussian frame to start from; the same one every time by default. Axes would not
         do: where units do not mix, they never meet the other units' directions.
       interval: steps from one orthonormalization to the next. By default each is chosen from the
-        R before it: as many steps as let ln R_11 − ln R_KK reach ln(10⁻³ / ε), at most twice as
-        many as last time, and the same for all examples. Under `jax.vmap` give a number: a choice
-        that differs from one member to the next costs an orthonormalization at every step.
+        R before it, and from those before that if they were faster: as many steps as let
+        R_11 / R_KK reach 1/√ε, at most twice as many as last time, and the same for all examples.
+        Under `jax.vmap` give a number: a choice that differs from one member to the next costs an
+        orthonormalization at every step.
       blocks: equal stretches of the counted time, for standard errors and the trace; each ends
         with an orthonormalization. Fewer where there are not so many counted steps.
 
@@ -105,13 +111,13 @@ def lyapunov_spectrum(
     """
     start = checked_start(cell, params, xs, initial_state)
     T, *batch, _ = xs.shape
-    S = _state_size(start) // math.prod(batch)
+    S = state_size(start, batch)
     K = S if num_exponents is None else num_exponents
-    _check_range("num_exponents", K, 1, S, "There are S exponents, S the size of the state.")
-    _check_range("warmup", warmup, 0, T - 1, "Some steps of xs must be left to count.")
-    _check_range("blocks", blocks, 1, None, "Pass 20, say.")
+    check_range("num_exponents", K, 1, S, "There are S exponents, S the size of the state.")
+    check_range("warmup", warmup, 0, T - 1, "Some steps of xs must be left to count.")
+    check_range("blocks", blocks, 1, None, "Pass 20, say.")
     if interval is not None:
-        _check_range("interval", interval, 1, None, "Pass None to have it chosen.")
+        check_range("interval", interval, 1, None, "Pass None to have it chosen.")
     blocks = min(blocks, T - warmup)
     advance, orthonormalize_all = TangentStep(cell, params, start, len(batch)), _log_qr
     for _ in batch:
@@ -127,7 +133,7 @@ def lyapunov_spectrum(
     eps = jnp.asarray(jnp.finfo(M.dtype).eps, M.dtype)
 
     def body(carry, at_t):
-        h, M, since, limit, sums, rounding, count = carry
+        h, M, since, limit, rate, sums, rounding, count = carry
         x, block, forced = at_t
         h, M = advance(h, M, x)
         since = since + 1
@@ -135,27 +141,30 @@ def lyapunov_spectrum(
         def now(M):
             Q, log_R = orthonormalize_all(M)
             known = jax.lax.stop_gradient(log_R)
-            chosen = _steps_until_singular(known, since, limit, T)
+            fastest = jnp.maximum(_rate(known, since), FORGET * rate)
+            chosen = _steps_until_singular(fastest, limit, T)
             lost = jnp.minimum(eps * jnp.exp(known.max(-1, keepdims=True) - known), 1)
-            return Q, log_R, lost, since * 0, chosen if interval is None else limit
+            return Q, log_R, lost, since * 0, chosen if interval is None else limit, fastest
 
         def not_yet(M):
             zeros = jnp.zeros_like(sums[0])
-            return M, zeros, zeros, since, limit
+            return M, zeros, zeros, since, limit, rate
 
         due = forced | (since >= limit)
-        M, log_R, lost, since, limit = jax.lax.cond(due, now, not_yet, M)
+        M, log_R, lost, since, limit, rate = jax.lax.cond(due, now, not_yet, M)
         is_counted = block < blocks
         rounding = rounding + jnp.where(is_counted, lost, 0)
         count = count + (due & is_counted).astype(count.dtype)
-        return (h, M, since, limit, sums.at[block].add(log_R), rounding, count), None
+        sums = sums.at[block].add(log_R)
+        return (h, M, since, limit, rate, sums, rounding, count), None
 
     zero = jnp.zeros((), jnp.int32)
     nothing = jnp.zeros((*batch, K), M.dtype)
     first_limit = jnp.asarray(1 if interval is None else interval, jnp.int32)
     sums = jnp.zeros((blocks + 1, *batch, K), M.dtype)
-    carry = (flat_state(start, len(batch)), M, zero, first_limit, sums, nothing, zero)
-    (_, _, _, _, sums, rounding, count), _ = jax.lax.scan(body, carry, (xs, block, forced))
+    h = flat_state(start, len(batch))
+    carry = (h, M, zero, first_limit, eps * 0, sums, nothing, zero)
+    (*_, sums, rounding, count), _ = jax.lax.scan(body, carry, (xs, block, forced))
     return _spectrum(jnp.moveaxis(sums[:-1], -1, 1), jnp.moveaxis(rounding, -1, 0), ends, count, S)
 
 
@@ -170,27 +179,38 @@ def _spectrum(sums, rounding, ends, count, S) -> LyapunovSpectrum:
     means = sums / jnp.diff(steps, axis=0, prepend=0)
     exponents = trace[-1]
 
-    def error(means):
-        return jnp.std(means, 0, ddof=1) / math.sqrt(len(means)) if len(means) > 1 else jnp.nan
+    unknown = jnp.asarray(jnp.nan, sums.dtype)
 
+    def error(means):
+        return jnp.std(means, 0, ddof=1) / math.sqrt(len(means)) if len(means) > 1 else unknown
+
+    standard_errors = jnp.broadcast_to(error(means), exponents.shape)
+    tiny = jnp.finfo(sums.dtype).eps ** 0.5
     half = blocks // 2
     settled = jnp.zeros(exponents.shape, bool)
     if half > 1:
         early, late = means[:half], means[-half:]
         tolerance = 5 * jnp.hypot(error(early), error(late))
-        tolerance = tolerance + jnp.finfo(sums.dtype).eps ** 0.5 * (1 + jnp.abs(exponents))
+        tolerance = tolerance + tiny * (1 + jnp.abs(exponents))
         settled = jnp.abs(late.mean(0) - early.mean(0)) <= tolerance
     return LyapunovSpectrum(
         exponents=exponents,
-        standard_errors=jnp.broadcast_to(error(means), exponents.shape),
+        standard_errors=standard_errors,
         trace=trace,
         trace_steps=ends,
         rounding=rounding,
         trusted=jnp.isfinite(exponents) & (rounding < 0.01) & settled,
+        degenerate=_degenerate(exponents, jnp.nan_to_num(standard_errors) + tiny),
         interval=ends[-1].astype(sums.dtype) / count.astype(sums.dtype),
         entropy=_entropy(exponents, S),
         kaplan_yorke=_kaplan_yorke(exponents, S),
     )
+
+
+def _degenerate(exponents, errors):
+    close = exponents[:-1] - exponents[1:] <= 2 * jnp.hypot(errors[:-1], errors[1:])
+    none = jnp.zeros_like(exponents[:1], bool)
+    return jnp.concatenate([close, none]) | jnp.concatenate([none, close])
 
 
 def _entropy(exponents, S):
@@ -212,79 +232,35 @@ def _kaplan_yorke(exponents, S):
     return jnp.where(jnp.isnan(sums[-1]), jnp.nan, dimension)
 
 
-class TangentStep:
-    """`(h [*batch, S], M [*batch, S, K], x [*batch, I]) -> (h', J M)`: a state and its frame."""
-
-    def __init__(self, cell: Cell, params: Params, start: State, batch_ndim: int):
-        """`start` gives the layout of the state."""
-        example = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[batch_ndim:])[0], start)
-        flat, unravel = ravel_pytree(example)
-
-        def step(h, x):
-            return ravel_pytree(cell.step(params, unravel(h), x)[0])[0]
-
-        def through(times):
-            return lambda M: times(M.astype(flat.dtype)).astype(M.dtype)
-
-        def of_structure(structure, h, M, x):
-            J = step_jacobian(structure, params, unravel(h), x)
-            return step(h, x), through(J.times)(M)
-
-        def of_any(h, M, x):
-            h, tangent = jax.linearize(lambda h: step(h, x), h)
-            return h, through(jax.vmap(tangent, in_axes=1, out_axes=1))(M)
-
-        self._step = of_any
-        if cell.structure is not None and cell.structure.unitwise:
-            self._step = functools.partial(of_structure, cell.structure)
-        for _ in range(batch_ndim):
-            self._step = jax.vmap(self._step)
-
-    def __call__(self, h: Array, M: Array, x: Array) -> tuple[Array, Array]:
-        """One step."""
-        return self._step(h, M, x)
-
-
-def flat_state(state: State, batch_ndim: int) -> Array:
-    """`[*batch, S]`, in `ravel_pytree` order."""
-    ravel = lambda state: ravel_pytree(state)[0]
-    for _ in range(batch_ndim):
-        ravel = jax.vmap(ravel)
-    return ravel(state)
-
-
-def initial_frame(key: Key | None, start: State, batch_ndim: int, K: int) -> Array:
-    """Orthonormalized Gaussian columns `[*batch, S, K]`, the same for all examples."""
-    h = at_least_float32(flat_state(start, batch_ndim))
-    key = jax.random.key(0) if key is None else key
-    Q, _ = orthonormalize(jax.random.normal(key, (h.shape[-1], K), h.dtype))
-    return jnp.broadcast_to(Q, (*h.shape[:-1], *Q.shape))
-
-
 def _log_qr(M: Array) -> tuple[Array, Array]:
     Q, R = orthonormalize(M)
     return Q, jnp.log(jnp.diagonal(R))
 
 
-def _steps_until_singular(log_R: Array, since: Array, last: Array, most: int) -> Array:
-    """How many steps may follow until the frame is too close to singular, or to over- or underflow.
+def _rate(log_R: Array, since: Array) -> Array:
+    """How fast the frame came closer to singular, or to over- or underflow; 1 is there in a step.
 
     `log_R [*batch, K]` is what `since` steps have brought about.
     """
     limits = jnp.finfo(log_R.dtype)
-    spread = (log_R.max(-1) - log_R.min(-1)).max() / math.log(1e-3 / limits.eps)
+    spread = (log_R.max(-1) - log_R.min(-1)).max() / math.log(limits.eps**-0.5)
     size = jnp.abs(log_R).max() / (math.log(float(limits.max)) / 4)
-    used = jnp.maximum(spread, size) / since.astype(log_R.dtype)
-    steps = jnp.where(used * most > 1, 1 / used, most)
+    return jnp.maximum(spread, size) / since.astype(log_R.dtype)
+
+
+def _steps_until_singular(rate: Array, last: Array, most: int) -> Array:
+    steps = jnp.where(rate * most > 1, 1 / rate, most)
     steps = jnp.where(jnp.isfinite(steps), jnp.floor(steps), 1).astype(last.dtype)
     return jnp.clip(steps, 1, jnp.minimum(2 * last, most))
 
 
-def _state_size(start: State) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(start))
+def state_size(start: State, batch: list[int]) -> int:
+    """S."""
+    return sum(leaf.size for leaf in jax.tree.leaves(start)) // math.prod(batch)
 
 
-def _check_range(name, value, least, most, remedy):
+def check_range(name: str, value: int, least: int, most: int | None, remedy: str) -> None:
+    """Raise ValueError unless `value` is an integer from `least` to `most`."""
     if not isinstance(value, int) or value < least or (most is not None and value > most):
         limits = f"at least {least}" if most is None else f"from {least} to {most}"
         raise invalid(name, value, f"an integer {limits}", remedy)

@@ -1,0 +1,426 @@
+"""Lyapunov spectra, covariant vectors and flossing against closed forms, NumPy and each other."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from experiments import lyapunov_theory
+from experiments.run_folder import redraw
+from rnn_jax import cells, theory
+from rnn_jax.gradients import covariant_vectors, flossing, lyapunov_spectrum, step_jacobians
+from rnn_jax.gradients.frames import initial_frame
+from rnn_jax.gradients.orthonormalization import orthonormalize
+from tests.conftest import normal, user_cell
+
+LINEAR = cells.from_function(lambda W, h, x: (W @ h, h), lambda W: jnp.ones(len(W), W.dtype))
+"""h ← W h."""
+spectrum = jax.jit(
+    lyapunov_spectrum,
+    static_argnames=("cell", "num_exponents", "warmup", "interval", "blocks"),
+)
+
+
+def positive_qr(M):
+    """NumPy's QR, its signs turned so that the diagonal of R is positive."""
+    Q, R = np.linalg.qr(M)
+    signs = np.where(np.diagonal(R) < 0, -1, 1)
+    return Q * signs, signs[:, None] * R
+
+
+def at_rest(T, dtype=jnp.float64):
+    return jnp.zeros((T, 0), dtype)
+
+
+# --- Q R by products -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("S", "K", "dtype"),
+    [(40, 37, jnp.float64), (96, 70, jnp.float32), (5, 5, jnp.float64), (4, 1, jnp.float64)],
+)
+def test_orthonormalize(S, K, dtype):
+    """A K that is no multiple of the panel's width, one column, float32."""
+    M = normal(0, S, K, dtype=dtype)
+    Q, R = jax.jit(orthonormalize)(M)
+    assert Q.dtype == R.dtype == dtype
+    expected_Q, expected_R = positive_qr(np.asarray(M, float))
+    rounding = 300 * np.finfo(dtype).eps
+    np.testing.assert_allclose(Q.T @ Q, np.eye(K), atol=rounding)
+    np.testing.assert_allclose(Q @ R, M, atol=rounding * np.abs(M).max())
+    np.testing.assert_allclose(R, np.triu(R), atol=0)
+    condition = np.linalg.cond(np.asarray(M, float))
+    np.testing.assert_allclose(Q, expected_Q, atol=rounding * condition)
+    np.testing.assert_allclose(R, expected_R, atol=rounding * condition)
+
+
+def test_orthonormalize_what_is_nearly_singular():
+    """κ = 10¹⁰; dependent columns; zero columns; columns of sizes that squares cannot hold."""
+    qr = jax.jit(orthonormalize)
+    eps = np.finfo(float).eps
+    U, V = (np.linalg.qr(normal(seed, S, 37))[0] for seed, S in ((1, 40), (2, 37)))
+    ill = (U * np.logspace(0, -10, 37)) @ V
+    Q, R = qr(ill)
+    np.testing.assert_allclose(Q @ R, ill, atol=100 * eps)
+    np.testing.assert_allclose(Q.T @ Q, np.eye(37), atol=200 * eps)
+
+    M = np.array(normal(4, 40, 37))
+    M[:, 5] = M[:, :5] @ [1, -2, 3, 0.5, 1]
+    M[:, 20] = 0
+    M[:, 35] = M[:, 1] - M[:, 34]
+    Q, R = qr(jnp.asarray(M))
+    np.testing.assert_allclose(Q @ R, M, atol=1000 * eps)
+    assert (np.diagonal(R) >= 0).all()
+    assert (np.diagonal(R)[[5, 20, 35]] < 1e-12).all()
+    panel = np.delete(np.arange(32), 20)
+    np.testing.assert_allclose(Q[:, panel].T @ Q[:, panel], np.eye(31), atol=200 * eps)
+    assert (Q[:, 20] == 0).all()
+
+    sizes = jnp.logspace(-200, 200, 37)
+    Q, R = qr(normal(5, 40, 37) * sizes)
+    np.testing.assert_allclose(Q.T @ Q, np.eye(37), atol=100 * eps)
+    expected = positive_qr(normal(5, 40, 37))[1]
+    np.testing.assert_allclose(R / sizes, expected, atol=1e-12)
+
+
+def test_derivative_of_orthonormalize():
+    """Against jax's own QR, and its second derivative against differences of the first."""
+    M = normal(0, 36, 34)
+    weights = normal(1, 36, 34), normal(2, 34, 34)
+
+    def through(qr):
+        def loss(M):
+            Q, R = qr(M)
+            return (weights[0] * Q).sum() + (weights[1] * R).sum()
+
+        return jax.jit(jax.grad(loss))
+
+    def theirs(M):
+        Q, R = jnp.linalg.qr(M)
+        signs = jnp.sign(jnp.diagonal(R))
+        return Q * signs, R * signs[:, None]
+
+    gradient = through(orthonormalize)
+    np.testing.assert_allclose(gradient(M), through(theirs)(M), rtol=1e-8, atol=1e-8)
+    direction, h = normal(3, 36, 34), 1e-5
+    central = (gradient(M + h * direction) - gradient(M - h * direction)) / (2 * h)
+    second = jax.jvp(gradient, (M,), (direction,))[1]
+    np.testing.assert_allclose(second, central, rtol=1e-5, atol=1e-4)
+
+
+# --- Spectra -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
+def test_scaled_orthogonal_map(dtype):
+    """c·Q: every exponent ln c; entropy and dimension follow."""
+    Q = jnp.linalg.qr(normal(0, 6, 6))[0].astype(dtype)
+    for c in (0.8, 1.1):
+        got = spectrum(LINEAR, jnp.asarray(c, dtype) * Q, at_rest(200, dtype))
+        atol = 1e-12 if dtype == jnp.float64 else 1e-5
+        np.testing.assert_allclose(got.exponents, np.log(c), atol=atol)
+        np.testing.assert_allclose(got.standard_errors, 0, atol=atol)
+        assert got.exponents.dtype == dtype
+        assert got.trusted.all()
+        assert got.degenerate.all()
+        np.testing.assert_allclose(got.entropy, 6 * max(np.log(c), 0), atol=6 * atol)
+        assert got.kaplan_yorke == (6 if c > 1 else 0)
+
+
+def test_entropy_and_dimension_in_closed_form():
+    """Exponents ½, 1/10, −3/10, −3/2 in axes that are not orthogonal: D = 3 + 0.3/1.5."""
+    exponents = jnp.array([0.5, 0.1, -0.3, -1.5])
+    X = normal(0, 4, 4)
+    W = X @ jnp.diag(jnp.exp(exponents)) @ jnp.linalg.inv(X)
+    get = lambda K: spectrum(LINEAR, W, at_rest(400), num_exponents=K, warmup=200)
+    got = get(4)
+    np.testing.assert_allclose(got.exponents, exponents, atol=1e-10)
+    np.testing.assert_allclose(got.entropy, 0.6, atol=1e-9)
+    np.testing.assert_allclose(got.kaplan_yorke, 3.2, atol=1e-9)
+    assert got.trusted.all()
+    assert not got.degenerate.any()
+    two, three = get(2), get(3)
+    np.testing.assert_allclose(three.exponents, exponents[:3], atol=1e-10)
+    assert np.isnan(two.entropy)  # more may be positive
+    np.testing.assert_allclose(three.entropy, 0.6, atol=1e-9)
+    assert np.isnan(three.kaplan_yorke)  # the sum does not turn negative among these
+
+    vectors = covariant_vectors(LINEAR, W, at_rest(400), warmup=150, cooldown=150)
+    assert vectors.trusted.all()
+    axes = X / jnp.linalg.norm(X, axis=0)
+    cosines = jnp.einsum("tsk,sk->tk", vectors.vectors, axes)
+    np.testing.assert_allclose(jnp.abs(cosines), 1, atol=1e-10)
+    np.testing.assert_allclose(vectors.log_growth, jnp.broadcast_to(exponents, (100, 4)), atol=1e-8)
+
+
+def test_gaussian_products():
+    """Newman's exponents: all 32 within 4 standard errors, which are neither small nor large."""
+    n, T = 32, 4000
+    cell = cells.from_function(lambda p, h, x: (x.reshape(n, n) @ h, h[:1]), lambda p: jnp.ones(n))
+    xs = normal(0, T, n * n) / np.sqrt(n)
+    got = spectrum(cell, (), xs, warmup=100, blocks=40)
+    expected = theory.gaussian_product_exponents(n)
+    z = (got.exponents - expected) / got.standard_errors
+    assert np.abs(z).max() < 4
+    assert 0.7 < np.sqrt(np.mean(z**2)) < 1.4
+    assert got.trusted.all()
+    assert got.standard_errors[0] < 0.003
+
+
+def cell_named(name):
+    make = {"user's function": user_cell}.get(name) or (
+        lambda dtype: cells.CELLS[name](4, dtype=dtype)
+    )
+    return make(jnp.float64)
+
+
+@pytest.mark.parametrize("name", ["lstm", "user's function"])
+def test_against_numpy(name):
+    """QR at every step by LAPACK; Σ λ_i = ⟨ln |det J_t|⟩; any interval gives the same numbers."""
+    cell, T = cell_named(name), 60
+    params, xs = cell.init(jax.random.key(0), 2), normal(1, T, 2, 2)
+    Js = np.asarray(step_jacobians(cell, params, xs))
+    start = cell.initial_state(params, (2,))
+    got = [spectrum(cell, params, xs, interval=interval) for interval in (1, None)]
+    S = len(got[0].exponents)
+    Q_0 = np.asarray(initial_frame(None, start, 1, S))
+    for b in range(2):
+        Q, total = Q_0[b], np.zeros(S)
+        for J in Js[:, b]:
+            Q, R = positive_qr(J @ Q)
+            total += np.log(np.diagonal(R))
+        for each in got:
+            expected = np.sort(total / T)[::-1]
+            np.testing.assert_allclose(each.exponents[:, b], expected, rtol=1e-6, atol=1e-8)
+        log_det = np.linalg.slogdet(Js[:, b])[1].mean()
+        np.testing.assert_allclose(got[0].exponents[:, b].sum(), log_det, rtol=1e-10)
+    np.testing.assert_array_equal(got[0].trace[-1], got[0].exponents)
+    np.testing.assert_array_equal(got[0].trace_steps, 3 * np.arange(1, 21))
+    assert got[0].interval == 1
+    assert got[1].interval > 1
+
+
+def test_henon():
+    """λ₁ = 0.4192, Σ λ = ln 0.3 exactly, D = 1.258 (Sprott 2003), by a function of one line."""
+
+    def step(p, h, x):
+        return jnp.stack([1 - 1.4 * h[0] ** 2 + h[1], 0.3 * h[0]]), h
+
+    cell = cells.from_function(step, jnp.array([0.1, 0.1]))
+    got = spectrum(cell, (), at_rest(20_000), warmup=1000)
+    np.testing.assert_allclose(got.exponents[0], 0.4192, atol=4 * got.standard_errors[0])
+    assert got.standard_errors[0] < 0.005
+    np.testing.assert_allclose(got.exponents.sum(), np.log(0.3), atol=got.rounding.sum())
+    assert got.rounding.max() < 1e-6
+    np.testing.assert_allclose(got.kaplan_yorke, 1.258, atol=0.012)
+    assert got.trusted.all()
+
+    vectors = jax.jit(functools.partial(covariant_vectors, cell, (), warmup=100, cooldown=100))(
+        at_rest(1200)
+    )
+    Js = step_jacobians(cell, (), at_rest(1200))[100:1100]
+    v, growth = vectors.vectors, vectors.log_growth
+    carried = jnp.einsum("tij,tjk->tik", Js, v[:-1])
+    lengths = jnp.linalg.norm(carried, axis=1)
+    # On the way back as on the way there: the last of them never saw a Jacobian's inverse.
+    cosines = jnp.einsum("tik,tik->tk", carried, v[1:]) / lengths
+    np.testing.assert_allclose(jnp.abs(cosines), 1, atol=1e-9)
+    np.testing.assert_allclose(growth, jnp.log(lengths), atol=1e-8)
+    short = spectrum(cell, (), at_rest(1100), warmup=100)
+    np.testing.assert_allclose(vectors.exponents, short.exponents, atol=0.01)
+    # Stable and unstable directions of the Hénon map are not orthogonal; frames always are.
+    assert jnp.abs(jnp.einsum("ti,ti->t", v[..., 0], v[..., 1])).max() > 0.5
+
+
+def wide(g, N, seed, dtype=jnp.float64):
+    gaussian = cells.initializers.gaussian(g / np.sqrt(N))
+    cell = cells.elman_preactivation(N, recurrent_init=gaussian, dtype=dtype)
+    return cell, cell.init(jax.random.key(seed), 0)
+
+
+def test_mean_field():
+    """λ₁ of networks of 512 units, three for each gain of the oracles, in one float32 program."""
+    gains, N = jnp.array([1.2, 1.5, 2, 3], jnp.float32), 512
+    params = [wide(1.0, N, seed, jnp.float32)[1] for seed in range(3)]
+    Ws = jnp.stack([p.W for p in params]).reshape(1, 3, N, N) * gains.reshape(4, 1, 1, 1)
+    start = normal(1, N, dtype=jnp.float32)
+    cell, xs = wide(1.0, N, 0, jnp.float32)[0], at_rest(800, jnp.float32)
+    arguments = {"num_exponents": 2, "warmup": 200, "interval": 10}
+
+    def spectrum_of(W):
+        return lyapunov_spectrum(cell, params[0].replace(W=W), xs, start, **arguments)
+
+    got = jax.jit(lambda Ws: jax.lax.map(spectrum_of, Ws))(Ws.reshape(12, N, N))
+    largest = got.exponents[:, 0].reshape(4, 3)
+    expected = theory.mean_field(gains.astype(float)).largest_exponent
+    np.testing.assert_allclose(largest.mean(1), expected, atol=0.015)
+    assert got.trusted.all()
+    assert got.exponents.dtype == jnp.float32
+
+
+def test_circular_law():
+    """Below the transition: the eigenvalues of W, whose law is e^{2s}/g²."""
+    g, N = 0.7, 150
+    cell, params = wide(g, N, 0)
+    got = spectrum(cell, params, at_rest(1500), warmup=500)
+    eigenvalues = np.linalg.eigvals(params.W)
+    expected = np.sort(np.log(np.abs(eigenvalues)))[::-1]
+    np.testing.assert_allclose(got.exponents, expected, atol=0.01)
+    s = np.log(g) + np.array([-1.5, -1, -0.5, -0.2])
+    counted = (np.asarray(got.exponents)[:, None] < s).mean(0)
+    np.testing.assert_allclose(theory.fraction_of_exponents_below(s, g), counted, atol=0.04)
+    assert got.kaplan_yorke == 0
+    assert got.entropy == 0
+
+
+def test_what_cannot_be_trusted():
+    cell = cells.elman(5, dtype=jnp.float64)
+    params = cell.init(jax.random.key(0), 2)
+    xs = normal(1, 80, 2, 2)
+    got = spectrum(cell, params, xs.at[40, 1].set(jnp.nan))
+    assert np.isfinite(got.exponents[:, 0]).all()
+    assert got.trusted[:, 0].any()
+    assert np.isnan(got.exponents[:, 1]).all()
+    assert not got.trusted[:, 1].any()
+    assert np.isnan(got.entropy[1])
+    assert np.isnan(got.kaplan_yorke[1])
+
+    # Two units that never fire: two exponents of −inf, and none the worse of the others.
+    relu = cells.elman(5, "relu", dtype=jnp.float64)
+    params = relu.init(jax.random.key(0), 2)
+    dead = jnp.array([3.0, 3, 3, -50, -50])
+    params = params.replace(b=dead, W=0.5 * params.W, U=0.1 * params.U)
+    got = spectrum(relu, params, xs[:, 0], warmup=10)
+    assert got.trusted[:3].all()
+    assert not got.trusted[3:].any()
+    assert (got.rounding[3:] > 0.01).all()
+    alive = np.log(np.abs(np.linalg.eigvals(params.W[:3, :3]))).sum()
+    np.testing.assert_allclose(got.exponents[:3].sum(), alive, atol=0.05)
+
+    # A growth that drifts; a run too short to tell.
+    drifting = cells.from_function(lambda p, h, x: (p * x * h, h), lambda p: jnp.ones(3))
+    ramp = jnp.linspace(0.5, 1.5, 80)[:, None]
+    assert not spectrum(drifting, jnp.ones(3), ramp).trusted.any()
+    assert not spectrum(cell, cell.init(jax.random.key(0), 2), xs[:3, 0]).trusted.any()
+
+    # Where exponents are equal, there are no vectors to tell apart.
+    Q = jnp.linalg.qr(normal(0, 4, 4))[0]
+    assert not covariant_vectors(LINEAR, Q, at_rest(60), warmup=20, cooldown=20).trusted.any()
+
+
+def test_errors():
+    cell = cells.elman(4, dtype=jnp.float64)
+    params, xs = cell.init(jax.random.key(0), 2), normal(0, 10, 2)
+    for argument, value in (
+        ("num_exponents", 5),
+        ("num_exponents", 0),
+        ("warmup", 10),
+        ("interval", 0),
+        ("blocks", 0),
+    ):
+        with pytest.raises(ValueError, match=f"{argument}: got int {value}"):
+            lyapunov_spectrum(cell, params, xs, **{argument: value})
+    with pytest.raises(ValueError, match="num_exponents: got int 5"):
+        flossing(cell, params, xs, num_exponents=5)
+    with pytest.raises(ValueError, match="cooldown: got int 5; expected an integer from 0 to 4"):
+        covariant_vectors(cell, params, xs, warmup=5, cooldown=5)
+
+
+# --- Flossing ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["elman", "user's function"])
+def test_gradient_of_flossing(name):
+    """Against central differences along three directions, by vmap; its value by the spectrum."""
+    cell = cell_named(name)
+    params, xs = cell.init(jax.random.key(0), 2), normal(1, 12, 3, 2)
+    flat, unravel = jax.flatten_util.ravel_pytree(params)
+    arguments = {"num_exponents": 4, "interval": 3, "warmup": 2}
+    penalty = lambda flat: flossing(cell, unravel(flat), xs, target=-0.1, **arguments)
+    exponents = lyapunov_spectrum(cell, params, xs, **arguments).exponents
+    expected = ((exponents + 0.1) ** 2).sum(0).mean()
+    h, directions = 1e-5, normal(2, 3, flat.size)
+    points = jnp.concatenate([flat + h * directions, flat - h * directions, flat[None]])
+    values, gradients = jax.jit(jax.vmap(jax.value_and_grad(penalty)))(points)
+    np.testing.assert_allclose(values[-1], expected, rtol=1e-10)
+    central = (values[:3] - values[3:6]) / (2 * h)
+    np.testing.assert_allclose(directions @ gradients[-1], central, rtol=1e-6, atol=1e-7)
+
+
+def test_flossing_drives_exponents_to_zero():
+    """Where tangents shrink by e^{−0.7} a step, 200 steps of Adam on the penalty alone undo it."""
+    cell, K = cells.elman(12), 4
+    params = cell.init(jax.random.key(0), 2)
+    params = params.replace(W=0.5 * params.W)
+    xs = 0.1 * normal(1, 30, 4, 2, dtype=jnp.float32)
+    optimizer = optax.adam(0.02)
+
+    @jax.jit
+    def train(params):
+        def update(carry, _):
+            params, state = carry
+            penalty = lambda params: flossing(cell, params, xs, num_exponents=K, interval=5)
+            value, gradient = jax.value_and_grad(penalty)(params)
+            with jax.numpy_dtype_promotion("standard"):
+                updates, state = optimizer.update(gradient, state)
+            return (optax.apply_updates(params, updates), state), value
+
+        return jax.lax.scan(update, (params, optimizer.init(params)), length=200)
+
+    (trained, _), values = train(params)
+    measure = lambda params: spectrum(cell, params, xs, num_exponents=K).exponents
+    before, after = measure(params), measure(trained)
+    assert (before < -0.5).all()
+    assert jnp.abs(after).max() < 0.03
+    assert values[-1] < 1e-3 * values[0]
+
+
+# --- The experiment ------------------------------------------------------------------------------
+
+TOY = {
+    "units": 40,
+    "gains": (1.5, 3.0),
+    "seeds": 2,
+    "steps": 300,
+    "warmup": 100,
+    "sizes": (20,),
+    "large": 40,
+    "large_exponents": 2,
+    "matrices": 2000,
+}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs") / "lyapunov"
+    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
+        return out, lyapunov_theory.main(lyapunov_theory.Config(out=out, **TOY))
+
+
+@pytest.mark.xdist_group("lyapunov")
+def test_the_experiment(study):
+    """What holds at any size holds, and fails where theory is another; the figure is redrawn."""
+    out, result = study
+    checks = lyapunov_theory.checks
+    claims = {check.claim: check.holds for check in checks(result)}
+    for part in ("g = 1.5: mean against ⟨ln |det J|⟩", "Gaussian products", "ln |eigenvalues|"):
+        assert [holds for claim, holds in claims.items() if part in claim] == [True]
+    for key, wrong, part in (
+        ("products/law", lambda law: law + 0.02, "Gaussian products"),
+        ("chaos/log_det", lambda mean: mean + 0.02, "ln |det J|"),
+        ("chaos/largest_theory", lambda rate: rate + 0.2, "λ₁"),
+        ("circular/exponents", lambda rate: rate + 0.1, "circular law"),
+    ):
+        other = checks(result | {key: wrong(result[key])})
+        assert not any(
+            check.holds for check in other if part in check.claim and "pub" not in check.claim
+        )
+    assert "λ₁ of each network" in (out / "summary.md").read_text()
+    figure = out / "figures" / "lyapunov_theory.png"
+    drawn = figure.read_bytes()
+    figure.unlink()
+    redraw(lyapunov_theory.plot, out)
+    assert figure.read_bytes() == drawn
