@@ -7,6 +7,7 @@ from rnn_jax.gradients.bounds import (
     power_bound,
     product_bound,
 )
+from rnn_jax.gradients.covariant import CovariantVectors, covariant_vectors
 from rnn_jax.gradients.decomposition import Decomposition, decompose, decompose_terms
 from rnn_jax.gradients.flossing import flossing
 from rnn_jax.gradients.jacobians import (
@@ -31,6 +32,7 @@ from rnn_jax.gradients.windows import WindowedDecomposition, decompose_windows
 
 __all__ = [
     "BoundCheck",
+    "CovariantVectors",
     "Decomposition",
     "LyapunovSpectrum",
     "Nudges",
@@ -40,6 +42,7 @@ __all__ = [
     "WindowedDecomposition",
     "add_penalty",
     "check_bound",
+    "covariant_vectors",
     "decay_rate",
     "decompose",
     "decompose_terms",
