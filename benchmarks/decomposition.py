@@ -1,11 +1,12 @@
-"""All (t, k) state norms and parameter-term norms: one backward sweep against one vjp for each.
+"""What a decomposition costs: against one vjp for each (t, k), and in backward passes.
 
     python -m benchmarks.decomposition [--out FOLDER]
 
 An LSTM and an Elman network with a readout; squared error. The obvious method restarts the network
 from state k with a copy of the parameters for step k alone, runs it to step t, and takes the vjp,
-for each (t, k); it is jitted whole, over examples by vmap. Medians of interleaved rounds. About
-two minutes on two cores.
+for each (t, k); it is jitted whole, over examples by vmap. One backward pass is what
+`jax.value_and_grad` of E takes beyond E alone, both by `unroll`. Medians of interleaved rounds.
+About four minutes on two cores.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,9 +24,12 @@ import numpy as np
 import tyro
 from tabulate import tabulate
 
-from rnn_jax import cells, trajectory
-from rnn_jax.gradients import decompose
-from rnn_jax.losses import squared_error
+from rnn_jax import cells, trajectory, unroll
+from rnn_jax.gradients import decompose, decompose_windows
+from rnn_jax.losses import per_step, squared_error
+from rnn_jax.plotting_benchmarks import growth, growth_exponent
+
+LABELS = {"elman": "Elman, steps T", "lstm": "LSTM, steps T"}
 
 
 @dataclass(frozen=True)
@@ -37,14 +42,20 @@ class Config:
     """Inputs, and outputs."""
     B: int = 8
     """Examples."""
-    sweep_T: tuple[int, ...] = (16, 32, 64, 128, 256, 512)
-    """Lengths at which the sweep is timed."""
-    obvious_T: tuple[int, ...] = (16, 32)
+    cells: tuple[str, ...] = ("elman", "lstm")
+    """Names of `cells.CELLS`."""
+    T: tuple[int, ...] = (32, 64, 128, 256, 512, 1024)
+    """Lengths."""
+    obvious_T: tuple[int, ...] = (32,)
     """Lengths at which the obvious method is timed too."""
-    rounds: int = 3
+    max_lag: int = 32
+    """The largest lag of the windows."""
+    rounds: int = 5
     """Timed calls of each, interleaved."""
+    seconds: float = 15.0
+    """After which no further round is begun."""
     out: Path = Path("runs/benchmark_decomposition")
-    """Where table.md and numbers.json go."""
+    """Where the numbers of each cell, table.md and the figure go."""
 
 
 def one_vjp_each(cell, params, xs, targets):
@@ -89,6 +100,35 @@ def sweep(cell, params, xs, targets):
     return parts.state_log_norms[:, :-1], parts.param_log_norms
 
 
+def windows(max_lag, **options):
+    def run(cell, params, xs, targets):
+        arguments = cell, params, xs, targets, squared_error
+        return decompose_windows(*arguments, max_lag=max_lag, **options)
+
+    return run
+
+
+def forward(cell, params, xs, targets):
+    return per_step(squared_error, unroll(cell, params, xs)[1], targets).sum()
+
+
+def forward_and_backward(cell, params, xs, targets):
+    return jax.value_and_grad(lambda p: forward(cell, p, xs, targets))(params)
+
+
+def methods(T, config):
+    """What is timed at T; the first two make up one backward pass."""
+    L = config.max_lag
+    timed = {
+        "forward": forward,
+        "forward and backward": forward_and_backward,
+        "all (t, k)": sweep,
+        f"lags to {L}": windows(L),
+        f"lags to {L}, mean over t": windows(L, mean_over=("steps",)),
+    }
+    return timed | ({"one vjp each": one_vjp_each} if T in config.obvious_T else {})
+
+
 def compiled(method, cell, params, T, config):
     keys = jax.random.split(jax.random.key(T))
     xs, targets = (jax.random.normal(key, (T, config.B, config.I)) for key in keys)
@@ -97,46 +137,93 @@ def compiled(method, cell, params, T, config):
     return program, (params, xs, targets), time.perf_counter() - start
 
 
-def main(config: Config) -> list[dict]:
+def measure(name: str, T: int, config: Config) -> list[dict]:
+    """One row for each method, with its time in backward passes."""
+    cell = cells.readout(cells.CELLS[name](config.H), config.I)
+    params = cell.init(jax.random.key(0), config.I)
+    programs = {m: compiled(f, cell, params, T, config) for m, f in methods(T, config).items()}
+    results = {m: jax.block_until_ready(run(*args)) for m, (run, args, _) in programs.items()}
+    if "one vjp each" in results:
+        _check_same(results["all (t, k)"], results["one vjp each"], T)
+    times: dict[str, list[float]] = {m: [] for m in programs}
+    began = time.perf_counter()
+    for _ in range(config.rounds):
+        for method, (run, args, _) in programs.items():
+            calls = 5 if method.startswith("forward") else 1  # short ones, several times
+            start = time.perf_counter()
+            for _ in range(calls):
+                jax.block_until_ready(run(*args))
+            times[method].append((time.perf_counter() - start) / calls)
+        if time.perf_counter() - began > config.seconds:
+            break
+    pairs = zip(times["forward and backward"], times["forward"], strict=True)
+    backward = statistics.median(both - alone for both, alone in pairs)
     rows = []
-    for name in ("elman", "lstm"):
-        cell = cells.readout(cells.CELLS[name](config.H), config.I)
-        params = cell.init(jax.random.key(0), config.I)
-        for T in config.sweep_T:
-            methods = {"sweep": sweep}
-            if T in config.obvious_T:
-                methods["one vjp each"] = one_vjp_each
-            programs = {m: compiled(f, cell, params, T, config) for m, f in methods.items()}
-            results = {m: program(*args) for m, (program, args, _) in programs.items()}
-            if len(results) == 2:
-                _check_same(results["sweep"], results["one vjp each"], T)
-            times: dict[str, list[float]] = {m: [] for m in methods}
-            for _ in range(config.rounds):
-                for method, (program, args, _) in programs.items():
-                    start = time.perf_counter()
-                    jax.block_until_ready(program(*args))
-                    times[method].append(time.perf_counter() - start)
-            for method, (program, _, compile_time) in programs.items():
-                memory = program.memory_analysis()
-                rows.append(
-                    {
-                        "cell": name,
-                        "T": T,
-                        "method": method,
-                        "ms": 1e3 * statistics.median(times[method]),
-                        "fastest ms": 1e3 * min(times[method]),
-                        "slowest ms": 1e3 * max(times[method]),
-                        "temporary MiB": memory.temp_size_in_bytes / 2**20,
-                        "output MiB": memory.output_size_in_bytes / 2**20,
-                        "compile s": compile_time,
-                    }
-                )
-                print(f"{name} T={T} {method}: {rows[-1]['ms']:.1f} ms", flush=True)
-    table = tabulate(rows, headers="keys", tablefmt="github", floatfmt=".4g")
+    for method, (run, _, compile_time) in programs.items():
+        memory = run.memory_analysis()
+        rows.append(
+            {
+                "cell": name,
+                "T": T,
+                "method": method,
+                "ms": 1e3 * statistics.median(times[method]),
+                "fastest ms": 1e3 * min(times[method]),
+                "slowest ms": 1e3 * max(times[method]),
+                "backward passes": statistics.median(times[method]) / backward,
+                "temporary MiB": memory.temp_size_in_bytes / 2**20,
+                "output MiB": memory.output_size_in_bytes / 2**20,
+                "compile s": compile_time,
+            }
+        )
+        passes = f"{rows[-1]['backward passes']:.1f} backward passes"
+        print(f"{name} T={T} {method}: {rows[-1]['ms']:.1f} ms, {passes}", flush=True)
+    return rows
+
+
+def lines(rows: list[dict], cell: str, quantity: Callable[[dict], float]):
+    """T and a quantity of each way to decompose."""
+    shown = [row for row in rows if row["cell"] == cell and not row["method"].startswith("forward")]
+    points: dict[str, list[tuple[float, float]]] = {}
+    for row in shown:
+        points.setdefault(row["method"], []).append((row["T"], quantity(row)))
+    return {method: tuple(np.array(pairs).T) for method, pairs in points.items()}
+
+
+def passes(row: dict) -> float:
+    return row["backward passes"]
+
+
+def plot(rows: list[dict]):
+    """Time in backward passes, and memory, against T."""
+    memory = lambda row: row["temporary MiB"] + row["output MiB"]
+    columns = {
+        label: {
+            "time, in backward passes": lines(rows, cell, passes),
+            "memory, MiB": lines(rows, cell, memory),
+        }
+        for cell, label in LABELS.items()
+        if any(row["cell"] == cell for row in rows)
+    }
+    title = "A decomposition in multiples of one backward pass"
+    return growth(columns, title=title, letters=dict.fromkeys(columns, "T"))
+
+
+def main(config: Config) -> list[dict]:
     config.out.mkdir(parents=True, exist_ok=True)
-    (config.out / "numbers.json").write_text(json.dumps(rows, indent=2))
+    for cell in config.cells:
+        found = [row for T in config.T for row in measure(cell, T, config)]
+        (config.out / f"{cell}.json").write_text(json.dumps(found, indent=2))
+    files = [config.out / f"{cell}.json" for cell in LABELS]
+    rows = [row for file in files if file.exists() for row in json.loads(file.read_text())]
+    table = tabulate(rows, headers="keys", tablefmt="github", floatfmt=".4g")
     (config.out / "table.md").write_text(table + "\n")
+    figure = plot(rows)
+    for suffix in ("png", "svg"):
+        figure.savefig(config.out / f"decomposition_cost.{suffix}", dpi=110)
     print(table)
+    for cell in config.cells:
+        for method, (T, multiples) in lines(rows, cell, passes).items():
+            print(f"{cell}, {method}: backward passes ~ T^{growth_exponent(T, multiples):.2f}")
     return rows
 
 
