@@ -1,5 +1,6 @@
 """The gradient laboratory: what backpropagation through time does, to the last (t, k) term."""
 
+from rnn_jax.gradients.bound_checks import check_bounds
 from rnn_jax.gradients.bounds import (
     BoundCheck,
     check_bound,
@@ -7,9 +8,18 @@ from rnn_jax.gradients.bounds import (
     power_bound,
     product_bound,
 )
+from rnn_jax.gradients.comparison import (
+    block_norms,
+    comparison_blocks,
+    comparison_bound,
+    comparison_matrices,
+    comparison_matrix,
+)
 from rnn_jax.gradients.covariant import CovariantVectors, covariant_vectors
 from rnn_jax.gradients.decomposition import Decomposition, decompose, decompose_terms
 from rnn_jax.gradients.flossing import flossing
+from rnn_jax.gradients.gated_bounds import gated_bound, gru_matrix, lstm_matrix
+from rnn_jax.gradients.horizon import by_lag, effective_horizon
 from rnn_jax.gradients.jacobians import (
     decay_rate,
     jacobian_log_norms,
@@ -41,15 +51,26 @@ __all__ = [
     "TruncationError",
     "WindowedDecomposition",
     "add_penalty",
+    "block_norms",
+    "by_lag",
     "check_bound",
+    "check_bounds",
+    "comparison_blocks",
+    "comparison_bound",
+    "comparison_matrices",
+    "comparison_matrix",
     "covariant_vectors",
     "decay_rate",
     "decompose",
     "decompose_terms",
     "decompose_windows",
+    "effective_horizon",
     "flossing",
+    "gated_bound",
+    "gru_matrix",
     "jacobian_log_norms",
     "largest_singular_value",
+    "lstm_matrix",
     "lyapunov_spectrum",
     "norm_bound",
     "omega",

@@ -1,6 +1,8 @@
 """Upper bounds on ‖∂h_t/∂h_k‖₂, and the check that measured norms keep them.
 
-All tables are natural logarithms, `[T+1, T+1, ...]` at [t, k], -inf for k > t.
+`gradients.comparison` and `gradients.gated_bounds` have those that keep the blocks of a state
+apart; `docs/bounds.md` derives them all. All tables are natural logarithms, `[T+1, T+1, ...]` at
+[t, k], -inf for k > t.
 """
 
 from __future__ import annotations
@@ -49,14 +51,20 @@ def power_bound(lambda_W: Array | float, lambda_phi: float, T: int) -> Array:
     return jnp.where(lag < 0, -jnp.inf, table)
 
 
-def product_bound(jacobians: Array) -> Array:
+def product_bound(jacobians: Array, weights: Array | None = None) -> Array:
     """Σ_{i=k+1}^{t} ln ‖J_i‖₂, the bound Π ‖J_i‖ along the trajectory: `[T+1, T+1, *batch]`.
 
     `jacobians [T, *batch, S, S]` are those of `step_jacobians`; any cell's. For the cells that
-    `norm_bound` serves it is at least as tight.
+    `norm_bound` serves it is at least as tight. With D = diag(`weights [S]`), all above zero, it is
+
+    ‖∂h_t/∂h_k‖ ≤ cond(D) Π ‖D J_i D⁻¹‖ for t > k,
+
+    theorem 1 of `docs/bounds.md`: an LSTM's h weighed against its c may take nats off every step.
     """
     T, *batch, _, _ = jacobians.shape
-    log_norms = log_spectral_norm(jacobians)
+    weights = jnp.ones(jacobians.shape[-1], jacobians.dtype) if weights is None else weights
+    log_norms = log_spectral_norm(jacobians * (weights[:, None] / weights))
+    log_condition = jnp.log(weights.max() / weights.min())
     k = jnp.arange(T + 1).reshape(T + 1, *[1] * len(batch))
 
     def next_row(row, step):
@@ -68,7 +76,9 @@ def product_bound(jacobians: Array) -> Array:
     first = jnp.where(k == 0, 0, -jnp.inf).astype(log_norms.dtype)
     first = jnp.broadcast_to(first, (T + 1, *batch))
     _, rows = jax.lax.scan(next_row, first, (jnp.arange(1, T + 1), log_norms))
-    return jnp.concatenate([first[None], rows])
+    table = jnp.concatenate([first[None], rows])
+    lag = _lags(T).reshape(T + 1, T + 1, *[1] * len(batch))
+    return jnp.where(lag > 0, table + log_condition, table)
 
 
 @flax.struct.dataclass
@@ -79,12 +89,15 @@ class BoundCheck:
       violations: how many (t, k) exceed the bound by more than rounding, or are NaN: `[...]`.
       worst_excess: the largest ln(measured) − ln(bound) over t > k, negative if the bound is
         never reached: `[...]`.
+      measured, bound: the tables that were compared, `[T+1, T+1, ...]`.
       slack: ln(bound) − ln(measured) at [t, k], nats; NaN for k > t, +inf where the measured norm
         is zero: `[T+1, T+1, ...]`.
     """
 
     violations: Array
     worst_excess: Array
+    measured: Array
+    bound: Array
     slack: Array
 
 
@@ -115,6 +128,8 @@ def check_bound(log_norms: Array, log_bound: Array, *, state_size: int) -> Bound
     return BoundCheck(
         violations=jnp.sum(~holds & (lag >= 0), axis=(0, 1)),
         worst_excess=jnp.max(jnp.where(lag > 0, -slack, -jnp.inf), axis=(0, 1)),
+        measured=log_norms,
+        bound=jnp.broadcast_to(log_bound, log_norms.shape),
         slack=jnp.where(lag >= 0, slack, jnp.nan),
     )
 

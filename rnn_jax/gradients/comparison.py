@@ -1,0 +1,191 @@
+r"""Comparison matrices: bounds on ∂s_t/∂s_k that keep the blocks of a state apart.
+
+The step Jacobian of a state of m leaves, (c, h) of an LSTM, has m × m blocks. With M_i a matrix of
+upper bounds on their norms, [M_i]_ab ≥ ‖[J_i]_ab‖₂,
+
+.. math::
+    \|[\partial s_t / \partial s_k]_{ab}\|_2 \le [M_t \cdots M_{k+1}]_{ab}, \qquad
+    \|\partial s_t / \partial s_k\|_2 \le \|M_t \cdots M_{k+1}\|_2
+
+`docs/bounds.md` derives this and all that follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from rnn_jax.errors import invalid
+from rnn_jax.gradients.examples import flat_trajectory, over_batch
+from rnn_jax.gradients.jacobians import step_jacobians
+from rnn_jax.gradients.step_jacobian import FedBack, StepJacobian, step_jacobian
+from rnn_jax.gradients.sums import norm_of_sum, root_norm
+from rnn_jax.linalg import log_power_of_two, spectral_norm, split_exponent
+from rnn_jax.types import Array, Cell, Params, State
+from rnn_jax.unroll import checked_start
+
+
+def comparison_matrices(
+    cell: Cell,
+    params: Params,
+    xs: Array,
+    initial_state: State | None = None,
+    *,
+    exact: bool = False,
+) -> Array:
+    """M_i along the trajectory, `[T, *batch, m, m]`, for a state of m leaves, in their order.
+
+    From the diagonals of a unit-wise structure and norms of its matrices, which are taken once:
+    O(T H), where the singular values of every J_i are O(T H³). No LAPACK.
+
+    Args:
+      cell, params, xs, initial_state: as for `unroll`.
+      exact: the norms of the blocks themselves, by singular values at every step; any Cell.
+
+    Raises:
+      ValueError: a cell without a unit-wise structure, unless `exact`; what `unroll` raises.
+    """
+    start = checked_start(cell, params, xs, initial_state)
+    batch_ndim = xs.ndim - 2
+    if exact:
+        sizes = [leaf[(0,) * batch_ndim].size for leaf in jax.tree.leaves(start)]
+        return block_norms(step_jacobians(cell, params, xs, start), sizes)
+    structure = cell.structure
+    if structure is None or not structure.unitwise:
+        raise invalid(
+            "cell",
+            "one without a unit-wise structure",
+            "one whose step Jacobian is diagonals around matrices",
+            "Pass exact=True, which serves every cell.",
+        )
+
+    def diagonals(start, xs):
+        unravel = ravel_pytree(start)[1]
+        at = lambda s, x: step_jacobian(structure, params, unravel(s), x)
+        J = jax.vmap(at)(flat_trajectory(cell, params, xs, start)[:-1], xs)
+        return J.A, [(product.A, product.D, product.D_before) for product in J.products]
+
+    A, around = over_batch(diagonals, batch_ndim, out_axis=1)(start, xs)
+    products = tuple(
+        FedBack(A_j, product.W(params), D, D_before)
+        for product, (A_j, D, D_before) in zip(structure.products, around, strict=True)
+    )
+    return comparison_matrix(StepJacobian(A, products))
+
+
+def block_norms(jacobians: Array, sizes: Sequence[int]) -> Array:
+    """‖[J]_ab‖₂ of `jacobians [..., S, S]` in blocks of `sizes`, which add to S: `[..., m, m]`.
+
+    Singular values: see `linalg.spectral_norm`.
+    """
+    edges = [sum(sizes[:i]) for i in range(1, len(sizes))]
+    norms = [
+        jnp.stack([spectral_norm(block) for block in jnp.split(row, edges, axis=-1)], -1)
+        for row in jnp.split(jacobians, edges, axis=-2)
+    ]
+    return jnp.stack(norms, -2)
+
+
+def comparison_bound(matrices: Array) -> Array:
+    """ln ‖M_t ··· M_{k+1}‖₂ ≥ ln ‖∂s_t/∂s_k‖₂: `[T, *batch, m, m] -> [T+1, T+1, *batch]`.
+
+    Theorem 2 of `docs/bounds.md`. It is at least as tight as what any weighting of the blocks makes
+    of it: with D = diag(d), ‖M_t ··· M_{k+1}‖ ≤ cond(D) Π ‖D M_i D⁻¹‖.
+    """
+    blocks = comparison_blocks(matrices)
+    largest = blocks.max((-2, -1))
+    scale = jnp.where(jnp.isneginf(largest), 0, largest)
+    P = jnp.exp(blocks - scale[..., None, None])
+    return scale + jnp.log(root_norm(P.mT @ P))
+
+
+def comparison_blocks(matrices: Array) -> Array:
+    """ln [M_t ··· M_{k+1}]_ab ≥ ln ‖[∂s_t/∂s_k]_ab‖₂: `[T+1, T+1, *batch, m, m]`.
+
+    For an LSTM, whose leaves are (c, h), [..., 0, 0] is the bound of ∂c_t/∂c_k and [..., 1, 1] that
+    of ∂h_t/∂h_k. -inf for k > t, and where no path leads from block b to block a.
+    """
+    T, *batch, m, _ = matrices.shape
+    identity = jnp.eye(m, dtype=matrices.dtype)
+    k = jnp.arange(T + 1).reshape(T + 1, *[1] * len(batch))
+
+    def logs(product, exponent):
+        return jnp.log(product) + log_power_of_two(exponent, product.dtype)[..., None, None]
+
+    def next_row(carry, step):
+        t, M = step
+        product, exponent = carry
+        product, e = split_exponent(M @ product, (-2, -1))
+        product = jnp.where((k == t)[..., None, None], identity, product)
+        carry = product, jnp.where(k == t, 0, exponent + e)
+        return carry, logs(*carry)
+
+    first = jnp.where((k == 0)[..., None, None], identity, 0)
+    first = jnp.broadcast_to(first, (T + 1, *batch, m, m)), jnp.zeros((T + 1, *batch), jnp.int32)
+    _, rows = jax.lax.scan(next_row, first, (jnp.arange(1, T + 1), matrices))
+    return jnp.concatenate([logs(*first)[None], rows])
+
+
+def comparison_matrix(J: StepJacobian) -> Array:
+    r"""M with [M]_ab ≥ ‖J_ab‖₂, `[..., m, m]`, from diagonals `[..., rows, columns, n]` of J.
+
+    A block of J is a sum of diagonals around matrices, diag(α_0) + Σ_q diag(α_q) W_q E_q, which
+    `norm_of_sum` bounds (theorem 3 of `docs/bounds.md`). n is H, or more where diagonals are
+    suprema that a unit reaches at one of several corners.
+    """
+    matrices = [_Matrix.of(product) for product in J.products]
+    E: list[Array] = []
+    for product in J.products:
+        before = zip(product.D_before, matrices, E, strict=False)
+        E.append(_bounds(product.D.diagonals, [(D.diagonals, W, e) for D, W, e in before]))
+    after = zip(J.products, matrices, E, strict=True)
+    return _bounds(J.A.diagonals, [(product.A.diagonals, W, e) for product, W, e in after])
+
+
+class _Matrix(NamedTuple):
+    """Of the H × H blocks W_qr of one product: W_qrᵀ W_qr `[k, r, H, H]` and ‖W_qr‖ `[k, r]`."""
+
+    gram: Array
+    norms: Array
+
+    @staticmethod
+    def of(product: FedBack) -> _Matrix:
+        k, r = product.A.diagonals.shape[-2], product.D.diagonals.shape[-3]
+        blocks = product.W.reshape(k, product.W.shape[0] // k, r, -1)
+        gram = jnp.einsum("kirj,kirl->krjl", blocks, blocks)
+        return _Matrix(gram, root_norm(gram))
+
+
+def _bounds(own: Array, through: list[tuple[Array, _Matrix, Array]]) -> Array:
+    """On the blocks of diag(own) + Σ diag(α_q) Σ_r W_qr E_r, a sum for each product: `[..., R, m]`.
+
+    Once with the blocks of each product apart, and once with them together, as
+    [√u_1 W_1; √u_2 W_2; ..] and diagonals over √u: u is the mean square of α.
+
+    Args:
+      own: `[..., R, m, n]`.
+      through: for each product α `[..., R, k, n]`, its matrix, and bounds on E `[..., r, m]`.
+    """
+    m = own.shape[-2]
+    for_each_column = lambda alpha: jnp.repeat(alpha[..., None, :, :], m, axis=-3)
+    diagonals, ones = own[..., None, :], jnp.ones((*own.shape[:-1], 1), own.dtype)
+    apart, together = [(diagonals, ones)], [(diagonals, ones)]
+    for alpha, W, E in through:
+        omega = jnp.einsum("kr,...rm->...mk", W.norms, E)
+        omega = jnp.broadcast_to(omega[..., None, :, :], (*alpha.shape[:-2], m, alpha.shape[-2]))
+        apart.append((for_each_column(alpha), omega))
+        square = jnp.square(alpha)
+        u = jnp.where(jnp.isfinite(square), square, 0).mean((*range(alpha.ndim - 3), -1))
+        stacked = root_norm(jnp.einsum("pk,krij->prij", u, W.gram))
+        scaled = jnp.where(u[..., None] > 0, square / jnp.where(u > 0, u, 1)[..., None], 0).sum(-2)
+        omega = jnp.einsum("pr,...rm->...pm", stacked, E)[..., None]
+        together.append((for_each_column(jnp.sqrt(scaled)[..., None, :]), omega))
+    bounds = [
+        norm_of_sum(jnp.concatenate(alphas, -2), jnp.concatenate(omegas, -1))
+        for alphas, omegas in (zip(*terms, strict=True) for terms in (apart, together))
+    ]
+    return jnp.minimum(*bounds)

@@ -1,0 +1,230 @@
+r"""Bounds on gated cells from their parameters alone, for every trajectory.
+
+Gates lie in intervals that the parameters and a bound on the input give, and the suprema of the
+diagonals of J over those intervals make one comparison matrix M for all steps
+(`gradients.comparison`):
+
+.. math:: \|\partial s_t / \partial s_k\|_2 \le \|M^{t-k}\|_2
+
+which falls with the lag if and only if ρ(M) < 1. `docs/bounds.md` derives the suprema.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from rnn_jax.cells import AffineParams, GRUParams, GRUResetBeforeParams, LSTMState
+from rnn_jax.cells.checks import check_size
+from rnn_jax.errors import invalid
+from rnn_jax.gradients.comparison import comparison_bound, comparison_matrix
+from rnn_jax.gradients.step_jacobian import FedBack, StepJacobian, UnitBlocks
+from rnn_jax.types import Array
+
+REFINEMENTS = 20
+
+
+class Range(NamedTuple):
+    """Pre-activations between b − R and b + R: `b, R [..]`."""
+
+    b: Array
+    R: Array
+
+    def sigmoid(self) -> tuple[Array, Array]:
+        """inf σ and sup σ."""
+        return jax.nn.sigmoid(self.b - self.R), jax.nn.sigmoid(self.b + self.R)
+
+    def sigmoid_slope(self) -> Array:
+        """Sup σ' = σ (1 − σ): ¼ at 0."""
+        s = jax.nn.sigmoid(jnp.maximum(jnp.abs(self.b) - self.R, 0))
+        return s * (1 - s)
+
+    def tanh(self) -> tuple[Array, Array]:
+        """inf |tanh| and sup |tanh|."""
+        b = jnp.abs(self.b)
+        return jnp.tanh(jnp.maximum(b - self.R, 0)), jnp.tanh(b + self.R)
+
+
+def gated_bound(matrix: Array, T: int) -> Array:
+    """ln ‖M^(t−k)‖₂ ≥ ln ‖∂s_t/∂s_k‖₂ of `lstm_matrix` or `gru_matrix`: `[T+1, T+1]`.
+
+    Theorems 4 and 5 of `docs/bounds.md`. It takes no trajectory: it holds for all that start and
+    are driven within what the matrix was made for. +inf for t > k where M is not finite.
+    """
+    check_size("T", T)
+    known = jnp.isfinite(matrix).all()
+    table = comparison_bound(jnp.broadcast_to(jnp.where(known, matrix, 1), (T, *matrix.shape)))
+    below_diagonal = jnp.tri(T + 1, k=-1, dtype=bool)
+    return jnp.where(below_diagonal & ~known, jnp.inf, table)
+
+
+def lstm_matrix(
+    params: AffineParams,
+    *,
+    input_bound: ArrayLike = jnp.inf,
+    initial_state: LSTMState | None = None,
+    steps: float = jnp.inf,
+) -> Array:
+    r"""M of `cells.lstm` for all inputs and all times, `[2, 2]`, in the order (c, h).
+
+    From |c_t| ≤ c̄, with everything else an interval or a supremum over one,
+
+    .. math::
+        \frac{\partial c_t}{\partial s} : \; \bar f, \quad
+        \bar\sigma'_i |g|\, W_i + \bar\sigma'_f \bar c\, W_f + \bar i (1 - g^2) W_g; \qquad
+        \bar c = \max\Bigl(|c_0|, \frac{\bar i \bar g}{1 - \bar f}\Bigr)
+        \text{ or } |c_0| + \mathrm{steps} \cdot \bar i \bar g,
+
+    and ∂h_t/∂s = o (1 − tanh² c_t) ∂c_t/∂s + σ'_o tanh(c_t) W_o. Without a bound on the input f̄
+    is 1, and M is finite only for a finite number of steps.
+
+    Args:
+      params: of `cells.lstm`; other cells have other equations.
+      input_bound: sup |x|, a number or `[I]`.
+      initial_state: where trajectories start, zero by default; the largest over its batch axes.
+      steps: the most that are taken.
+
+    Returns:
+      M, all +inf where c̄ is not finite.
+
+    Raises:
+      ValueError: a W that is not `[4H, H]`.
+
+    Reference: compare Miller and Hardt, Stable recurrent models (2019), arXiv 1805.10369, whose
+    condition for a stable LSTM is one on ∞-norms of the same suprema.
+    """
+    G, H = params.W.shape
+    if G != 4 * H:
+        raise invalid("params.W", params.W, "[4H, H]", "Pass the parameters of cells.lstm.")
+    driven = _radius(params.U, input_bound)
+    start = LSTMState(c=jnp.zeros(H), h=jnp.zeros(H)) if initial_state is None else initial_state
+    c_0, h_0 = (_largest(leaf, H, params.W.dtype) for leaf in (start.c, start.h))
+
+    def gates(h):
+        radius = driven + jnp.abs(params.W) @ h
+        return [
+            Range(*both) for both in zip(*(_blocks(a, 4) for a in (params.b, radius)), strict=True)
+        ]
+
+    def refine(_, bounds):
+        i, f, o, g = gates(bounds[1])
+        written, f_bar = i.sigmoid()[1] * g.tanh()[1], f.sigmoid()[1]
+        ever = lambda times: jnp.where(written > 0, written * times, 0)
+        c = jnp.minimum(jnp.maximum(c_0, ever(1 / (1 - f_bar))), c_0 + ever(steps))
+        return c, jnp.maximum(h_0, o.sigmoid()[1] * jnp.tanh(c))
+
+    # Each turn holds for all times if the one before does.
+    first = jnp.full_like(c_0, jnp.inf), jnp.maximum(h_0, 1)
+    c, h = jax.lax.fori_loop(0, REFINEMENTS, refine, first)
+    i, f, o, g = gates(h)
+    f_bar, i_bar, o_bar = (gate.sigmoid()[1] for gate in (f, i, o))
+    zero, corners = jnp.zeros_like(c), []
+    for g_end, tanh_c in product(g.tanh(), (zero, jnp.tanh(c))):
+        to_c = [
+            i.sigmoid_slope() * g_end,
+            f.sigmoid_slope() * c,
+            zero,
+            i_bar * (1 - jnp.square(g_end)),
+        ]
+        shown = o_bar * (1 - jnp.square(tanh_c))
+        to_h = [shown * part for part in to_c]
+        to_h[2] = o.sigmoid_slope() * tanh_c
+        corners.append(([[f_bar, zero], [shown * f_bar, zero]], [to_c, to_h]))
+    A, around_W = (
+        UnitBlocks(jnp.concatenate([*map(jnp.array, x)], -1)) for x in zip(*corners, strict=True)
+    )
+    from_h = UnitBlocks(jnp.stack([zero, zero + 1])[None])
+    M = comparison_matrix(StepJacobian(A, (FedBack(around_W, params.W, from_h, ()),)))
+    return jnp.where(jnp.isfinite(c).all(), M, jnp.inf)
+
+
+def gru_matrix(
+    params: GRUParams | GRUResetBeforeParams,
+    *,
+    input_bound: ArrayLike = jnp.inf,
+    initial_state: Array | None = None,
+) -> Array:
+    r"""M of `cells.gru` and `cells.gru_reset_before` for all inputs and all times, `[1, 1]`.
+
+    From |h_t| ≤ h̄ = max(|h_0|, n̄), with q = W_n h + b_n,
+
+    .. math::
+        J = z + z' (h - n) W_z + (1 - z) n' (r W_n + r' q W_r) \quad\text{or}\quad
+        z + z' (h - n) W_z + (1 - z) n' W_n (r + r' h W_r)
+
+    where each letter but W is a diagonal: r and r', h − n, n' and z' at their suprema, z at either
+    end of its interval. Always finite.
+
+    Args:
+      params: their type says which of the two cells it is.
+      input_bound, initial_state: as for `lstm_matrix`.
+
+    Raises:
+      ValueError: parameters of another cell.
+    """
+    if not isinstance(params, GRUParams | GRUResetBeforeParams):
+        raise invalid(
+            "params", type(params).__name__, "GRUParams or GRUResetBeforeParams", "Pass a GRU's."
+        )
+    H, before = params.W.shape[1], isinstance(params, GRUResetBeforeParams)
+    driven = _blocks(_radius(params.U, input_bound), 3)
+    b_r, b_z, b = _blocks(params.b, 3)
+    h_0 = _largest(jnp.zeros(H) if initial_state is None else initial_state, H, params.W.dtype)
+    W_r, W_z, *W_n = (jnp.abs(W) for W in _blocks(params.W, 2 if before else 3))
+    W_n = W_n or [jnp.abs(params.W_n)]
+
+    def gates(h):
+        r, z = Range(b_r, driven[0] + W_r @ h), Range(b_z, driven[1] + W_z @ h)
+        r_bar = r.sigmoid()[1]
+        q = W_n[0] @ (r_bar * h) if before else jnp.abs(params.b_n) + W_n[0] @ h
+        return r, z, Range(b, driven[2] + (q if before else r_bar * q)), q
+
+    refine = lambda _, h: jnp.maximum(h_0, gates(h)[2].tanh()[1])
+    h = jax.lax.fori_loop(0, REFINEMENTS, refine, jnp.maximum(h_0, 1))
+    r, z, n, q = gates(h)
+    r_bar, slope = r.sigmoid()[1], 1 - jnp.square(n.tanh()[0])
+    to_z = z.sigmoid_slope() * (h + n.tanh()[1])
+    zero = jnp.zeros_like(h)
+    ends = z.sigmoid()
+    A = _row([[end] for end in ends])
+    one = UnitBlocks(jnp.ones((1, 1, H), h.dtype))
+    if not before:
+        around = [
+            [(1 - end) * slope * r.sigmoid_slope() * q, to_z, (1 - end) * slope * r_bar]
+            for end in ends
+        ]
+        products = (FedBack(_row(around), params.W, one, ()),)
+    else:
+        products = (
+            FedBack(_row([[zero, to_z] for _ in ends]), params.W, one, ()),
+            FedBack(
+                _row([[(1 - end) * slope] for end in ends]),
+                params.W_n,
+                _row([[r_bar]]),
+                (_row([[r.sigmoid_slope() * h, zero]]),),
+            ),
+        )
+    return comparison_matrix(StepJacobian(A, products))
+
+
+def _row(corners: list[list[Array]]) -> UnitBlocks:
+    """One row of blocks `[H]`, its corners side by side: `[1, blocks, corners H]`."""
+    return UnitBlocks(jnp.concatenate([jnp.stack(blocks) for blocks in corners], -1)[None])
+
+
+def _radius(U: Array, input_bound: ArrayLike) -> Array:
+    """sup |U x| `[G]`."""
+    bound = jnp.abs(jnp.asarray(input_bound, U.dtype))
+    return jnp.where(U == 0, 0, jnp.abs(U) * bound).sum(-1)
+
+
+def _largest(leaf: Array, H: int, dtype) -> Array:
+    return jnp.abs(leaf.astype(dtype)).reshape(-1, H).max(0)
+
+
+def _blocks(a: Array, blocks: int) -> list[Array]:
+    return jnp.split(a, blocks)
