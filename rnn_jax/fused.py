@@ -20,7 +20,7 @@ states by pointwise maths.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -46,10 +46,14 @@ def unroll_fused(
     reverse: bool,
     chunk: int,
     recompute: bool,
+    more: Any = (),
+    drives_of: Callable[[Any], Sequence[Array]] = jax.tree.leaves,
 ) -> tuple[State, Array]:
     """(final state, ys) of `structure` over `xs [T, *batch, I]`, `chunk` steps at a time.
 
-    `initial` is the state that the marked steps start from.
+    `initial` is the state that the marked steps start from. `more`, leaves `[T, *batch, ...]`, is
+    for drives beyond those that the structure makes of xs, which reach `pointwise` as they are:
+    `drives_of` the part of it in a chunk.
     """
     matrices = tuple(product.W(params) for product in structure.products)
     # e W^T is a product of row-major operands in this form, which is the fast one, and the
@@ -60,13 +64,14 @@ def unroll_fused(
     take_chunk = _differentiable_chunk(structure, reverse, recompute)
 
     def body(state, at):
-        x, marks = at
+        x, marks, more = at
         drives = structure.drive(params, times(U_transposed, marks.zero_padding(x)))
+        drives = (*drives, *drives_of(more))
         return take_chunk(state, initial, drives, transposed, matrices, constants, marks)
 
     keep = jax.checkpoint_policies.save_only_these_names(KEPT)
     body = jax.checkpoint(body, policy=keep, prevent_cse=False)
-    final, ys = scan_in_chunks(body, start, (xs, marks), chunk, reverse=reverse)
+    final, ys = scan_in_chunks(body, start, (xs, marks, more), chunk, reverse=reverse)
     return final, marks.zero_padding(structure.output(params, ys))
 
 

@@ -34,9 +34,15 @@ class Product(NamedTuple):
     z: Place
 
 
-def body_of_jit(eqn: Any) -> ClosedJaxpr | None:
-    """What a call to `jit` computes; None for every other equation."""
-    return eqn.params["jaxpr"] if eqn.primitive.name == "jit" else None
+def body_of_call(eqn: Any) -> ClosedJaxpr | None:
+    """What a call to `jit` or `checkpoint` computes; None for every other equation."""
+    match eqn.primitive.name:
+        case "jit":
+            return eqn.params["jaxpr"]
+        case "checkpoint" | "remat" | "remat2":  # by the version of jax
+            return ClosedJaxpr(eqn.params["jaxpr"], ())
+        case _:
+            return None
 
 
 class Program:
@@ -50,7 +56,7 @@ class Program:
     """
 
     def __init__(
-        self, closed: ClosedJaxpr, body: Callable[[Any], ClosedJaxpr | None] = body_of_jit
+        self, closed: ClosedJaxpr, body: Callable[[Any], ClosedJaxpr | None] = body_of_call
     ):
         """Inline every equation of which `body` returns the jaxpr that it stands for."""
         self.equations: list[Equation] = []

@@ -26,6 +26,7 @@ from rnn_jax.errors import invalid
 from rnn_jax.fused import scan_in_chunks, unroll_fused
 from rnn_jax.lengths import Marks
 from rnn_jax.parallel import unroll_parallel
+from rnn_jax.structure import Structure
 from rnn_jax.types import Array, Cell, Params, State
 
 ROWS_PER_CHUNK = 256
@@ -66,9 +67,17 @@ class Fused:
         if self.chunk is not None:
             check_size("chunk", self.chunk)
 
-    def _recompute(self, structure, params, start) -> bool:
-        if self.recompute is not None:
-            return self.recompute
+    def sizes(
+        self, structure: Structure, params: Params, xs: Array, start: State
+    ) -> dict[str, Any]:
+        """`chunk` and `recompute` for `unroll_fused`: as they were given, or chosen."""
+        recompute = self.recompute
+        if recompute is None:
+            recompute = self._saves_memory_by_recomputing(structure, params, start)
+        return {"chunk": self.chunk or _chunk_for(xs), "recompute": recompute}
+
+    @staticmethod
+    def _saves_memory_by_recomputing(structure, params, start) -> bool:
         shapes = [product.W(params).shape for product in structure.products]
         state_width = sum(leaf.shape[-1] for leaf in jax.tree.leaves(start))
         kept_width = sum(G for G, _ in shapes)
@@ -91,11 +100,10 @@ class Fused:
             params,
             xs,
             start,
-            _initial(cell, params, xs, marks),
+            state_afresh(cell, params, xs, marks),
             marks,
             reverse=reverse,
-            chunk=self.chunk or _chunk_for(xs),
-            recompute=self._recompute(cell.structure, params, start),
+            **self.sizes(cell.structure, params, xs, start),
         )
 
 
@@ -117,7 +125,7 @@ class Parallel:
                 "a cell with a linear structure",
                 'Use strategy="auto", or build the cell by cells.linear.',
             )
-        initial = _initial(cell, params, xs, marks)
+        initial = state_afresh(cell, params, xs, marks)
         return unroll_parallel(cell.structure, params, xs, start, initial, marks, reverse=reverse)
 
 
@@ -197,7 +205,7 @@ def scan_steps(
     cell: Cell, params: Params, xs: Array, start: State, marks: Marks, reverse: bool
 ) -> tuple[State, tuple[State, Array]]:
     """(final state, (states after each step, ys))."""
-    initial = _initial(cell, params, xs, marks)
+    initial = state_afresh(cell, params, xs, marks)
 
     def body(state, at):
         x, marks = at
@@ -211,7 +219,7 @@ def scan_steps(
     return jax.lax.scan(body, start, (xs, marks), reverse=reverse)
 
 
-def _initial(cell, params, xs, marks):
+def state_afresh(cell: Cell, params: Params, xs: Array, marks: Marks) -> State:
     """What the marked steps start from; nothing where none are marked."""
     return () if marks.fresh is None else cell.initial_state(params, xs.shape[1:-1])
 

@@ -58,7 +58,7 @@ def unroll(
         dtype; a strategy that is unknown or that the cell does not allow.
     """
     start = checked_start(cell, params, xs, initial_state)
-    marks = _marks(xs, lengths, resets, reverse)
+    marks = checked_marks(xs, lengths, resets, reverse)
     return resolve(strategy).run(cell, params, xs, start, marks, reverse)
 
 
@@ -78,14 +78,18 @@ def trajectory(
     steps, the first of them being the one at xs[T-1].
     """
     start = checked_start(cell, params, xs, initial_state)
-    marks = _marks(xs, lengths, resets, reverse)
+    marks = checked_marks(xs, lengths, resets, reverse)
     _, (states, _) = scan_steps(cell, params, xs, start, marks, reverse)
     if reverse:
         states = jax.tree.map(lambda leaf: leaf[::-1], states)
     return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), start, states)
 
 
-def _marks(xs, lengths, resets, reverse) -> Marks:
+def checked_marks(xs: Array, lengths: Array | None, resets: Array | None, reverse: bool) -> Marks:
+    """What is special about each step, in the order of `xs`.
+
+    Raises the errors that `unroll` lists.
+    """
     valid = None if lengths is None else length_mask(_checked_lengths(lengths, xs), len(xs))
     if resets is None:
         return Marks(valid, None)

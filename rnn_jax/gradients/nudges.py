@@ -20,14 +20,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnn_jax import fused, strategies
 from rnn_jax.errors import invalid
-from rnn_jax.linalg import times
+from rnn_jax.fused import unroll_fused
 from rnn_jax.program import Program
-from rnn_jax.strategies import Auto, Fused, Scan, Strategy
+from rnn_jax.strategies import Auto, Fused, Scan, Strategy, resolve, state_afresh
 from rnn_jax.structure import Structure
 from rnn_jax.types import Array, Cell, Params, State
-from rnn_jax.unroll import _marks, checked_start
+from rnn_jax.unroll import checked_marks, checked_start
 
 
 class Nudges(NamedTuple):
@@ -65,6 +64,7 @@ def unroll_nudged(
     resets: Array | None = None,
     reverse: bool = False,
     strategy: Strategy | str = "auto",
+    spread: Callable[[Any], State] = lambda nudges: nudges,
 ) -> tuple[State, Array]:
     """`unroll`, differentiable with respect to the states on the way.
 
@@ -75,79 +75,81 @@ def unroll_nudged(
 
     Args:
       nudges: `zero_nudges(cell, params, xs)`. Their values are not read.
+      spread: makes nudges of states out of what stands in for them in `nudges`, `[*batch, ...]`, or
+        `[n, *batch, ...]` for n steps taken together.
 
     The other arguments, the results and the errors are those of `unroll`, but for the strategy: a
-    cell that is made of others is scanned, step by step, and "parallel" and "checkpointed" do not
-    show the states on the way.
+    cell without a structure of its own is scanned, step by step, one that is made of others too;
+    "parallel" and "checkpointed" do not show the states on the way.
     """
     start = checked_start(cell, params, xs, initial_state)
-    start = jax.tree.map(_add_nothing, start, nudges.start)
-    marks = _marks(xs, lengths, resets, reverse)
-    chosen = strategies.resolve(strategy)
+    start = jax.tree.map(_add_nothing, start, spread(nudges.start))
+    marks = checked_marks(xs, lengths, resets, reverse)
+    chosen = resolve(strategy)
     if not isinstance(chosen, (Auto, Scan, Fused)):
         remedy = "Leave the strategy out, or the nudges."
         raise invalid("strategy", strategy, "auto, scan or fused", remedy)
-    initial = strategies._initial(cell, params, xs, marks)
-    inputs = (xs, marks, (nudges.read, nudges.passed))
+    along = (nudges.read, nudges.passed)
+    spread_both = lambda along: tuple(map(spread, along))
     if cell.structure is None or isinstance(chosen, Scan):
-        return _scanned(cell, params, inputs, start, initial, reverse)
-    chosen = chosen if isinstance(chosen, Fused) else Fused()
-    chunk = chosen.chunk or strategies._chunk_for(xs)
-    recompute = chosen._recompute(cell.structure, params, start)
-    return _fused(cell.structure, params, inputs, start, initial, reverse, chunk, recompute)
+        return _scanned(cell, params, xs, along, spread_both, start, marks, reverse)
+    fused = chosen if isinstance(chosen, Fused) else Fused()
+    return unroll_fused(
+        _nudged_structure(cell.structure, (start, start)),
+        params,
+        xs,
+        start,
+        state_afresh(cell, params, xs, marks),
+        marks,
+        reverse=reverse,
+        more=along,
+        drives_of=lambda along: jax.tree.leaves(spread_both(along)),
+        **fused.sizes(cell.structure, params, xs, start),
+    )
 
 
-def _scanned(cell, params, inputs, start, initial, reverse) -> tuple[State, Array]:
+def _scanned(cell, params, xs, along, spread, start, marks, reverse) -> tuple[State, Array]:
     """`strategies.scan_steps`, with nudges."""
-    step = _nudged(cell.step)
+    initial = state_afresh(cell, params, xs, marks)
+    step = _nudged(cell.step, old=3)
 
     def body(state, at):
         x, marks, nudges = at
         before = marks.state_before(state, initial)
-        after, y = step(nudges, params, before, marks.zero_padding(x))
+        after, y = step(spread(nudges), params, before, marks.zero_padding(x))
         return marks.state_after(after, before), marks.zero_padding(y)
 
-    return jax.lax.scan(body, start, inputs, reverse=reverse)
+    return jax.lax.scan(body, start, (xs, marks, along), reverse=reverse)
 
 
-def _fused(
-    structure: Structure, params, inputs, start, initial, reverse, chunk, recompute
-) -> tuple[State, Array]:
-    """`fused.unroll_fused`, with the nudges as drives that are left over for `pointwise`."""
-    matrices = tuple(product.W(params) for product in structure.products)
-    transposed = tuple(W.T for W in matrices)
-    U_transposed = structure.U(params).T
-    constants = structure.constants(params)
-    leaves, tree = jax.tree.flatten((start, start))
+def _nudged_structure(structure: Structure, like: tuple[State, State]) -> Structure:
+    """`structure` with the leaves of two nudges as its last drives, which `pointwise` takes."""
+    leaves, tree = jax.tree.flatten(like)
 
     def pointwise(constants, state, *a):
         nudges = jax.tree.unflatten(tree, a[-len(leaves) :])
-        return _nudged(structure.pointwise)(nudges, constants, state, *a[: -len(leaves)])
+        nudged = _nudged(structure.pointwise, old=2)
+        return nudged(nudges, constants, state, *a[: -len(leaves)])
 
-    nudged = replace(structure, pointwise=pointwise)
-    take_chunk = fused._differentiable_chunk(nudged, reverse, recompute)
-
-    def body(state, at):
-        x, marks, nudges = at
-        drives = structure.drive(params, times(U_transposed, marks.zero_padding(x)))
-        drives = (*drives, *jax.tree.leaves(nudges))
-        return take_chunk(state, initial, drives, transposed, matrices, constants, marks)
-
-    keep = jax.checkpoint_policies.save_only_these_names(fused.KEPT)
-    body = jax.checkpoint(body, policy=keep, prevent_cse=False)
-    final, ys = fused.scan_in_chunks(body, start, inputs, chunk, reverse=reverse)
-    return final, inputs[1].zero_padding(structure.output(params, ys))
+    return replace(structure, pointwise=pointwise)
 
 
-def _nudged(function: Callable[..., tuple[State, Any]]) -> Callable[..., tuple[State, Any]]:
-    """`((read, passed), *args) -> (state, y)` from `(*args) -> (state, y)`."""
+def _nudged(
+    function: Callable[..., tuple[State, Any]], old: int
+) -> Callable[..., tuple[State, Any]]:
+    """`((read, passed), *args) -> (state, y)` from `(*args) -> (state, y)`.
+
+    The first `old` arguments are from before the step. The others may be the state after it, as a
+    pre-activation may.
+    """
 
     def nudged(nudges: tuple[State, State], *args: Any) -> tuple[State, Any]:
         inputs = jax.tree.leaves(args)
         closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
         program = Program(closed)
         values = program.evaluate(inputs, {})
-        written = {place for equation in program.equations for place in equation.writes}
+        own = {place for equation in program.equations for place in equation.writes}
+        own.update(program.inputs[len(jax.tree.leaves(args[:old])) :])
         seen: dict[int, Array] = {}
         after = []
         # The outputs are the leaves of the state, and then y.
@@ -155,11 +157,14 @@ def _nudged(function: Callable[..., tuple[State, Any]]) -> Callable[..., tuple[S
             program.outputs, *map(jax.tree.leaves, nudges), strict=False
         ):
             state = _add_nothing(values[place], read)
-            if place in written and place not in seen:
+            if place in own and place not in seen:
                 seen[place] = state
             after.append(_add_nothing(state, passed))
         ys = program.outputs[len(after) :]
-        reading = seen if set(ys) <= set(seen) else program.evaluate(inputs, {}, seen)
+        reading = seen
+        if not set(ys) <= set(seen):
+            inputs = [seen.get(place, x) for place, x in zip(program.inputs, inputs, strict=True)]
+            reading = program.evaluate(inputs, {}, seen)
         outputs = [*after, *(reading[place] for place in ys)]
         return jax.tree.unflatten(jax.tree.structure(shapes), outputs)
 

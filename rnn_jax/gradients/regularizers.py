@@ -22,9 +22,8 @@ from rnn_jax.cells.checks import choose
 from rnn_jax.errors import invalid
 from rnn_jax.gradients.nudges import unroll_nudged, zero_nudges
 from rnn_jax.gradients.power_iteration import largest_singular_value
-from rnn_jax.lengths import Marks, length_mask
 from rnn_jax.types import Array, Cell, Params, State
-from rnn_jax.unroll import trajectory
+from rnn_jax.unroll import checked_marks, trajectory
 
 LEAST_SQUARE = 1e-20
 """Of ‖∂E/∂h_{k+1}‖², below which a step is left out of Ω."""
@@ -77,7 +76,7 @@ def omega(
     before = jax.tree.map(lambda leaf: leaf[:-1], states)
     if derivative == "immediate":
         before, received = jax.lax.stop_gradient((before, received))
-    marks = Marks(None if lengths is None else length_mask(lengths, len(xs)))
+    marks = checked_marks(xs, lengths, None, reverse=False)
 
     # All states are known by now, so that time is one more batch axis.
     step = lambda state: cell.step(params, state, marks.zero_padding(xs))[0]
