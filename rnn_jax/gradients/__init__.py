@@ -1,5 +1,6 @@
 """The gradient laboratory: what backpropagation through time does, to the last (t, k) term."""
 
+from rnn_jax.gradients.blocks import state_blocks
 from rnn_jax.gradients.bound_checks import check_bounds
 from rnn_jax.gradients.bounds import (
     BoundCheck,
@@ -21,11 +22,13 @@ from rnn_jax.gradients.flossing import flossing
 from rnn_jax.gradients.gated_bounds import gated_bound, gru_matrix, lstm_matrix
 from rnn_jax.gradients.horizon import by_lag, effective_horizon
 from rnn_jax.gradients.jacobians import (
+    certified_log_norms,
     decay_rate,
     jacobian_log_norms,
     product_log_norms,
     step_jacobians,
 )
+from rnn_jax.gradients.lags import jacobian_log_norms_by_lag
 from rnn_jax.gradients.lyapunov import LyapunovSpectrum, lyapunov_spectrum
 from rnn_jax.gradients.nudges import Nudges, unroll_nudged, zero_nudges
 from rnn_jax.gradients.power_iteration import SingularValue, largest_singular_value
@@ -36,6 +39,8 @@ from rnn_jax.gradients.regularizers import (
     recurrent_matrices,
     spectral_norm_penalty,
 )
+from rnn_jax.gradients.singular_spectra import SingularSpectra, singular_spectra
+from rnn_jax.gradients.spectral import LogNorm
 from rnn_jax.gradients.step_jacobian import StepJacobian, step_jacobian
 from rnn_jax.gradients.truncation import TruncationError, truncated_gradient, truncation_error
 from rnn_jax.gradients.windows import WindowedDecomposition, decompose_windows
@@ -44,8 +49,10 @@ __all__ = [
     "BoundCheck",
     "CovariantVectors",
     "Decomposition",
+    "LogNorm",
     "LyapunovSpectrum",
     "Nudges",
+    "SingularSpectra",
     "SingularValue",
     "StepJacobian",
     "TruncationError",
@@ -53,6 +60,7 @@ __all__ = [
     "add_penalty",
     "block_norms",
     "by_lag",
+    "certified_log_norms",
     "check_bound",
     "check_bounds",
     "comparison_blocks",
@@ -69,6 +77,7 @@ __all__ = [
     "gated_bound",
     "gru_matrix",
     "jacobian_log_norms",
+    "jacobian_log_norms_by_lag",
     "largest_singular_value",
     "lstm_matrix",
     "lyapunov_spectrum",
@@ -79,7 +88,9 @@ __all__ = [
     "product_bound",
     "product_log_norms",
     "recurrent_matrices",
+    "singular_spectra",
     "spectral_norm_penalty",
+    "state_blocks",
     "step_jacobian",
     "step_jacobians",
     "truncated_gradient",

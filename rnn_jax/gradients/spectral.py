@@ -35,6 +35,7 @@ DOUBT = 1e-9
 """The probability that one norm exceeds its upper bound."""
 
 STEPS_PER_CHECK = 4
+_ITERATIONS = 24
 _ENDLESS = 1e30  # p_j is not followed beyond; float32 holds it
 
 
@@ -82,13 +83,18 @@ def root_of_largest_eigenvalue(
     Returns:
       LogNorm, each part `[*lead]`.
     """
-    S, dtype = start.shape[-1], start.dtype
-    tolerance = 2 * (default_tolerance(dtype) if rtol is None else rtol)
-    max_steps = 2 * min(S, 256) + 16 if max_steps is None else max_steps
+    tolerance = 2 * (default_tolerance(start.dtype) if rtol is None else rtol)
     T = _lanczos(gram, start, tolerance, max_steps)
-    theta = T.largest_eigenvalue()
-    error = 0.5 * jnp.log1p(T.relative_error(theta, tolerance, S))
+    theta = T.from_below(T.largest_eigenvalue(), tolerance)
+    error = 0.5 * jnp.log1p(T.relative_error(theta, tolerance, start.shape[-1]))
     return LogNorm(0.5 * jnp.log(theta), jnp.where(theta > 0, error, theta))
+
+
+def steps_taken(gram: Callable[[Array], Array], start: Array, *, rtol: float | None) -> LogNorm:
+    """The number of steps in place of a norm and its error, for benchmarks to count."""
+    T = _lanczos(gram, start, 2 * (default_tolerance(start.dtype) if rtol is None else rtol), None)
+    steps = jnp.broadcast_to(T.m.astype(start.dtype), start.shape[:-1])
+    return LogNorm(steps, steps)
 
 
 class _Tridiagonal(NamedTuple):
@@ -98,8 +104,8 @@ class _Tridiagonal(NamedTuple):
     alpha: Array
     beta: Array
 
-    def polynomial(self, x: Array) -> tuple[Array, Array]:
-        """Whether x is above every eigenvalue of T_m, and there max_j p_j(x), else 0."""
+    def polynomial(self, x: Array) -> Array:
+        """max_j p_j(x) where x is above every eigenvalue of T_m, else 0: x `[..., *lead]`."""
         # A β that is all rounding says nothing; it must not make p_j grow.
         noise = 8 * jnp.finfo(x.dtype).eps * x
 
@@ -113,41 +119,91 @@ class _Tridiagonal(NamedTuple):
             return beta, d, p, jnp.maximum(largest, p), above
 
         ones = jnp.ones_like(x)
-        first = (jnp.zeros_like(x), ones, ones, ones, jnp.ones(x.shape, bool))
+        first = (jnp.zeros_like(self.beta[0]), ones, ones, ones, jnp.ones(x.shape, bool))
         *_, largest, above = jax.lax.fori_loop(0, self.m, row, first)
-        return above, jnp.where(above, largest, 0)
+        return jnp.where(above, largest, 0)
 
-    def largest_eigenvalue(self) -> Array:
-        """θ by bisection, from below."""
-        used = jnp.arange(len(self.alpha)).reshape(-1, *[1] * (self.alpha.ndim - 1)) < self.m
-        alpha = jnp.where(used, self.alpha, 0)
-        low = jnp.max(alpha, 0)
-        high = low + 2 * jnp.max(jnp.where(used, self.beta, 0), 0)
+    def largest_eigenvalue(self, tolerance: float = 0.0) -> Array:
+        r"""θ, from above, to a relative tolerance or to rounding, by Laguerre's iteration.
 
-        def halve(_, bracket):
-            low, high = bracket
+        .. math::
+            x \leftarrow x - \frac{m}{G + \sqrt{(m - 1)(m H - G^2)}}, \qquad
+            G = \sum_j \frac{1}{x - \theta_j}, \quad H = \sum_j \frac{1}{(x - \theta_j)^2},
+
+        which from above the largest of real roots goes down to it, and at last cubically.
+        """
+        used = jnp.arange(len(self.alpha), dtype=jnp.int32) < self.m
+        used = used.reshape(-1, *[1] * (self.alpha.ndim - 1))
+        low = jnp.max(jnp.where(used, self.alpha, 0), 0)
+        # XLA's maximum of several numbers, one of them NaN, is not always NaN.
+        low = jnp.where(jnp.isfinite(self.alpha[0]), low, jnp.nan)
+        width = 2 * jnp.max(jnp.where(used, self.beta, 0), 0)
+        m = self.m.astype(low.dtype)
+        least = max(tolerance, 2 * float(jnp.finfo(low.dtype).eps))
+
+        def improve(carry):
+            x, _, n = carry
+            G, H = self._sums(x)
+            root = jnp.sqrt(jnp.maximum((m - 1) * (m * H - jnp.square(G)), 0))
+            step = m / (G + jnp.where(G < 0, -root, root))
+            step = jnp.where(width > 0, step, 0)
+            return jnp.maximum(x - step, low), step, n + 1
+
+        def unfinished(carry):
+            x, step, n = carry
+            return (n < _ITERATIONS) & jnp.any(jnp.abs(step) > least * x)
+
+        first = (low + width, low + width, jnp.zeros((), jnp.int32))
+        return jax.lax.while_loop(unfinished, improve, first)[0]
+
+    def from_below(self, x: Array, tolerance: float) -> Array:
+        """θ by bisection from x above it: copies of θ, rounding's work, hold Laguerre's back."""
+        eps = jnp.finfo(x.dtype).eps
+        near = x * (1 - jnp.asarray(8 * tolerance, x.dtype))
+        low = jnp.where(self.polynomial(near) > 0, jnp.max(self.alpha, 0), near)
+
+        def halve(carry):
+            low, high, n = carry
             middle = (low + high) / 2
-            above, _ = self.polynomial(middle)
-            return jnp.where(above, low, middle), jnp.where(above, middle, high)
+            above = self.polynomial(middle) > 0
+            return jnp.where(above, low, middle), jnp.where(above, middle, high), n + 1
 
-        return jax.lax.fori_loop(0, jnp.finfo(low.dtype).nmant + 3, halve, (low, high))[0]
+        def unfinished(carry):
+            low, high, n = carry
+            return (n < jnp.finfo(x.dtype).nmant + 3) & jnp.any(high - low > 2 * eps * high)
+
+        return jax.lax.while_loop(unfinished, halve, (low, x, jnp.zeros((), jnp.int32)))[0]
+
+    def _sums(self, x: Array) -> tuple[Array, Array]:
+        """G and H, the first and minus the second derivative of ln det(x − T_m) = Σ ln d_j."""
+        tiny = jnp.finfo(x.dtype).eps / 8 * x
+
+        def row(j, carry):
+            beta_before, d, g, h, G, H = carry
+            q = jnp.square(beta_before) / d
+            d, d_1, d_2 = x - self.alpha[j] - q, 1 + q * g, q * (h - 2 * jnp.square(g))
+            d = jnp.where(jnp.abs(d) > tiny, d, jnp.maximum(tiny, jnp.finfo(x.dtype).tiny))
+            g, h = d_1 / d, d_2 / d
+            return self.beta[j], d, g, h, G + g, H + jnp.square(g) - h
+
+        zeros, ones = jnp.zeros_like(x), jnp.ones_like(x)
+        first = (zeros, ones, zeros, zeros, zeros, zeros)
+        *_, G, H = jax.lax.fori_loop(0, self.m, row, first)
+        return G, H
 
     def relative_error(self, theta: Array, tolerance: float, S: int) -> Array:
         """The least of tolerance · (1, 4, 16, ..) that λ / θ − 1 is certainly below; or +inf."""
         enough = (2 * S / np.pi) ** 0.5 / DOUBT
-        error = jnp.full_like(theta, jnp.inf)
         rungs = max(1, int(np.ceil(np.log(100 / tolerance) / np.log(4))))
-
-        def rung(i, error):
-            e = tolerance * jnp.exp2(2 * (rungs - 1 - i).astype(theta.dtype))
-            _, p = self.polynomial(theta * (1 + e))
-            return jnp.where(p >= enough, e, error)
-
-        return jax.lax.fori_loop(0, rungs, rung, error)
+        errors = jnp.asarray(tolerance * 4.0 ** np.arange(rungs), theta.dtype)
+        errors = errors.reshape(-1, *[1] * theta.ndim)
+        certain = self.polynomial(theta * (1 + errors)) >= enough
+        return jnp.where(certain, errors, jnp.inf).min(0)
 
 
 def _lanczos(gram, v, tolerance, max_steps) -> _Tridiagonal:
     """Steps from v until the norms of all leading indices are certain, or max_steps are taken."""
+    max_steps = 2 * min(v.shape[-1], 256) + 16 if max_steps is None else max_steps
     enough = (2 * v.shape[-1] / np.pi) ** 0.5 / DOUBT
     zeros = jnp.zeros((max_steps, *v.shape[:-1]), v.dtype)
 
@@ -166,9 +222,9 @@ def _lanczos(gram, v, tolerance, max_steps) -> _Tridiagonal:
         inner, _ = carry
         inner = jax.lax.fori_loop(0, STEPS_PER_CHECK, step, inner)
         T = inner[0]
-        theta = T.largest_eigenvalue()
-        _, p = T.polynomial(theta * (1 + jnp.asarray(tolerance, v.dtype)))
-        return inner, jnp.all((p >= enough) | ~(theta > 0))
+        x = T.largest_eigenvalue(tolerance / 32) * (1 + jnp.asarray(0.9 * tolerance, v.dtype))
+        p = T.polynomial(x)
+        return inner, jnp.all((p >= enough) | ~(x > 0))
 
     def unfinished(carry):
         (T, *_), certain = carry

@@ -1,0 +1,223 @@
+"""All (t, k) spectral norms, chosen lags and states of 2,048, against SVDs of every product.
+
+    python -m benchmarks.jacobian_products [--out FOLDER]
+
+The careful user takes step Jacobians by `jax.jacrev` under `vmap`, multiplies them up from every k
+by a scan over t, and takes `jnp.linalg.svd(compute_uv=False)` of each row of products, all under
+`jit`. At T = 256 that takes minutes, so it is timed on the products of a few k and scaled to all
+T (T + 1) / 2. Float32; medians of interleaved rounds; the worst error is that of ln ‖·‖ against
+float64 at a few k. The share is that of our matrix products' rate in that of a large product in the
+same run.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from jax.flatten_util import ravel_pytree
+from tabulate import tabulate
+
+from rnn_jax import cells, trajectory
+from rnn_jax.gradients import jacobian_log_norms, jacobian_log_norms_by_lag, step_jacobians
+from rnn_jax.gradients.products import BLOCK, log_norm_table, spectral_norm
+from rnn_jax.gradients.spectral import steps_taken
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes."""
+
+    cells: tuple[str, ...] = ("elman", "lstm")
+    """Of elman (S = H) and lstm (S = 2 H)."""
+    T: int = 256
+    """Steps."""
+    H: int = 128
+    """Hidden units."""
+    I: int = 16
+    """Inputs."""
+    gain: float = 1.2
+    """Times 1/√H: the standard deviation of W."""
+    rtols: tuple[float, ...] = (1e-5, 5e-5)
+    """Accuracy asked of the norms; 1e-5 is the default in float32."""
+    rows: int = 2
+    """How many k the careful user's method is timed on: 0, T / 16, .."""
+    rounds: int = 3
+    """Timed calls of each, interleaved."""
+    wide: int = 2048
+    """State of the matrix-free measurement; 0 leaves it out."""
+    out: Path = Path("runs/benchmark_jacobian_products")
+    """Where table.md and numbers.json go."""
+
+
+def careful_user(cell, params, xs, sources):
+    """ln ‖∂h_t/∂h_k‖₂ for all t > k of `sources [rows]`: `[rows, T]`, garbage for t ≤ k."""
+    states = trajectory(cell, params, xs)
+    start = jax.tree.map(lambda leaf: leaf[0], states)
+    flat, unravel = ravel_pytree(start)
+    step = lambda h, x: ravel_pytree(cell.step(params, unravel(h), x)[0])[0]
+    h = jax.vmap(lambda state: ravel_pytree(state)[0])(states)
+    J = jax.vmap(jax.jacrev(step))(h[:-1], xs)
+    eye = jnp.eye(flat.size, dtype=flat.dtype)
+
+    def row(k):
+        def multiply(carry, at_t):
+            P, log_scale = carry
+            t, J_t = at_t
+            P = jnp.where(t > k, J_t @ P, eye)
+            size = jnp.abs(P).max()
+            log_scale = jnp.where(t > k, log_scale + jnp.log(size), 0)
+            P = jnp.where(t > k, P / size, eye)
+            return (P, log_scale), (P, log_scale)
+
+        first = (eye, jnp.zeros((), flat.dtype))
+        _, (P, log_scale) = jax.lax.scan(multiply, first, (jnp.arange(1, len(xs) + 1), J))
+        return jnp.log(jnp.linalg.svd(P, compute_uv=False)[:, 0]) + log_scale
+
+    return jax.lax.map(row, sources)
+
+
+def reference(J, sources):
+    """The same in float64, from `J` as float32 has them: `[rows, T]`, NaN for t ≤ k."""
+    J = np.asarray(J, np.float64)
+    table = np.full((len(sources), len(J)), np.nan)
+    for row, k in enumerate(sources):
+        P, log_scale = np.eye(J.shape[-1]), 0.0
+        for t in range(k, len(J)):
+            P = J[t] @ P
+            size = np.abs(P).max()
+            P, log_scale = P / size, log_scale + np.log(size)
+            table[row, t] = np.log(np.linalg.norm(P, 2)) + log_scale
+    return table
+
+
+def seconds(call) -> float:
+    start = time.perf_counter()
+    jax.block_until_ready(call())
+    return time.perf_counter() - start
+
+
+def product_rate(n: int = 2048) -> float:
+    """FLOP/s of a large float32 product: the best of five."""
+    M = jax.random.normal(jax.random.key(0), (n, n))
+    product = jax.jit(lambda M: M @ M)
+    product(M)
+    return 2 * n**3 / min(seconds(lambda: product(M)) for _ in range(5))
+
+
+def network(name, H, config):
+    init = cells.initializers.gaussian(config.gain / H**0.5)
+    cell = cells.CELLS[name](H, recurrent_init=init)
+    return cell, cell.init(jax.random.key(0), config.I)
+
+
+def compiled(function, *arguments):
+    start = time.perf_counter()
+    program = jax.jit(function).lower(*arguments).compile()
+    return program, time.perf_counter() - start
+
+
+def lanczos_steps(J, rtol) -> float:
+    """Lanczos steps of all pairs of blocks together, over the number of their norms."""
+    norm = spectral_norm(rtol, steps_taken)
+    entries = np.arange(J.shape[-1])
+    counts = jax.jit(
+        lambda J: log_norm_table(J, norm, entries, entries, lambda found: found.error)
+    )(J)
+    t, k = np.indices(counts.shape)
+    return float(np.mean(np.asarray(counts)[(t - 1) // BLOCK > k // BLOCK]))
+
+
+def all_pairs(name, config, rate) -> list[dict]:
+    T = config.T
+    cell, params = network(name, config.H, config)
+    xs = jax.random.normal(jax.random.key(1), (T, config.I))
+    sources = np.arange(config.rows) * (T // 16)
+    settings = {f"rnn_jax, rtol {rtol:g}": ("spectral", rtol) for rtol in config.rtols}
+    settings["rnn_jax, Frobenius"] = ("frobenius", None)
+    ours = {
+        method: compiled(
+            lambda p, x, norm=norm, rtol=rtol: jacobian_log_norms(cell, p, x, norm=norm, rtol=rtol),
+            params,
+            xs,
+        )
+        for method, (norm, rtol) in settings.items()
+    }
+    theirs, theirs_compile = compiled(
+        lambda p, x, k: careful_user(cell, p, x, k), params, xs, jnp.asarray(sources)
+    )
+    J = jax.jit(lambda p, x: step_jacobians(cell, p, x))(params, xs)
+    S = J.shape[-1]
+    times: dict[str, list[float]] = {method: [] for method in [*ours, "careful user"]}
+    for _ in range(config.rounds):
+        for method, (program, _) in ours.items():
+            times[method].append(seconds(lambda program=program: program(params, xs)))
+        took = seconds(lambda: theirs(params, xs, jnp.asarray(sources)))
+        times["careful user"].append(took * T * (T + 1) / 2 / np.sum(T - sources))
+    some = np.arange(4) * (T // 4)
+    truth = reference(J, some)
+    there = np.isfinite(truth)
+    rows = []
+    slow = statistics.median(times["careful user"])
+    for method, every in times.items():
+        median = statistics.median(every)
+        row = {"cell": name, "T": T, "S": S, "method": method, "s": median}
+        row |= {"fastest s": min(every), "slowest s": max(every), "times as fast": slow / median}
+        if method in ours:
+            program, row["compile s"] = ours[method]
+            norm, rtol = settings[method]
+            if norm == "spectral":
+                table = np.asarray(program(params, xs))[1:, some].T
+                row["worst error"] = np.abs(table - truth)[there].max()
+                steps = row["Lanczos steps"] = lanczos_steps(J, rtol)
+                flop = T * (T + 1) / 2 * steps * 8 * S**2
+            else:
+                flop = T * (T + 1) / 2 * 2 * S**3
+            row["share of rate"] = flop / median / rate
+        else:
+            row["compile s"] = theirs_compile
+        rows.append(row)
+        print(row, flush=True)
+    return rows
+
+
+def wide(config) -> dict:
+    """Norms of ∂h_t/∂h_{t−l} of an Elman network of `wide` units, S x S never formed."""
+    cell, params = network("elman", config.wide, config)
+    xs = jax.random.normal(jax.random.key(1), (config.T, config.I))
+    lags, at = (1, 8, 32), (config.T - 2, config.T - 1, config.T)
+    program, compile_time = compiled(
+        lambda p, x: jacobian_log_norms_by_lag(cell, p, x, lags=lags, times=at, rtol=1e-3),
+        params,
+        xs,
+    )
+    took = seconds(lambda: program(params, xs))
+    worst = float(program(params, xs).error.max())
+    row = {"cell": "elman", "T": config.T, "S": config.wide, "s": took, "compile s": compile_time}
+    return row | {"method": f"vectors, lags {lags}, 3 times, rtol 1e-3", "worst error": worst}
+
+
+def main(config: Config) -> list[dict]:
+    rate = product_rate()
+    print(f"a large float32 product: {rate / 1e9:.0f} GFLOP/s", flush=True)
+    rows = [row for name in config.cells for row in all_pairs(name, config, rate)]
+    if config.wide:
+        rows.append(wide(config))
+    table = tabulate(rows, headers="keys", tablefmt="github", floatfmt=".4g")
+    config.out.mkdir(parents=True, exist_ok=True)
+    found = {"product rate, GFLOP/s": rate / 1e9, "rows": rows}
+    (config.out / "numbers.json").write_text(json.dumps(found, indent=2, default=float))
+    (config.out / "table.md").write_text(table + "\n")
+    print(table)
+    return rows
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))
