@@ -1,0 +1,332 @@
+"""Gradient flossing: a delay that is learned because gradients were first made to last that long.
+
+Claim (Engelken 2023, arXiv 2312.17306): where a delay is too long for an Elman network, its
+Lyapunov exponents are what is in the way. A random network's are negative, most of them far below
+−1/d, and a gradient that must go back d steps in many directions at once does so in none. Descent
+on Σ λ_i² over the K largest ("flossing"), before the task is ever seen, brings them up, and the
+task is then learned; flossing again from time to time while it is learned helps further. Two other
+remedies of the same ill stand beside it: Pascanu's Ω, and a penalty that keeps W near orthogonal.
+
+The task is the paper's: a stream of random bits, and the bit of d steps ago (or the exclusive or of
+those of d/2 and d steps ago) is to be said at every step, so that d bits must be held at a time.
+What a network without memory reaches is ln 2.
+
+    python -m experiments.flossing [--out FOLDER]
+    python -m experiments.flossing plot FOLDER
+
+About four minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import rnn_jax
+from experiments.checks import Check, at_least, at_most, checks_table
+from experiments.run_folder import Result, RunFolder, command_line, redraw
+from rnn_jax import plotting_flossing
+from rnn_jax.cells import elman_preactivation, initializers, readout
+from rnn_jax.errors import invalid
+from rnn_jax.gradients import flossing, lyapunov_spectrum, omega, orthogonality_penalty
+from rnn_jax.losses import bernoulli_cross_entropy, per_step
+from rnn_jax.training import create_train_state, make_train_step, over_ensemble
+from rnn_jax.types import Array, Cell, Key, Params
+
+MEMORYLESS = math.log(2)
+"""Of any network that knows nothing of the past, in nats."""
+SOLVED = 0.1
+"""Of what a network without memory reaches."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """The task, the networks, and how they are trained."""
+
+    out: Path = Path("runs/flossing")
+    """The run folder."""
+    task: str = "copy"
+    """"copy", x_{t−d}, or "xor", |x_{t−d/2} − x_{t−d}|."""
+    delay: int = 24
+    """d."""
+    T: int = 72
+    """Steps of a sequence; the loss is a mean over those from d on."""
+    units: int = 32
+    """N."""
+    gain: float = 1.0
+    """W_ij ~ N(0, gain²/N) at the start; 1 is where a network without input turns chaotic."""
+    seeds: int = 8
+    """Networks in each arm; they start from the same weights in all arms."""
+    batch_size: int = 16
+    """Fresh sequences in each step of training."""
+    steps: int = 2000
+    """Of training."""
+    rounds: int = 8
+    """Equal parts of the training; the loss on fresh sequences is measured after each."""
+    learning_rate: float = 1e-3
+    """Adam's, for the task and for flossing, each with moments of its own."""
+    clip_norm: float = 1.0
+    """Global norm that the task's gradients are clipped to."""
+    num_exponents: int = 28
+    """K, of the exponents that are flossed: more than d, which are needed."""
+    interval: int = 2
+    """Steps from one orthonormalization to the next, in flossing."""
+    floss_steps: int = 150
+    """Steps of flossing before training and, in that arm, in each interlude."""
+    floss_every: int = 2
+    """Rounds of training from one interlude to the next."""
+    omega_weight: float = 1.0
+    """Of Ω / T in the loss."""
+    orthogonality_weight: float = 0.1
+    """Of ‖WᵀW − I‖_F² in the loss."""
+    tested: int = 128
+    """Fresh sequences on which the loss is measured."""
+    seed: int = 0
+    """Of everything random."""
+
+
+class Arm(NamedTuple):
+    """One way to train: what is added to the loss, by name, and when there is flossing."""
+
+    penalty: str = "none"
+    before: bool = False
+    during: bool = False
+
+
+ARMS = {
+    "nothing": Arm(),
+    "flossed before": Arm(before=True),
+    "flossed before and during": Arm(before=True, during=True),
+    "Ω": Arm(penalty="omega"),
+    "orthogonality": Arm(penalty="orthogonality"),
+}
+
+
+def bits(config: Config, key: Key, *batch: int) -> tuple[Array, Array]:
+    """`xs [T, *batch, 1]` and targets like them; those of the first d steps are not to be read."""
+    xs = jax.random.bernoulli(key, 0.5, (config.T, *batch, 1)).astype(jnp.float32)
+    ago = lambda n: jnp.roll(xs, n, 0)
+    if config.task == "copy":
+        return xs, ago(config.delay)
+    return xs, jnp.abs(ago(config.delay // 2) - ago(config.delay))
+
+
+def network(config: Config) -> Cell:
+    """x_t = W tanh(x_{t−1}) + U u_t + b, read by V tanh(x_t) + c."""
+    N = config.units
+    W, U = initializers.gaussian(config.gain * N**-0.5), initializers.gaussian(1.0)
+    return readout(elman_preactivation(N, recurrent_init=W, input_init=U), 1)
+
+
+def task_loss(config: Config, ys: Array, targets: Array) -> Array:
+    """The mean over steps of each example's cross-entropy: `[*batch]`."""
+    return per_step(bernoulli_cross_entropy, ys, targets)[config.delay :].mean(0)
+
+
+def penalties(config: Config, cell: Cell) -> dict[str, Callable[[Params, Array, Array], Array]]:
+    """What each arm adds to the loss of a batch."""
+
+    def of_omega(params, xs, targets):
+        E = functools.partial(task_loss, config, targets=targets)
+        return config.omega_weight / config.T * omega(cell, params, xs, E)
+
+    def of_orthogonality(params, xs, targets):
+        return config.orthogonality_weight * orthogonality_penalty(params.cell.W)
+
+    return {
+        "none": lambda params, xs, targets: jnp.zeros(()),
+        "omega": of_omega,
+        "orthogonality": of_orthogonality,
+    }
+
+
+class Programs:
+    """All that is compiled, each over the seeds."""
+
+    def __init__(self, config: Config):
+        self._config = config
+        self.cell = cell = network(config)
+        self.task_optimizer, self.floss_optimizer = (
+            optax.adam(config.learning_rate) for _ in range(2)
+        )
+
+        def loss(params, batch):
+            xs, targets = batch
+            return task_loss(config, rnn_jax.unroll(cell, params, xs)[1], targets).mean()
+
+        def flossed(params, xs):
+            K = config.num_exponents
+            return flossing(cell, params, xs, num_exponents=K, interval=config.interval) / K
+
+        def exponents(params, key):
+            xs, _ = bits(config, key)
+            return lyapunov_spectrum(cell, params, xs, warmup=config.delay, blocks=1).exponents
+
+        over_seeds = functools.partial(over_ensemble, members=config.seeds)
+        one_sequence = lambda key: bits(config, key)[0]
+        self.floss = over_seeds(_descent(flossed, self.floss_optimizer, one_sequence))
+        self.exponents = over_seeds(exponents)
+        self.test = over_seeds(lambda p, key: loss(p, bits(config, key, config.tested)))
+        self.train = {}
+        for name, penalty in penalties(config, cell).items():
+            total = lambda p, batch, penalty=penalty: loss(p, batch) + penalty(p, *batch)
+            draw = lambda key: bits(config, key, config.batch_size)
+            steps = _descent(total, self.task_optimizer, draw, clip_norm=config.clip_norm)
+            self.train[name] = over_seeds(steps)
+
+    def start(self, params: Params, optimizer: optax.GradientTransformation):
+        """A train state for each seed."""
+        return jax.vmap(lambda params: create_train_state(params, optimizer))(params)
+
+
+def _descent(loss, optimizer, draw, **options):
+    """`(state, keys [n]) -> (state, losses [n])`: one step for each key, on what `draw` makes."""
+    step = make_train_step(loss, optimizer, **options)
+
+    def one(state, key):
+        state, metrics = step(state, draw(key))
+        return state, metrics["loss"]
+
+    return lambda state, keys: jax.lax.scan(one, state, keys)
+
+
+def main(config: Config) -> Result:
+    """Train, measure, and leave a run folder behind. Returns what numbers.npz holds."""
+    if config.task not in ("copy", "xor"):
+        raise invalid("task", config.task, "copy or xor", "Choose one of them.")
+    folder = RunFolder(config.out)
+    folder.begin(config, inputs={})
+    programs = Programs(config)
+    init_key, data_key = jax.random.split(jax.random.key(config.seed))
+    init = functools.partial(programs.cell.init, input_size=1)
+    params = jax.jit(jax.vmap(init))(jax.random.split(init_key, config.seeds))
+    print(f"{config.task}, delay {config.delay}: {config.seeds} networks in each arm.", flush=True)
+
+    result: dict[str, np.ndarray] = {
+        "arms": np.array(list(ARMS)),
+        "steps": np.linspace(0, config.steps, config.rounds + 1),
+        "delay": np.array(config.delay),
+    }
+    for name, arm in ARMS.items():
+        began = time.perf_counter()
+        numbers = _run(config, programs, arm, params, jax.random.split(data_key, config.seeds))
+        result |= {f"{name}/{key}": value for key, value in numbers.items()}
+        final = np.median(numbers["loss"][-1]) / MEMORYLESS
+        seconds = time.perf_counter() - began
+        print(f"{name}: {final:.3f} of the memoryless loss, {seconds:.0f} s.", flush=True)
+    folder.conclude(result, summarize, plot)
+    return result
+
+
+def _run(config: Config, programs: Programs, arm: Arm, params: Params, keys: Key):
+    """One arm: test losses `[rounds + 1, seeds]`, exponents before and after training `[N, seeds]`.
+
+    All arms see the same sequences, seed by seed.
+    """
+    keys_for = lambda purpose: jax.vmap(lambda key: jax.random.fold_in(key, purpose))(keys)
+    many = lambda keys, n: jax.vmap(lambda key: jax.random.split(key, n))(keys)
+    task, fresh = many(keys_for(0), config.steps), keys_for(1)
+
+    def flossed(params, turn=0):
+        state = programs.start(params, programs.floss_optimizer)
+        return programs.floss(state, many(keys_for(2 + turn), config.floss_steps))[0].params
+
+    def measured(params):
+        return np.asarray(programs.test(params, fresh))
+
+    def spectrum(params):
+        return np.asarray(programs.exponents(params, fresh)).T
+
+    params = flossed(params) if arm.before else params
+    before, losses = spectrum(params), [measured(params)]
+    state = programs.start(params, programs.task_optimizer)
+    for turn, seen in enumerate(jnp.split(task, config.rounds, axis=1)):
+        if arm.during and turn and turn % config.floss_every == 0:
+            state = state.replace(params=flossed(state.params, turn))
+        state, _ = programs.train[arm.penalty](state, seen)
+        losses.append(measured(state.params))
+    return {"loss": np.stack(losses), "before": before, "after": spectrum(state.params)}
+
+
+def relative_loss(result: Result, arm: str) -> np.ndarray:
+    """Loss on fresh sequences over that of a network without memory, `[rounds + 1, seeds]`."""
+    return result[f"{arm}/loss"] / MEMORYLESS
+
+
+def checks(result: Result) -> list[Check]:
+    """The claim, number by number."""
+    final = {arm: relative_loss(result, arm)[-1] for arm in ARMS}
+    median = {arm: float(np.median(losses)) for arm, losses in final.items()}
+    d = int(result["delay"])
+    needed = {arm: float(np.median(result[f"{arm}/before"][d - 1])) for arm in ARMS}
+    before, during = "flossed before", "flossed before and during"
+    return [
+        at_least("median loss with nothing done, of the memoryless", median["nothing"], 0.9),
+        at_most("flossed before training", median[before], 0.5),
+        at_most("flossed before and during training", median[during], median[before]),
+        at_most("λ_d at a random start, nats per step", needed["nothing"], -10 / d),
+        at_most("λ_d once flossed, over that", needed[before] / needed["nothing"], 0.5),
+    ]
+
+
+def summarize(result: Result) -> str:
+    """The table, in Markdown."""
+    from tabulate import tabulate
+
+    d = int(result["delay"])
+    rows = []
+    for arm in result["arms"]:
+        final = relative_loss(result, arm)[-1]
+        low, middle, high = np.percentile(final, (10, 50, 90))
+        spectra = [np.median(result[f"{arm}/{phase}"], 1) for phase in ("before", "after")]
+        rows.append(
+            [
+                arm,
+                f"{middle:.3f} ({low:.3f}–{high:.3f})",
+                f"{np.sum(final < SOLVED)} of {len(final)}",
+                *(f"{exponents[0]:.3f}, {exponents[d - 1]:.3f}" for exponents in spectra),
+            ]
+        )
+    headers = [
+        "arm",
+        "loss / memoryless, median (10–90 %)",
+        f"below {SOLVED:g}",
+        "λ_1, λ_d before training",
+        "after",
+    ]
+    table = tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
+    return f"# Gradient flossing\n\nDelay d = {d}.\n\n{table}\n\n{checks_table(checks(result))}"
+
+
+def plot(result: Result) -> dict[str, plotting_flossing.Figure]:
+    """Every figure, from the numbers alone."""
+    arms = [str(arm) for arm in result["arms"]]
+    figure = plotting_flossing.flossing(
+        result["steps"],
+        {arm: relative_loss(result, arm) for arm in arms},
+        {
+            "before training": {
+                "random": result["nothing/before"],
+                "flossed": result["flossed before/before"],
+            },
+            "after training": {arm: result[f"{arm}/after"] for arm in arms},
+        },
+        delay=int(result["delay"]),
+    )
+    return {"flossing": figure}
+
+
+if __name__ == "__main__":
+    jax.config.update("jax_num_cpu_devices", os.cpu_count())
+    command_line(Config, main, functools.partial(redraw, plot), __doc__)
