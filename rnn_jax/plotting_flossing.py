@@ -42,10 +42,12 @@ def flossing(
                 _spread(ax, np.arange(1, len(exponents) + 1), exponents, color, name)
             ax.axhline(-1 / delay, color="black", lw=1, ls=":")
             ax.axvline(delay, color="black", lw=1, ls=":")
+            ax.text(1, -1 / delay, r"$-1/d$", va="bottom")
+            ax.text(delay, -2.45, r"$d$ ", ha="right")
             ax.set(title=f"exponents {title}", xlabel="i", ylim=(-2.5, 0.2))
             if set(by_name) != set(losses):
                 ax.legend(fontsize=8, loc="lower left")
-        rest[0].set_ylabel("λ_i  (nats per step)")
+        rest[0].set_ylabel(r"$\lambda_i$  (nats per step)")
         handles, labels = first.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8)
     return figure
