@@ -103,6 +103,25 @@ def test_a_tight_bound_is_kept_to_rounding(dtype):
     np.testing.assert_allclose(table[rows], (lag * np.log(0.9))[rows], atol=3000 * eps)
 
 
+@pytest.mark.parametrize(("activation", "gamma"), [("tanh", 1.0), ("sigmoid", 0.25)])
+def test_vanishing_is_guaranteed_below_one_over_gamma_and_exploding_needs_more(activation, gamma):
+    """Pascanu et al.: λ₁ < 1/γ suffices to vanish; at φ'(a) = γ all of λ₁ > 1/γ explodes."""
+    init = cells.initializers.orthogonal(1.0)
+    cell = cells.elman(H, activation, recurrent_init=init, dtype=jnp.float64)
+    Q = cell.init(jax.random.key(0), 3)
+    run = jax.jit(lambda p, xs, start: jacobian_log_norms(cell, p, xs, start))
+    lag = np.tril(np.arange(T + 1)[:, None] - np.arange(T + 1)).astype(float)
+    lower = np.tril_indices(T + 1)
+    at_rest = jnp.full(H, 0.5 if activation == "sigmoid" else 0.0)  # φ(0), where φ' = γ
+    for factor in (0.99, 1.01):
+        W = factor / gamma * Q.W
+        params = Q.replace(W=W, b=-W @ at_rest)
+        table = run(params, jnp.zeros((T, 3)), at_rest)
+        np.testing.assert_allclose(table[lower], (lag * np.log(factor))[lower], atol=1e-9)
+        driven = run(params, normal(1, T, 3), at_rest)
+        assert (driven[lower] <= (lag * np.log(factor))[lower] + 1e-9).all()
+
+
 @pytest.mark.parametrize("cell", [cells.lstm(4), cells.readout(cells.lstm(4), 2)])
 def test_norm_bound_refuses_what_its_theorem_does_not_cover(cell):
     params = cell.init(jax.random.key(0), 3)
