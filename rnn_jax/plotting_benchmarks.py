@@ -46,7 +46,7 @@ def growth(
     styles = dict(zip(methods, zip(COLORS, MARKERS, strict=True), strict=False))
     with matplotlib.rc_context(STYLE):
         shape = (len(quantities), len(columns))
-        size = (3.6 * shape[1] + 0.6, 2.7 * shape[0] + 0.9)
+        size = (max(3.6 * shape[1] + 0.6, 8.0), 2.7 * shape[0] + 0.9)
         figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots(*shape, squeeze=False, sharey="row", sharex="col")
         for column, (name, panels) in enumerate(columns.items()):
