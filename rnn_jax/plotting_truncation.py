@@ -40,10 +40,8 @@ def truncation_bias(
                     ax.plot(k2s, middle, ".-", color=color, ms=4, label=f"{phase}, 10–90 %")
                 start = np.median(measured["error"][:, 0])
                 line = start * np.exp(float(measured["rate"]) * (k2s - k2s[0]))
-                name = f"falling as {NORM}" if color == BOUND else None
                 errors.plot(k2s, np.minimum(line, 3), "--", color=color, lw=1)
-                if name:
-                    errors.plot([], [], "--", color=MUTED, lw=1, label=name)
+            errors.plot([], [], "--", color=MUTED, lw=1, label=f"falling as {NORM}")
             errors.set(
                 title=label.replace(" (", "\n").rstrip(")").replace("σ_w", r"$\sigma_w$"),
                 yscale="log",
@@ -54,7 +52,7 @@ def truncation_bias(
         axes[1, 0].set_ylim(-0.3, 1.05)
         axes[0, 0].set_ylabel("relative error of W's gradient")
         axes[1, 0].set_ylabel("cosine with the full gradient")
-        _balance(*axes[:, -1], balance)
+        _balance(axes[0, -1], axes[1, -1], balance)
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return figure

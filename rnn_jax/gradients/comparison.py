@@ -124,8 +124,8 @@ def comparison_blocks(matrices: Array) -> Array:
         carry = product, jnp.where(k == t, 0, exponent + e)
         return carry, logs(*carry)
 
-    first = jnp.where((k == 0)[..., None, None], identity, 0)
-    first = jnp.broadcast_to(first, (T + 1, *batch, m, m)), jnp.zeros((T + 1, *batch), jnp.int32)
+    start = jnp.where((k == 0)[..., None, None], identity, 0)
+    first = jnp.broadcast_to(start, (T + 1, *batch, m, m)), jnp.zeros((T + 1, *batch), jnp.int32)
     _, rows = jax.lax.scan(next_row, first, (jnp.arange(1, T + 1), matrices))
     return jnp.concatenate([logs(*first)[None], rows])
 

@@ -166,33 +166,43 @@ def gru_matrix(
     Raises:
       ValueError: parameters of another cell.
     """
-    if not isinstance(params, GRUParams | GRUResetBeforeParams):
+    b_n: Array | None = None
+    if isinstance(params, GRUResetBeforeParams):
+        (W_r, W_z), W_n = _blocks(params.W, 2), params.W_n
+    elif isinstance(params, GRUParams):
+        (W_r, W_z, W_n), b_n = _blocks(params.W, 3), params.b_n
+    else:
         raise invalid(
             "params", type(params).__name__, "GRUParams or GRUResetBeforeParams", "Pass a GRU's."
         )
-    H, before = params.W.shape[1], isinstance(params, GRUResetBeforeParams)
+    H = params.W.shape[1]
     driven = _blocks(_radius(params.U, input_bound), 3)
     b_r, b_z, b = _blocks(params.b, 3)
-    h_0 = _largest(jnp.zeros(H) if initial_state is None else initial_state, H, params.W.dtype)
-    W_r, W_z, *W_n = (jnp.abs(W) for W in _blocks(params.W, 2 if before else 3))
-    W_n = W_n or [jnp.abs(params.W_n)]
+    zero = jnp.zeros(H, params.W.dtype)
+    h_0 = _largest(zero if initial_state is None else initial_state, H, zero.dtype)
 
     def gates(h):
-        r, z = Range(b_r, driven[0] + W_r @ h), Range(b_z, driven[1] + W_z @ h)
+        r = Range(b_r, driven[0] + jnp.abs(W_r) @ h)
+        z = Range(b_z, driven[1] + jnp.abs(W_z) @ h)
         r_bar = r.sigmoid()[1]
-        q = W_n[0] @ (r_bar * h) if before else jnp.abs(params.b_n) + W_n[0] @ h
-        return r, z, Range(b, driven[2] + (q if before else r_bar * q)), q
+        if b_n is None:
+            q = zero
+            fed_back = jnp.abs(W_n) @ (r_bar * h)
+        else:
+            q = jnp.abs(b_n) + jnp.abs(W_n) @ h
+            fed_back = r_bar * q
+        return r, z, Range(b, driven[2] + fed_back), q
 
     refine = lambda _, h: jnp.maximum(h_0, gates(h)[2].tanh()[1])
     h = jax.lax.fori_loop(0, REFINEMENTS, refine, jnp.maximum(h_0, 1))
     r, z, n, q = gates(h)
     r_bar, slope = r.sigmoid()[1], 1 - jnp.square(n.tanh()[0])
     to_z = z.sigmoid_slope() * (h + n.tanh()[1])
-    zero = jnp.zeros_like(h)
     ends = z.sigmoid()
     A = _row([[end] for end in ends])
     one = UnitBlocks(jnp.ones((1, 1, H), h.dtype))
-    if not before:
+    products: tuple[FedBack, ...]
+    if b_n is not None:
         around = [
             [(1 - end) * slope * r.sigmoid_slope() * q, to_z, (1 - end) * slope * r_bar]
             for end in ends
@@ -203,7 +213,7 @@ def gru_matrix(
             FedBack(_row([[zero, to_z] for _ in ends]), params.W, one, ()),
             FedBack(
                 _row([[(1 - end) * slope] for end in ends]),
-                params.W_n,
+                W_n,
                 _row([[r_bar]]),
                 (_row([[r.sigmoid_slope() * h, zero]]),),
             ),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
@@ -10,7 +12,7 @@ from rnn_jax.cells.checks import choose
 from rnn_jax.errors import invalid
 from rnn_jax.types import Array
 
-AVERAGES = {"median": jnp.median, "mean": jnp.mean}
+AVERAGES: dict[str, Callable[..., Array]] = {"median": jnp.median, "mean": jnp.mean}
 
 
 def by_lag(log_norms: Array, *, average: str = "median") -> Array:
