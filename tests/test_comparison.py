@@ -274,6 +274,13 @@ def test_effective_horizon():
     np.testing.assert_allclose(gradients.by_lag(odd), gradients.by_lag(table))
     mean = gradients.by_lag(odd, average="mean")
     np.testing.assert_allclose(mean[2], -2 * rates - 3 / 48)
+    noise = normal(0, 50, 50, 2).at[40:, :20].set(-jnp.inf).at[3, 1].set(jnp.nan)
+    for average, over in (("median", np.median), ("mean", np.mean)):
+        got = gradients.by_lag(noise, average=average)
+        for l in (0, 1, 2, 25, 48, 49):
+            column = np.diagonal(noise, -l)
+            expected = np.nan if l == 2 else over(column, axis=-1)
+            np.testing.assert_allclose(got[l], expected, rtol=1e-12)
     with pytest.raises(ValueError, match=r"factor: got .* expected above 1"):
         horizon(line, factor=1)
     with pytest.raises(ValueError, match="log_norms: got"):

@@ -12,8 +12,6 @@ from rnn_jax.cells.checks import choose
 from rnn_jax.errors import invalid
 from rnn_jax.types import Array
 
-AVERAGES: dict[str, Callable[..., Array]] = {"median": jnp.median, "mean": jnp.mean}
-
 
 def by_lag(log_norms: Array, *, average: str = "median") -> Array:
     """One value for each lag l = t − k: `[T+1, T+1, *batch] -> [T+1, *batch]`.
@@ -31,8 +29,27 @@ def by_lag(log_norms: Array, *, average: str = "median") -> Array:
     over = choose("average", average, AVERAGES)
     if log_norms.ndim < 2 or log_norms.shape[0] != log_norms.shape[1]:
         raise invalid("log_norms", log_norms, "[T+1, T+1, ...]", "Pass a table at [t, k].")
-    size = log_norms.shape[0]
-    return jnp.stack([over(jnp.diagonal(log_norms, -lag), axis=-1) for lag in range(size)])
+    lag, k = jnp.indices(log_norms.shape[:2], dtype=jnp.int32)
+    pairs = len(log_norms) - lag[:, 0]
+    there = (k < pairs[:, None]).reshape(*lag.shape, *[1] * (log_norms.ndim - 2))
+    # The row of a lag has its pairs in front, and +inf where there is none.
+    rows = jnp.where(there, log_norms[jnp.minimum(k + lag, len(log_norms) - 1), k], jnp.inf)
+    return jnp.where(jnp.isnan(rows).any(1), jnp.nan, over(rows, pairs, there))
+
+
+def _median(rows: Array, pairs: Array, there: Array) -> Array:
+    ordered = jnp.sort(rows, axis=1)
+    lag = jnp.arange(len(rows))
+    low, high = ordered[lag, (pairs - 1) // 2], ordered[lag, pairs // 2]
+    return jnp.where(low == high, low, (low + high) / 2)
+
+
+def _mean(rows: Array, pairs: Array, there: Array) -> Array:
+    total = jnp.where(there, rows, 0).sum(1)
+    return total / pairs.reshape(-1, *[1] * (total.ndim - 1)).astype(total.dtype)
+
+
+AVERAGES: dict[str, Callable[..., Array]] = {"median": _median, "mean": _mean}
 
 
 def effective_horizon(log_left: ArrayLike, *, factor: float = float(np.e)) -> Array:
