@@ -5,7 +5,7 @@
 Float32; Elman and LSTM with a readout, squared error at each step, clipping and Adam. Plain and
 monitored steps are timed in turn, in one process; the table has medians, and the median of the
 ratios of neighbouring calls. Gradients of E + Ω are held against the gradient of E in the same way.
-About three minutes on two cores.
+About four minutes on two cores.
 """
 
 from __future__ import annotations
@@ -44,16 +44,19 @@ class Config:
     """Names of `cells.CELLS`."""
     shapes: tuple[str, ...] = ("32,128,64,128", "16,64,32,64", "64,256,64,256")
     """B,T,I,H each."""
-    rounds: int = 25
-    """Timed calls of each."""
+    every: tuple[int, ...] = (1, 10)
+    """Steps from one measurement of the gradient to the next."""
+    rounds: int = 200
+    """Timed calls of each, at most."""
     seconds: float = 12.0
-    """After which no further round is begun."""
+    """After which no further round of a group is begun."""
     out: Path = Path("runs/benchmark_telemetry")
     """Where table.md and numbers.json go."""
 
 
-def programs(name: str, B: int, T: int, I: int, H: int) -> dict[str, dict[str, Callable[[], Any]]]:
+def programs(name: str, shape: str, config: Config) -> dict[str, dict[str, Callable[[], Any]]]:
     """What is timed, in groups; the first of a group is what the others are held against."""
+    B, T, I, H = map(int, shape.split(","))
     cell = cells.readout(cells.CELLS[name](H), I)
     params = cell.init(jax.random.key(0), I)
     batch = tuple(jax.random.normal(jax.random.key(1), (2, T, B, I)))
@@ -74,7 +77,7 @@ def programs(name: str, B: int, T: int, I: int, H: int) -> dict[str, dict[str, C
     plain = jax.jit(make_train_step(loss, optimizer, clip_norm=1.0))
     state = create_train_state(params, optimizer)
     steps: dict[str, Callable[[], Any]] = {"plain step": lambda: plain(state, batch)}
-    for every in (1, 10):
+    for every in config.every:
         telemetry = Telemetry(cell, every=every)
         step = jax.jit(make_monitored_train_step(loss, optimizer, telemetry, clip_norm=1.0))
         steps[f"telemetry, every {every}"] = _repeated(
@@ -114,7 +117,7 @@ def timed(call: Callable[[], Any]) -> float:
 
 def measure(name: str, shape: str, config: Config) -> list[dict[str, Any]]:
     rows = []
-    for group in programs(name, *map(int, shape.split(","))).values():
+    for group in programs(name, shape, config).values():
         times: dict[str, list[float]] = {label: [] for label in group}
         for call in group.values():
             timed(call), timed(call)

@@ -2,6 +2,7 @@
 
 from rnn_jax.training.ensemble import over_ensemble
 from rnn_jax.training.fit import fit
+from rnn_jax.training.record import read_record, to_disk, to_tensorboard
 from rnn_jax.training.stateful import (
     StatefulTrainState,
     create_stateful_train_state,
@@ -29,4 +30,7 @@ __all__ = [
     "make_stateful_train_step",
     "make_train_step",
     "over_ensemble",
+    "read_record",
+    "to_disk",
+    "to_tensorboard",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from rnn_jax.errors import invalid
 from rnn_jax.training.checkpoints import Checkpoints
+from rnn_jax.training.record import Recorder
 from rnn_jax.training.train_step import AnyTrainState
 from rnn_jax.types import Array
 
@@ -28,6 +29,7 @@ def fit(
     progress: bool = True,
     checkpoint_dir: str | Path | None = None,
     checkpoint_every: int = 100,
+    recorders: Sequence[Recorder] = (),
 ) -> tuple[AnyTrainState, dict[str, np.ndarray]]:
     """Take `steps` steps of `train_step`, resuming where a killed run left off.
 
@@ -41,6 +43,9 @@ def fit(
       progress: show the bar, with the median loss over the ensemble.
       checkpoint_dir: keep state and metrics there, and start from the last ones kept.
       checkpoint_every: steps between checkpoints.
+      recorders: each is called with `(step, metrics)` whenever metrics have come from the device:
+        those of n steps, `[n, ...]`, the first of them `step`. `to_disk` and `to_tensorboard` make
+        such.
 
     Returns:
       The state after the last step, and the metrics stacked over steps: `[steps, ...]`.
@@ -70,6 +75,9 @@ def fit(
             keep = last or (step + 1) % checkpoint_every == 0
             if keep or len(unread) == STEPS_BETWEEN_READINGS:
                 _read_into(history, unread, end=step + 1)
+                begin = step + 1 - len(unread)
+                for record in recorders:
+                    record(begin, {name: v[begin : step + 1] for name, v in history.items()})
                 bar.update(len(unread))
                 bar.set_postfix(loss=f"{np.median(history['loss'][step]):.3f}")
                 unread.clear()

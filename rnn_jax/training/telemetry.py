@@ -2,8 +2,8 @@ r"""What the gradient does inside training, read off the backward pass that trai
 
 The loss of a monitored step takes its `unroll` as a third argument; there telemetry nudges the
 states by zeros (`gradients.nudges`), whose cotangents, in the backward pass of the parameters, are
-∂L/∂h_t. Recurrent matrices are measured by a few power iterations a step, that go on from where
-those of the step before ended.
+∂L/∂h_t. Of these it keeps the norms (`training.state_norms`). Recurrent matrices are measured by a
+few power iterations a step, that go on from where those of the step before ended.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from jax.sharding import Mesh, PartitionSpec
 import rnn_jax
 from rnn_jax.cells.checks import check_size
 from rnn_jax.errors import invalid
-from rnn_jax.gradients.nudges import Nudges, unroll_nudged, zero_nudges
+from rnn_jax.gradients.nudges import Nudges, unroll_nudged
 from rnn_jax.gradients.power_iteration import (
     generic_vector,
     largest_singular_value,
     mean_log_growth,
 )
 from rnn_jax.gradients.regularizers import LEAST_SQUARE, recurrent_matrices
-from rnn_jax.linalg import log_norm
+from rnn_jax.training.state_norms import spread_slots, zero_slots
 from rnn_jax.training.train_step import TrainState, create_train_state, make_update
 from rnn_jax.types import Array, Cell, Params, State
 
@@ -129,7 +129,8 @@ def make_monitored_train_step(
 
     Returns:
       The step, for `fit` and `over_ensemble`, on a state of `create_monitored_train_state`. Its
-      metrics are those of `make_train_step`, and
+      metrics are those of `make_train_step`, `grad_norm` before clipping and `clipped`, whose mean
+      is the clip rate, among them; and
 
       - `state_log_norms`, `[T]`: ln ‖∂L/∂h_t‖₂ over the whole batch, h_t the state that the step at
         xs[t] hands on; -inf where it is zero, in the padding for one.
@@ -155,16 +156,16 @@ def make_monitored_train_step(
     update = make_update(optimizer, clip_norm)
 
     def measured(params, batch):
-        nudges, lead, reverse = _nudges_for(loss, params, batch)
+        slots, spread, reverse = _slots_for(loss, params, batch)
 
-        def nudged_loss(params, nudges):
+        def nudged_loss(params, slots):
             def unroll(cell, params, xs, *args, **options):
-                return unroll_nudged(cell, params, xs, nudges, *args, **options)
+                return unroll_nudged(cell, params, xs, slots, *args, spread=spread, **options)
 
             return loss(params, batch, unroll)
 
-        value, (grads, received) = jax.value_and_grad(nudged_loss, (0, 1))(params, nudges)
-        return value, grads, *_log_norms(received, lead, reverse)
+        value, (grads, log_norms) = jax.value_and_grad(nudged_loss, (0, 1))(params, slots)
+        return value, grads, log_norms.read, _back(log_norms, reverse)
 
     def unmeasured(params, batch):
         value, grads = jax.value_and_grad(loss)(params, batch, rnn_jax.unroll)
@@ -191,13 +192,13 @@ def make_monitored_train_step(
     return train_step
 
 
-def _nudges_for(loss, params, batch) -> tuple[Nudges, int, bool]:
-    """For the one `unroll` that the loss calls: nudges, the axes [T, *batch], whether reversed."""
-    calls: list[tuple[Any, int, bool]] = []
+def _slots_for(loss, params, batch) -> tuple[Nudges, Callable[[Array], State], bool]:
+    """Of the one `unroll` that the loss calls: slots, how to spread them, whether reversed."""
+    calls: list[tuple[Any, Any, bool]] = []
 
     def unroll(cell, params, xs, *args, **options):
-        shapes = jax.eval_shape(functools.partial(zero_nudges, cell), params, xs)
-        calls.append((shapes, xs.ndim - 1, options.get("reverse", False)))
+        slots = jax.eval_shape(functools.partial(zero_slots, cell), params, xs)
+        calls.append((slots, spread_slots(cell, params, xs), options.get("reverse", False)))
         return rnn_jax.unroll(cell, params, xs, *args, **options)
 
     jax.eval_shape(lambda params, batch: loss(params, batch, unroll), params, batch)
@@ -208,28 +209,18 @@ def _nudges_for(loss, params, batch) -> tuple[Nudges, int, bool]:
             "one call of it",
             "Call unroll(cell, params, xs) where rnn_jax.unroll stood; leave others as they are.",
         )
-    ((shapes, lead, reverse),) = calls
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-    return zeros, lead, reverse
+    ((slots, spread, reverse),) = calls
+    return jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), slots), spread, reverse
 
 
-def _log_norms(received: Nudges, lead: int, reverse: bool) -> tuple[Array, Array]:
-    """ln ‖∂L/∂h_t‖, and ln of what comes back of it to the state before step t: `[T, *batch]`."""
-
-    def log_norms(state: State, lead: int) -> Array:
-        leaves = jax.tree.leaves(state)
-        norms = [log_norm(leaf, tuple(range(lead, leaf.ndim))) for leaf in leaves]
-        return functools.reduce(lambda a, b: jnp.logaddexp(2 * a, 2 * b) / 2, norms)
-
-    at = log_norms(received.read, lead)
-    start = log_norms(received.start, lead - 1)[None]
-    passed = log_norms(received.passed, lead)
-    back = jnp.concatenate([passed[1:], start] if reverse else [start, passed[:-1]])
-    return at, back
+def _back(log_norms: Nudges, reverse: bool) -> Array:
+    """ln of the norm of what comes back of ∂L/∂h_t to the state before step t: `[T, *batch]`."""
+    start, passed = log_norms.start[None], log_norms.passed
+    return jnp.concatenate([passed[1:], start] if reverse else [start, passed[:-1]])
 
 
 def _summary(at: Array, back: Array) -> dict[str, Array]:
-    """The metrics of the gradient, from `_log_norms`."""
+    """The metrics of the gradient, from `read` and `_back`."""
     batch_axes = tuple(range(1, at.ndim))
     profile = jax.nn.logsumexp(2 * at, axis=batch_axes) / 2
     log_ratio = back - at

@@ -1,0 +1,378 @@
+"""A monitored step trains as a plain one does, and what it measures is what is there."""
+
+import struct
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from matplotlib.figure import Figure
+
+import rnn_jax
+from rnn_jax import cells, gradients, losses
+from rnn_jax.plotting_telemetry import telemetry as telemetry_figure
+from rnn_jax.training import (
+    Telemetry,
+    batch_mesh,
+    create_monitored_train_state,
+    create_train_state,
+    fit,
+    make_monitored_train_step,
+    make_train_step,
+    over_ensemble,
+    read_record,
+    to_disk,
+    to_tensorboard,
+)
+from tests.conftest import INPUT_SIZE, normal, user_cell
+
+pytestmark = pytest.mark.usefixtures("optax_promotes")
+
+T, B = 6, 4
+OPTIMIZER = optax.adam(1e-2)
+ELMAN = cells.readout(cells.elman(5, dtype=jnp.float64), 2)
+
+
+def batch_at(step, outputs=2):
+    return normal(2 * step, T, B, INPUT_SIZE), 3 * normal(2 * step + 1, T, B, outputs)
+
+
+def loss_of(cell, **options):
+    def loss(params, batch, unroll=rnn_jax.unroll):
+        ys = unroll(cell, params, batch[0], **options)[1]
+        return losses.per_step(losses.squared_error, ys, batch[1]).mean()
+
+    return loss
+
+
+def programs(cell, options=None, *, clip_norm=1.0, optimizer=OPTIMIZER, **of_telemetry):
+    """A monitored step and its state; a plain one and its."""
+    loss, telemetry = loss_of(cell, **options or {}), Telemetry(cell, **of_telemetry)
+    params = jax.tree.map(lambda p: 1.5 * p, cell.init(jax.random.key(0), INPUT_SIZE))
+    monitored = jax.jit(make_monitored_train_step(loss, optimizer, telemetry, clip_norm=clip_norm))
+    plain = jax.jit(make_train_step(loss, optimizer, clip_norm=clip_norm))
+    start = create_monitored_train_state(params, optimizer, telemetry)
+    return monitored, start, plain, create_train_state(params, optimizer)
+
+
+LENGTHS = jnp.array([6, 3, 1, 5])
+of_readout = lambda leaf: lambda p, s: leaf(s) @ p.V.T + p.c
+CASES = {
+    "elman": (ELMAN, of_readout(lambda h: h), {}),
+    "elman, pre-activation": (
+        cells.readout(cells.elman_preactivation(5, dtype=jnp.float64), 2),
+        of_readout(jnp.tanh),
+        {},
+    ),
+    "lstm, lengths": (
+        cells.readout(cells.lstm(5, dtype=jnp.float64), 2),
+        of_readout(lambda s: s.h),
+        {"lengths": LENGTHS},
+    ),
+    "user's": (user_cell(), lambda p, s: s["trace"] * p["scale"], {}),
+    "stack": (
+        cells.stack(cells.gru(5, dtype=jnp.float64), user_cell()),
+        lambda p, s: s[1]["trace"] * p[1]["scale"],
+        {},
+    ),
+}
+"""By name: a cell, what its y_t is of the state that the step hands on, options of unroll."""
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_monitored_step_trains_as_a_plain_one(case):
+    """And ∂L/∂h_t is that of the loss of a sequence that starts again at h_t."""
+    cell, read, options = CASES[case]
+    monitored, state, plain, plain_state = programs(cell, options, clip_norm=0.5)
+    batch = batch_at(0, outputs=read(state.params, cell.initial_state(state.params)).shape[-1])
+    start, clipped = state, []
+    for _ in range(4):
+        state, metrics = monitored(state, batch)
+        plain_state, plain_metrics = plain(plain_state, batch)
+        clipped.append(metrics["grad_norm"] > 0.5)
+        chex.assert_trees_all_close(
+            {name: metrics[name] for name in plain_metrics}, plain_metrics, rtol=1e-12
+        )
+        assert metrics["clipped"] == clipped[-1]
+    chex.assert_trees_all_close(state.params, plain_state.params, rtol=1e-10, atol=1e-13)
+    assert any(clipped)
+
+    metrics = monitored(start, batch)[1]
+    at, back = jax.jit(lambda p: restarted(cell, p, batch, read, options.get("lengths")))(
+        start.params
+    )
+    profile = np.log(np.sqrt(np.sum(np.square(at), 1)))
+    np.testing.assert_allclose(metrics["state_log_norms"], profile, rtol=1e-10)
+    counts = (at > 0) & (back > 0)
+    r = np.where(counts, back, 1) / np.where(counts, at, 1)
+    decay_rate = np.log(r).sum() / counts.sum()
+    np.testing.assert_allclose(metrics["decay_rate"], decay_rate, rtol=1e-9)
+    horizon = -1 / decay_rate if decay_rate < 0 else np.inf
+    np.testing.assert_allclose(metrics["horizon"], horizon, rtol=1e-9)
+    omega = np.square(r - 1).sum(0).mean()
+    np.testing.assert_allclose(metrics["omega"], omega, rtol=1e-9)
+    # gradients.omega, of E a hundred times as large, so that no step is too small to count.
+    E = lambda ys: 100 * losses.per_step(losses.squared_error, ys, batch[1]).mean()
+    theirs = gradients.omega(cell, start.params, batch[0], E, **options)
+    np.testing.assert_allclose(metrics["omega"], theirs, rtol=1e-9)
+
+
+def restarted(cell, params, batch, read, lengths):
+    """‖∂L/∂h_t‖ and ‖(∂L/∂h_t) (∂h_t/∂h_{t-1})‖, `[T, B]`, example by example, no scan."""
+    xs, targets = batch
+    lengths = jnp.full(B, T) if lengths is None else lengths
+
+    def of_example(xs, targets, length):
+        E = lambda state, t: losses.squared_error(read(params, state), targets[t]) / (T * B)
+
+        def after(state, t):
+            """The losses behind time t, from the state at t on."""
+            total = jnp.zeros(())
+            for s in range(t + 1, T):
+                state = cell.step(params, state, xs[s])[0]
+                total += jnp.where(s < length, E(state, s), 0)
+            return total
+
+        state, at, back = cell.initial_state(params), [], []
+        for t in range(T):
+            # What comes back to the state before step t is all that lies behind it.
+            back.append(jnp.where(t < length, norm(jax.grad(after)(state, t - 1)), 0))
+            state = cell.step(params, state, xs[t])[0]
+            whole = jax.grad(lambda state, t=t: E(state, t) + after(state, t))(state)
+            at.append(jnp.where(t < length, norm(whole), 0))
+        return jnp.stack(at), jnp.stack(back)
+
+    return jax.vmap(of_example, (1, 1, 0), (1, 1))(xs, targets, lengths)
+
+
+norm = optax.tree.norm
+
+
+def test_matrices_are_followed():
+    """ρ(W) and ‖W‖₂ of LAPACK, while W moves, and where the largest eigenvalues are not alone."""
+    Q, R = np.linalg.qr(normal(5, 6, 6))
+    S = Q * np.array([1.5, -1.2, 1, 0.5, 0.2, 0.1]) @ Q.T
+    fixed = {
+        "orthogonal": 0.9 * Q,
+        "symmetric": S,
+        "defective": np.array([[1.0, 1.0], [0.0, 1.0]]),
+        "wide": R[:3],
+        "nilpotent": np.array([[0.0, 3.0], [0.0, 0.0]]),
+        "zero": np.zeros((3, 3)),
+    }
+    fixed = {name: jnp.asarray(W) for name, W in fixed.items()}
+    own = lambda params: fixed | {"moving": params.cell.W}
+    monitored, state, _, _ = programs(ELMAN, matrices=own, optimizer=optax.adam(1e-3))
+    for step in range(60):
+        followed = own(state.params)
+        state, metrics = monitored(state, batch_at(step % 5))
+    found = lambda kind: {n: metrics[f"{kind}/{n}"] for n in followed if n != "wide"}
+    assert "spectral_radius/wide" not in metrics
+    for name, W in followed.items():
+        sigma = np.linalg.norm(W, 2)
+        assert metrics[f"spectral_norm/{name}"] <= sigma * (1 + 1e-12)
+        np.testing.assert_allclose(metrics[f"spectral_norm/{name}"], sigma, rtol=1e-4)
+    exact = {"orthogonal": 0.9, "symmetric": 1.5}
+    for name, rho in exact.items():
+        np.testing.assert_allclose(metrics[f"spectral_radius/{name}"], rho, rtol=1e-6)
+    rho = found("spectral_radius")
+    np.testing.assert_allclose(rho["defective"], 1, rtol=1e-2)  # ‖Wⁿ w‖ grows as n
+    np.testing.assert_allclose(
+        rho["moving"], np.abs(np.linalg.eigvals(followed["moving"])).max(), rtol=0.03
+    )
+    assert rho["nilpotent"] < 1e-6
+    assert rho["zero"] < 1e-6
+
+    gates = cells.readout(cells.lstm(4, dtype=jnp.float64), 2)
+    monitored, state, _, _ = programs(gates)
+    blocks = np.asarray(state.params.cell.W).reshape(4, 4, 4)
+    metrics = monitored(state, batch_at(0))[1]
+    expected = np.linalg.norm(blocks, 2, (1, 2))
+    np.testing.assert_allclose(metrics["spectral_norm/W"], expected, rtol=1e-4)
+    expected = np.abs(np.linalg.eigvals(blocks)).max(1)
+    np.testing.assert_allclose(metrics["spectral_radius/W"], expected, rtol=0.05)
+    assert not any("/" in name for name in programs_metrics(user_cell()))
+
+
+def programs_metrics(cell):
+    monitored, state, _, _ = programs(cell)
+    return jax.eval_shape(monitored, state, batch_at(0, outputs=6))[1]
+
+
+def test_every_third_step_measures():
+    monitored, state, plain, plain_state = programs(ELMAN, every=3)
+    always, always_state, _, _ = programs(ELMAN)
+    gradients_own = ("state_log_norms", "decay_rate", "horizon", "omega")
+    for step in range(7):
+        state, metrics = monitored(state, batch_at(step))
+        always_state, all_metrics = always(always_state, batch_at(step))
+        plain_state, _ = plain(plain_state, batch_at(step))
+        for name in metrics:
+            measured = name not in gradients_own or step % 3 == 0
+            expected = all_metrics[name] if measured else np.full_like(all_metrics[name], np.nan)
+            np.testing.assert_allclose(metrics[name], expected, rtol=1e-8)
+    chex.assert_trees_all_close(state.params, plain_state.params, rtol=1e-10, atol=1e-13)
+
+
+def test_devices_that_share_a_batch_measure_as_one():
+    mesh = batch_mesh()
+    assert mesh.size == 2
+    ends = []
+    for shared in ({}, {"mesh": mesh}):
+        telemetry = Telemetry(ELMAN)
+        step = make_monitored_train_step(
+            loss_of(ELMAN), OPTIMIZER, telemetry, clip_norm=0.5, **shared
+        )
+        params = ELMAN.init(jax.random.key(0), INPUT_SIZE)
+        state, step = create_monitored_train_state(params, OPTIMIZER, telemetry), jax.jit(step)
+        for i in range(3):
+            state, metrics = step(state, batch_at(i))
+        ends.append((state, metrics))
+    chex.assert_trees_all_close(*ends, rtol=1e-9, atol=1e-13)
+
+
+def test_an_ensemble_measures_each_member():
+    telemetry = Telemetry(ELMAN)
+    step = make_monitored_train_step(loss_of(ELMAN), OPTIMIZER, telemetry, clip_norm=0.5)
+    keys = jax.random.split(jax.random.key(3), 2)
+
+    def start(key):
+        return create_monitored_train_state(ELMAN.init(key, INPUT_SIZE), OPTIMIZER, telemetry)
+
+    together = jax.jit(jax.vmap(start))(keys)
+    batch = jax.tree.map(lambda a, b: jnp.stack([a, b]), batch_at(0), batch_at(1))
+    after = over_ensemble(step, 2)(together, batch)
+    alone = jax.jit(step)
+    for i in range(2):
+        member = lambda tree, i=i: jax.tree.map(lambda leaf: leaf[i], tree)
+        expected = alone(member(together), member(batch))
+        chex.assert_trees_all_close(member(after), expected, rtol=1e-9, atol=1e-13)
+
+
+def test_vanishing_norms_in_float32():
+    """∂L/∂h_t = 0.1^(T−1−t): its square, 1e-70, is no number of float32."""
+    cell = cells.elman_preactivation(3, activation="identity", dtype=jnp.float32)
+    params = cell.init(jax.random.key(0), 2)
+    params = params.replace(W=0.1 * jnp.eye(3, dtype=jnp.float32))
+
+    def loss(params, xs, unroll=rnn_jax.unroll):
+        return unroll(cell, params, xs)[1][-1, :, 0].mean()
+
+    telemetry = Telemetry(cell)
+    step = jax.jit(make_monitored_train_step(loss, optax.sgd(0.1), telemetry))
+    state = create_monitored_train_state(params, optax.sgd(0.1), telemetry)
+    metrics = step(state, normal(0, 36, 1, 2, dtype=jnp.float32))[1]
+    assert all(value.dtype == jnp.float32 for value in metrics.values())
+    lag = 35 - np.arange(36)
+    np.testing.assert_allclose(metrics["state_log_norms"], lag * np.log(0.1), rtol=1e-5)
+    np.testing.assert_allclose(metrics["decay_rate"], np.log(0.1), rtol=1e-5)
+    np.testing.assert_allclose(metrics["horizon"], -1 / np.log(0.1), rtol=1e-5)
+    np.testing.assert_allclose(metrics["spectral_radius/W"], 0.1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("calls", [0, 2])
+def test_a_loss_that_does_not_call_unroll_once_is_refused(calls):
+    def loss(params, batch, unroll):
+        ys = rnn_jax.unroll(ELMAN, params, batch[0])[1]
+        for _ in range(calls):
+            ys += unroll(ELMAN, params, batch[0])[1]
+        return ys.mean()
+
+    telemetry = Telemetry(ELMAN)
+    step = make_monitored_train_step(loss, OPTIMIZER, telemetry)
+    params = ELMAN.init(jax.random.key(0), INPUT_SIZE)
+    state = create_monitored_train_state(params, OPTIMIZER, telemetry)
+    with pytest.raises(ValueError, match=rf"loss: got .* {calls} times; expected one call"):
+        step(state, batch_at(0))
+    for argument in ("every", "iterations"):
+        with pytest.raises(ValueError, match=rf"{argument}: got int 0; expected"):
+            Telemetry(ELMAN, **{argument: 0})
+
+
+def test_a_killed_run_leaves_and_resumes_its_record(tmp_path):
+    """Memory, disk and TensorBoard have each step once, though some were taken twice."""
+    monitored, state, _, _ = programs(ELMAN, every=2)
+    _, history = fit(monitored, state, batch_at, 17, progress=False)
+
+    def arguments():
+        recorders = (to_disk(tmp_path / "record", 17), to_tensorboard(tmp_path / "events"))
+        kept = {"checkpoint_dir": tmp_path / "kept", "checkpoint_every": 6}
+        return {"recorders": recorders, "progress": False, **kept}
+
+    def killed_at_11(step):
+        if step == 11:
+            raise KeyboardInterrupt
+        return batch_at(step)
+
+    recorders = arguments()
+    with pytest.raises(KeyboardInterrupt):
+        fit(monitored, state, killed_at_11, 17, **recorders)
+    cut = read_record(tmp_path / "record")
+    np.testing.assert_array_equal(cut["loss"], np.where(np.arange(17) < 6, history["loss"], np.nan))
+
+    _, resumed = fit(monitored, state, batch_at, 17, **arguments())
+    chex.assert_trees_all_equal(resumed, history)
+    chex.assert_trees_all_equal(read_record(tmp_path / "record"), history)
+    scalars, histograms = events(tmp_path / "events")
+    for name in ("loss", "grad_norm", "clipped", "spectral_radius/W", "omega"):
+        measured = {i: v for i, v in enumerate(history[name]) if not np.isnan(v)}
+        assert scalars[name].keys() == measured.keys()
+        np.testing.assert_allclose([*scalars[name].values()], [*measured.values()], rtol=1e-6)
+    assert set(scalars["horizon"]) <= set(range(0, 17, 2))
+    assert {step: scalars[f"state_log_norms/{T - 1}"][step] for step in (0, 16)} == pytest.approx(
+        {step: history["state_log_norms"][step, T - 1] for step in (0, 16)}, rel=1e-6
+    )
+    assert not histograms
+
+    with pytest.raises(ValueError, match=r"folder: got .*npy of another run; expected float64\[20"):
+        to_disk(tmp_path / "record", 20)(0, history)
+    with pytest.raises(ValueError, match="steps: got 5, for step 16; expected"):
+        to_disk(tmp_path / "short", 5)(0, history)
+    with pytest.raises(FileNotFoundError, match="folder: got"):
+        read_record(tmp_path / "nothing")
+
+    figure = telemetry_figure(history, clip_norm=1.0)
+    assert isinstance(figure, Figure)
+    shown = figure.axes[2].collections[0].get_array()
+    np.testing.assert_allclose(shown, history["state_log_norms"][::2].T / np.log(10))
+    with pytest.raises(ValueError, match=r"record: got .*state_log_norms"):
+        telemetry_figure({name: values[:, None] for name, values in history.items()})
+
+
+def test_long_profiles_are_histograms_in_tensorboard(tmp_path):
+    record = to_tensorboard(tmp_path)
+    profile = np.array([[-np.inf, *np.linspace(-20, 0, 50)], np.full(51, np.nan)])
+    record(7, {"state_log_norms": profile, "gates": np.array([[1.0, 2.0], [3.0, np.nan]])})
+    scalars, histograms = events(tmp_path)
+    assert scalars == {"gates/0": {7: 1, 8: 3}, "gates/1": {7: 2}}
+    assert histograms.keys() == {("state_log_norms", 7)}
+    kept = histograms["state_log_norms", 7]
+    assert (kept.num, kept.min, kept.max) == (50, -20, 0)
+    np.testing.assert_allclose(kept.sum, -500)
+
+
+def events(folder):
+    """What TensorBoard shows: `({name: {step: value}}, {(name, step): histogram})`."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    scalars, histograms = {}, {}
+    for file in sorted(folder.iterdir()):
+        data = file.read_bytes()
+        while data:  # records: length, its checksum, an event, its checksum
+            (length,) = struct.unpack("<Q", data[:8])
+            event, data = Event.FromString(data[12 : 12 + length]), data[16 + length :]
+            if event.HasField("session_log"):
+                beyond = lambda step, start=event.step: step >= start
+                scalars = {
+                    name: {s: v for s, v in curve.items() if not beyond(s)}
+                    for name, curve in scalars.items()
+                }
+            for value in event.summary.value:
+                if value.HasField("histo"):
+                    histograms[value.tag, event.step] = value.histo
+                else:
+                    assert event.step not in scalars.setdefault(value.tag, {})
+                    scalars[value.tag][event.step] = value.simple_value
+    return scalars, histograms
