@@ -54,7 +54,7 @@ def flossing(
 
 
 def _spread(ax: Axes, x: np.ndarray, curves: np.ndarray, color: str, label: str) -> None:
-    """Median and 10-90 % of `[len(x), seeds]`."""
-    low, middle, high = np.percentile(curves, (10, 50, 90), axis=1)
+    """Median and 10-90 % of `[len(x), seeds]`, without those that are NaN."""
+    low, middle, high = np.nanpercentile(curves, (10, 50, 90), axis=1)
     ax.fill_between(x, low, high, color=color, alpha=0.18, lw=0)
     ax.plot(x, middle, color=color, marker=".", ms=3, label=label)
