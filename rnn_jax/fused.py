@@ -15,20 +15,23 @@ vmap all work.
 Time goes by in chunks that fit the cache. For the backward pass a chunk keeps its states, and
 recomputes its pre-activations by one product, or keeps its pre-activations, and recomputes its
 states by pointwise maths.
+
+All batch axes are one inside, and stand where the layout (`rnn_jax.layouts`) has them.
 """
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from rnn_jax.layouts import Layout, products
 from rnn_jax.lengths import Marks
-from rnn_jax.linalg import matvec, times
 from rnn_jax.structure import Structure
 from rnn_jax.types import Array, Params, State
 
@@ -46,6 +49,7 @@ def unroll_fused(
     reverse: bool,
     chunk: int,
     recompute: bool,
+    layout: Layout,
     more: Any = (),
     drives_of: Callable[[Any], Sequence[Array]] = jax.tree.leaves,
 ) -> tuple[State, Array]:
@@ -55,24 +59,28 @@ def unroll_fused(
     for drives beyond those that the structure makes of xs, which reach `pointwise` as they are:
     `drives_of` the part of it in a chunk.
     """
-    matrices = tuple(product.W(params) for product in structure.products)
-    # e W^T is a product of row-major operands in this form, which is the fast one, and the
-    # gradient with respect to W^T is accumulated in it.
-    transposed = tuple(W.T for W in matrices)
-    U_transposed = structure.U(params).T
+    batch = xs.shape[1:-1]
+    U, _ = layout.factors(structure.U(params))
+    matrices = tuple(layout.factors(product.W(params)) for product in structure.products)
+    drive = layout.over(structure.drive, params)
     constants = structure.constants(params)
-    take_chunk = _differentiable_chunk(structure, reverse, recompute)
+    initial = layout.of_batch(initial, batch)
+    take_chunk = _differentiable_chunk(structure, layout, reverse, recompute)
 
     def body(state, at):
-        x, marks, more = at
-        drives = structure.drive(params, times(U_transposed, marks.zero_padding(x)))
-        drives = (*drives, *drives_of(more))
-        return take_chunk(state, initial, drives, transposed, matrices, constants, marks)
+        xs, marks, more = at
+        inputs = (marks.zero_padding(xs), *drives_of(more))
+        xs, *more = layout.of_batch(inputs, batch, lead=1)
+        marks = jax.tree.map(lambda mark: mark.reshape(len(mark), math.prod(batch)), marks)
+        drives = (*drive(products(layout, U, xs)), *more)
+        state, ys = take_chunk(state, initial, drives, matrices, constants, marks)
+        return state, layout.to_batch(ys, batch, lead=1)
 
     keep = jax.checkpoint_policies.save_only_these_names(KEPT)
     body = jax.checkpoint(body, policy=keep, prevent_cse=False)
-    final, ys = scan_in_chunks(body, start, (xs, marks, more), chunk, reverse=reverse)
-    return final, marks.zero_padding(structure.output(params, ys))
+    start = layout.of_batch(start, batch)
+    state, ys = scan_in_chunks(body, start, (xs, marks, more), chunk, reverse=reverse)
+    return layout.to_batch(state, batch), marks.zero_padding(structure.output(params, ys))
 
 
 def scan_in_chunks(
@@ -96,45 +104,45 @@ def scan_in_chunks(
     return carry, jax.tree.map(lambda *ys: ys[0] if len(ys) == 1 else jnp.concatenate(ys), *in_time)
 
 
-def _differentiable_chunk(structure, reverse, recompute):
-    """`(state, initial, drives, W^T, W, constants, marks) -> (state, ys)` over a chunk of steps."""
-    forward = functools.partial(_forward, structure, reverse)
+def _differentiable_chunk(structure, layout, reverse, recompute):
+    """`(state, initial, drives, factors of each W, constants, marks) -> (state, ys)` of a chunk."""
+    run = _Chunk(structure, layout, reverse)
 
     @jax.custom_jvp
-    def take_chunk(state, initial, drives, transposed, matrices, constants, marks):
-        final, _, ys, _ = forward(state, initial, drives, transposed, constants, marks)
+    def take_chunk(state, initial, drives, matrices, constants, marks):
+        final, _, ys, _ = run.forward(state, initial, drives, matrices, constants, marks)
         return final, ys
 
     @take_chunk.defjvp
     def derivative(primals, tangents):
-        state, initial, drives, transposed, matrices, constants, marks = primals
-        # The primal reads W^T alone; W stands in the derivative, and so in the second derivative.
-        d_state, d_initial, d_drives, d_transposed, _, d_constants, _ = tangents
-        final, states, ys, a = forward(state, initial, drives, transposed, constants, marks)
+        state, initial, drives, matrices, constants, marks = primals
+        # The primal reads one factor of each W; the other one stands in the derivative, and so in
+        # the second derivative.
+        d_state, d_initial, d_drives, d_matrices, d_constants, _ = tangents
+        final, states, ys, a = run.forward(state, initial, drives, matrices, constants, marks)
         if recompute:
             after = checkpoint_name(states, KEPT)
-            before = _before(state, after, initial, marks, reverse)
+            before = run.before(state, after, initial, marks)
             a = list(drives)
         else:
             a = checkpoint_name([*a, *drives[len(a) :]], KEPT)
-            before = _states_before(structure, reverse, state, initial, a, constants, marks)
+            before = run.states_before(state, initial, a, constants, marks)
         immediate = list(d_drives)
         for j, product in enumerate(structure.products):
-            e = product.of(constants, before, *a[:j])
+            e = layout.over(product.of, constants)(before, *a[:j])
             if recompute:
-                a[j] = a[j] + times(transposed[j], e)
-            immediate[j] = immediate[j] + times(d_transposed[j], e)
+                a[j] = a[j] + products(layout, matrices[j][0], e)
+            immediate[j] = immediate[j] + layout.matrix_tangents(d_matrices[j][0], e)
 
         @functools.partial(jax.checkpoint, prevent_cse=False)
         def step(d_state, at):
             before, a, d_a, marks = at
-            d_before = marks.state_before(d_state, d_initial)
-            for j, (product, W) in enumerate(zip(structure.products, matrices, strict=True)):
-                d_e = jax.jvp(
-                    product.of, (constants, before, *a[:j]), (d_constants, d_before, *d_a[:j])
-                )[1]
-                d_a[j] = d_a[j] + matvec(W, d_e)
-            pointwise = functools.partial(_pointwise, structure, marks)
+            d_before = run.state_before(marks, d_state, d_initial)
+            for j, (product, (_, W)) in enumerate(zip(structure.products, matrices, strict=True)):
+                of = lambda constants, *at, of=product.of: layout.over(of, constants)(*at)
+                d_e = jax.jvp(of, (constants, before, *a[:j]), (d_constants, d_before, *d_a[:j]))[1]
+                d_a[j] = d_a[j] + layout.tangent(W, d_e)
+            pointwise = lambda constants, *at: run.pointwise(constants, marks, *at)
             return jax.jvp(pointwise, (constants, before, *a), (d_constants, d_before, *d_a))[1]
 
         d_final, d_ys = jax.lax.scan(step, d_state, (before, a, immediate, marks), reverse=reverse)
@@ -143,68 +151,89 @@ def _differentiable_chunk(structure, reverse, recompute):
     return take_chunk
 
 
-def _forward(structure, reverse, state, initial, drives, transposed, constants, marks):
-    """(final state, state after each step, ys, a_j of each step and product)."""
-    y_leaf: list[int] = []
-    n = len(transposed)
-    # Sliced by gate before the loop over time: XLA on the CPU evaluates a fusion that slices one
-    # array both by time and, at several places, by gate one number at a time.
-    by_gate = [_blocks(drive, structure, state) for drive in drives[:n]]
+class _Chunk(NamedTuple):
+    """A structure over the steps of a chunk."""
 
-    def add_product(blocks, transposed, e):
-        parts = _blocks(times(transposed, e), structure, state)
-        return _joined([d + p for d, p in zip(blocks, parts, strict=True)])
+    structure: Structure
+    layout: Layout
+    reverse: bool
 
-    def step(state, at):
-        drives, marks = at
-        before = marks.state_before(state, initial)
-        a = structure.preactivations(constants, before, drives, transposed, add_product)
-        state, y = _pointwise(structure, marks, constants, before, *a)
-        # A y that is a part of the state is written once.
-        y_leaf[:] = [i for i, leaf in enumerate(jax.tree.leaves(state)) if leaf is y][:1]
-        return state, (state, None if y_leaf else y, a[:n])
+    def forward(self, state, initial, drives, matrices, constants, marks):
+        """(final state, state after each step, ys, a_j of each step and product)."""
+        over, n = self.layout.over, len(matrices)
+        y_leaf: list[int] = []
+        # Sliced by gate before the loop over time: XLA on the CPU evaluates a fusion that slices
+        # one array both by time and, at several places, by gate one number at a time.
+        by_gate = [self.blocks(drive, state) for drive in drives[:n]]
 
-    inputs = ([*by_gate, *drives[n:]], marks)
-    final, (states, ys, a) = jax.lax.scan(step, state, inputs, reverse=reverse)
-    if y_leaf:
-        ys = jax.tree.leaves(states)[y_leaf[0]]
-    return final, states, ys, a
+        def take_step(marks, state, *a):
+            after, y = self.structure.pointwise(constants, state, *a)
+            after = marks.state_after(after, state)
+            # A y that is a part of the state is written once.
+            y_leaf[:] = [i for i, leaf in enumerate(jax.tree.leaves(after)) if leaf is y][:1]
+            return after, None if y_leaf else y
 
+        def step(state, at):
+            drives, marks = at
+            before = self.state_before(marks, state, initial)
+            a = list(drives)
+            for j, (product, (W, _)) in enumerate(
+                zip(self.structure.products, matrices, strict=True)
+            ):
+                e = over(product.of, constants)(before, *a[:j])
+                parts = self.blocks(self.layout.product(W, e), state)
+                a[j] = self.joined([d + part for d, part in zip(a[j], parts, strict=True)])
+            state, y = over(take_step)(marks, before, *a)
+            return state, (state, y, a[:n])
 
-def _blocks(a, structure, state):
-    """`a` in blocks of as many features as there are units, one a gate."""
-    units = jax.tree.leaves(state)[0].shape[-1] if structure.unitwise else a.shape[-1]
-    return jax.lax.split(a, [units] * (a.shape[-1] // units), axis=a.ndim - 1)
+        inputs = ([*by_gate, *drives[n:]], marks)
+        final, (states, ys, a) = jax.lax.scan(step, state, inputs, reverse=self.reverse)
+        if y_leaf:
+            ys = jax.tree.leaves(states)[y_leaf[0]]
+        return final, states, ys, a
 
+    def states_before(self, state, initial, a, constants, marks):
+        """The state that each step starts from, from the pre-activations of all."""
 
-def _joined(blocks):
-    return jnp.concatenate(blocks, axis=-1)
+        def step(state, at):
+            blocks, marks = at
+            before = self.state_before(marks, state, initial)
+            return self.pointwise(constants, marks, before, *map(self.joined, blocks))[0], before
 
+        by_gate = [self.blocks(a_j, state) for a_j in a]
+        return jax.lax.scan(step, state, (by_gate, marks), reverse=self.reverse)[1]
 
-def _states_before(structure, reverse, state, initial, a, constants, marks):
-    """The state that each step starts from, from the pre-activations of all."""
+    def before(self, start, states, initial, marks):
+        """The state that each step starts from, from the state after each."""
 
-    def step(state, at):
-        blocks, marks = at
-        before = marks.state_before(state, initial)
-        return _pointwise(structure, marks, constants, before, *map(_joined, blocks))[0], before
+        def shift(first, after):
+            if self.reverse:
+                return jnp.concatenate([after[1:], first[None]])
+            return jnp.concatenate([first[None], after[:-1]])
 
-    by_gate = [_blocks(a_j, structure, state) for a_j in a]
-    return jax.lax.scan(step, state, (by_gate, marks), reverse=reverse)[1]
+        handed_on = jax.tree.map(shift, start, states)
+        return jax.vmap(self.state_before, (0, 0, None))(marks, handed_on, initial)
 
+    def state_before(self, marks, state, initial):
+        """What a step starts from."""
+        return self.layout.over(Marks.state_before)(marks, state, initial)
 
-def _pointwise(structure, marks, constants, state, *a):
-    after, y = structure.pointwise(constants, state, *a)
-    return marks.state_after(after, state), y
+    def pointwise(self, constants, marks, state, *a):
+        """(state, y) of one step."""
 
+        def of_examples(marks, state, *a):
+            after, y = self.structure.pointwise(constants, state, *a)
+            return marks.state_after(after, state), y
 
-def _before(start, states, initial, marks, reverse):
-    """The state that each step starts from, from the state after each."""
+        return self.layout.over(of_examples)(marks, state, *a)
 
-    def shift(first, after):
-        if reverse:
-            return jnp.concatenate([after[1:], first[None]])
-        return jnp.concatenate([first[None], after[:-1]])
+    def blocks(self, a, state):
+        """`a` in blocks of as many features as there are units, one a gate."""
+        axis = a.ndim + self.layout.features
+        width, leaf = a.shape[axis], jax.tree.leaves(state)[0]
+        units = leaf.shape[self.layout.features] if self.structure.unitwise else width
+        return jax.lax.split(a, [units] * (width // units), axis=axis)
 
-    handed_on = jax.tree.map(shift, start, states)
-    return jax.vmap(lambda marks, state: marks.state_before(state, initial))(marks, handed_on)
+    def joined(self, blocks):
+        """The inverse of `blocks`."""
+        return jnp.concatenate(blocks, axis=self.layout.features)

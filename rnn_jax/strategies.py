@@ -24,6 +24,7 @@ import jax
 from rnn_jax.cells.checks import check_size
 from rnn_jax.errors import invalid
 from rnn_jax.fused import scan_in_chunks, unroll_fused
+from rnn_jax.layouts import Columns, Rows
 from rnn_jax.lengths import Marks
 from rnn_jax.parallel import unroll_parallel
 from rnn_jax.structure import Structure
@@ -35,6 +36,10 @@ STEPS_PER_CHUNK = (4, 32)
 """The fewest and the most, however many examples there are."""
 KEPT_FROM = 512
 """Columns of W from which recomputing a pre-activation takes longer than keeping it."""
+COLUMNS_FROM = 2**20
+"""Bytes of a matrix that is worth reading in place: more than a core's own cache keeps."""
+COLUMNS_FROM_EXAMPLES = 16
+"""Fewer leave the pointwise maths too little to do at once."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +63,13 @@ class Fused:
         keep the state; otherwise keep them, and recompute the state by pointwise maths. If None,
         where it saves memory at next to no cost in time: the pre-activations are wider than the
         state, but no more than twice, and what is fed back is narrower than KEPT_FROM.
+      columns: examples lie side by side as columns, not as rows (`rnn_jax.layouts`); if None, where
+        a matrix has COLUMNS_FROM bytes or more and there are COLUMNS_FROM_EXAMPLES at least.
     """
 
     chunk: int | None = None
     recompute: bool | None = None
+    columns: bool | None = None
 
     def __post_init__(self):
         if self.chunk is not None:
@@ -70,11 +78,24 @@ class Fused:
     def sizes(
         self, structure: Structure, params: Params, xs: Array, start: State
     ) -> dict[str, Any]:
-        """`chunk` and `recompute` for `unroll_fused`: as they were given, or chosen."""
-        recompute = self.recompute
+        """`chunk`, `recompute` and `layout` for `unroll_fused`: as they were given, or chosen."""
+        recompute, columns = self.recompute, self.columns
         if recompute is None:
             recompute = self._saves_memory_by_recomputing(structure, params, start)
-        return {"chunk": self.chunk or _chunk_for(xs), "recompute": recompute}
+        if columns is None:
+            columns = self._saves_time_by_columns(structure, params, xs)
+        return {
+            "chunk": self.chunk or _chunk_for(xs),
+            "recompute": recompute,
+            "layout": Columns if columns else Rows,
+        }
+
+    @staticmethod
+    def _saves_time_by_columns(structure, params, xs) -> bool:
+        matrices = [product.W(params) for product in structure.products]
+        largest = max((W.size * W.dtype.itemsize for W in matrices), default=0)
+        examples = math.prod(xs.shape[1:-1])
+        return largest >= COLUMNS_FROM and examples >= COLUMNS_FROM_EXAMPLES
 
     @staticmethod
     def _saves_memory_by_recomputing(structure, params, start) -> bool:

@@ -17,6 +17,8 @@ LENGTHS = np.array([T, 3, 0])
 STRATEGIES = {
     "fused": Fused(chunk=3),
     "fused, kept": Fused(chunk=7, recompute=False),
+    "fused, columns": Fused(chunk=3, columns=True),
+    "fused, kept, columns": Fused(chunk=4, recompute=False, columns=True),
     "parallel": Parallel(),
     "checkpointed": Checkpointed(),
     "checkpointed, 3 levels of scan": Checkpointed(levels=3, inside="scan"),
@@ -70,6 +72,7 @@ def test_values_and_gradients_are_those_of_scan(cell, params, name):
 
 MODES = [
     *((name, "fused") for name in cells.CELLS),
+    *((name, "fused, columns") for name in ("lstm_peephole", "gru_reset_before", "slstm", "lru")),
     *((name, "parallel") for name in ("diagonal", "lru", "selective")),
     *((name, "checkpointed") for name in ("elman", "lstm", "gru_reset_before", "lru")),
 ]
@@ -122,7 +125,7 @@ def test_float32_agrees_to_its_rounding(name):
         )(params)
 
     expected = gradient(params, Scan())
-    for strategy in (Fused(), Fused(chunk=16, recompute=False), Parallel()):
+    for strategy in (Fused(), Fused(16, recompute=False), Fused(columns=True), Parallel()):
         if not allowed(cell, strategy):
             continue
         got = gradient(params, strategy)
