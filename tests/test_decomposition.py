@@ -9,7 +9,6 @@ import pytest
 
 import rnn_jax
 from rnn_jax import cells, gradients, losses
-from rnn_jax.gradients import sweep
 from tests.conftest import normal, structured_cell, user_cell
 
 T, I, O = 9, 3, 2
@@ -94,40 +93,6 @@ def test_means_are_means_of_norms(max_lag, over):
     parts = windows(max_lag=max_lag, mean_over=over)(*sequences(2, 3))
     for got, expected in zip(windows_of(parts), means(full, max_lag, over), strict=True):
         np.testing.assert_allclose(np.exp(got), expected, rtol=1e-11)
-
-
-def test_stretches_of_a_long_sweep_change_nothing(monkeypatch):
-    """Long sequences are swept in stretches with as many rows as losses; short ones are not."""
-
-    def step(W, h, x):
-        h = jnp.tanh(W @ h + x)
-        return h, h
-
-    cell = cells.from_function(step, jnp.zeros(I))
-    params, xs, targets = normal(0, I, I), normal(1, 21, 1, 2, I), normal(2, 21, 1, 2, I)
-    arguments = xs, targets, losses.squared_error
-    whole = jax.jit(lambda p: gradients.decompose(cell, p, *arguments))(params)
-    monkeypatch.setattr(sweep, "_stretches", lambda T, max_lag: [(15, T), (7, 15), (0, 7)])
-    parts, window, mean = jax.jit(
-        lambda p: (
-            gradients.decompose(cell, p, *arguments),
-            gradients.decompose_windows(cell, p, *arguments, max_lag=13),
-            gradients.decompose_windows(cell, p, *arguments, max_lag=13, mean_over=BOTH),
-        )
-    )(params)
-    for got, expected in zip(*map(jax.tree.leaves, (parts, whole)), strict=True):
-        np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
-    for got, expected in zip(windows_of(window), both(whole, 13), strict=True):
-        np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-12)
-    for got, expected in zip(windows_of(mean), means(whole, 13, BOTH), strict=True):
-        np.testing.assert_allclose(np.exp(got), expected, rtol=1e-11)
-
-
-@pytest.mark.parametrize(("T", "max_lag"), [(7, 7), (255, 255), (700, 700), (700, 400), (900, 10)])
-def test_stretches_cover_every_step_once(T, max_lag):
-    edges = sweep._stretches(T, max_lag)
-    assert [step for a, b in edges for step in reversed(range(a, b))] == [*reversed(range(T))]
-    assert len(edges) <= 4
 
 
 def test_nothing_underflows_at_lag_10000():

@@ -119,7 +119,6 @@ class LogNormSweep:
             *self._sequence,
             lambda at: mean(self._log_norms(at)),
             max_lag=max_lag,
-            fill=-jnp.inf,
             log_sums=log_sums,
         )
         of_rows = jnp.where(at_start.trusted, _row_log_norms(at_start), jnp.nan)
@@ -181,9 +180,7 @@ def decompose_terms(
             return jax.tree.map(term, at.received)
 
         hs = flat_trajectory(cell, params, xs, start)[:-1]
-        _, by_step = backward_sweep(
-            step, params, loss, hs, xs, targets, terms, max_lag=len(xs) - 1, fill=0
-        )
+        _, by_step = backward_sweep(step, params, loss, hs, xs, targets, terms, max_lag=len(xs) - 1)
         return jax.tree.map(
             lambda leaf: jnp.swapaxes(shifted_rows(leaf, len(leaf), 0), 0, 1), by_step
         )

@@ -66,7 +66,6 @@ def backward_sweep(
     collect: Callable[[AtStep], Any],
     *,
     max_lag: int,
-    fill: float,
     log_sums: Any = None,
 ) -> tuple[Rows, Any]:
     """Backpropagate each E_t of one example through the steps t .. t − L.
@@ -77,7 +76,6 @@ def backward_sweep(
       hs: `[T, S]`, the state before each step.
       collect: called at each step; a pytree of arrays with the lags in front.
       max_lag: L.
-      fill: what stands for lags that reach past the last loss.
       log_sums: like what is collected, of `[L+1]`: logarithms of sums, to which those of the
         collected are added step by step, in place of being stacked.
 
@@ -119,24 +117,8 @@ def backward_sweep(
         jnp.zeros((max_lag, S), hs.dtype), jnp.zeros(max_lag, jnp.int32), jnp.ones(max_lag, bool)
     )
 
-    def stretch(carry, first, end):
-        """Steps end − 1 .. first, with as many rows as there are losses after `first`."""
-        n = min(max_lag, T - first)
-        rows, sums = carry
-        some = jax.tree.map(lambda a: a[:n], rows), jax.tree.map(lambda a: a[: n + 1], sums)
-        here = jax.tree.map(lambda a: a[first:end], steps)
-        some, collected = jax.lax.scan(body, some, here, reverse=True)
-        carry = jax.tree.map(lambda a, part: a.at[: len(part)].set(part), carry, some)
-        return carry, jax.tree.map(lambda a: _widened(a, max_lag + 1, fill), collected)
-
-    pieces, carry = [], (rows, log_sums)
-    for first, end in _stretches(T, max_lag):
-        carry, piece = stretch(carry, first, end)
-        pieces.append(piece)
-    rows, log_sums = carry
-    if log_sums is not None:
-        return rows, log_sums
-    return rows, jax.tree.map(lambda *parts: jnp.concatenate(parts), *reversed(pieces))
+    (rows, log_sums), collected = jax.lax.scan(body, (rows, log_sums), steps, reverse=True)
+    return rows, collected if log_sums is None else log_sums
 
 
 def shifted_rows(table: Array, width: int, fill: float) -> Array:
@@ -149,18 +131,6 @@ def shifted_rows(table: Array, width: int, fill: float) -> Array:
     stride = max(m + n, width + 1)
     wide = _widened(table, stride, fill).reshape(m * stride, *rest)[:-m]
     return wide.reshape(m, stride - 1, *rest)[:, :width]
-
-
-def _stretches(T: int, max_lag: int) -> list[tuple[int, int]]:
-    """Steps [first, end) that are swept with the same number of rows, the last ones first.
-
-    At step k only T − k losses have rows. Where that is a large part of the work, four stretches
-    of their own number of rows each leave 5/8 of it.
-    """
-    many = 2 * max_lag > T
-    count = min(max(T // 128, 1), 4) if many else 1
-    edges = [T - T * i // count for i in range(count + 1)]
-    return list(zip(edges[1:], edges[:-1], strict=True))
 
 
 def _in_front(first: Array, rest: Array) -> Array:
