@@ -95,7 +95,8 @@ def covariant_vectors(
         advance = TangentStep(cell, params, start, 0)
 
         def forward(carry, x):
-            h, M = advance(*carry, x)
+            h, Q = carry
+            h, M = advance(h, Q, x)
             Q, R = orthonormalize(M)
             return (h, Q), (Q, R)
 
