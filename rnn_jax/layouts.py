@@ -46,14 +46,14 @@ class Rows:
     @staticmethod
     def products(forward: Array, e: Array) -> Array:
         """`product` over a leading axis of time."""
-        return (_flat(e) @ forward).reshape(*e.shape[:-1], -1)
+        return (_flat(e) @ forward).reshape(*e.shape[:-1], forward.shape[1])
 
     @staticmethod
     def matrix_tangents(d_forward: Array, e: Array) -> Array:
         """The same, with the gradient of W as a row-major product when it is transposed in W."""
         by_example = (((0,), (0,)), ((), ()))
         d_a = jax.lax.dot_general(row_major_transpose(_flat(e)), d_forward, by_example)
-        return d_a.reshape(*e.shape[:-1], -1)
+        return d_a.reshape(*e.shape[:-1], d_forward.shape[1])
 
     @staticmethod
     def over(function: Callable[..., Any], *fixed: Any) -> Callable[..., Any]:
@@ -95,14 +95,14 @@ class Columns:
     def products(forward: Array, e: Array) -> Array:
         """See `Rows`."""
         T, E, N = e.shape
-        return _by_time(forward @ jnp.swapaxes(e, 0, 1).reshape(E, T * N), T)
+        return _by_time(forward @ jnp.swapaxes(e, 0, 1).reshape(E, T * N), T, N)
 
     @staticmethod
     def matrix_tangents(d_forward: Array, e: Array) -> Array:
         """See `Rows`."""
         rows = jax.lax.optimization_barrier(jnp.swapaxes(e, 1, 2))
         by_feature = (((1,), (1,)), ((), ()))
-        return _by_time(jax.lax.dot_general(d_forward, _flat(rows), by_feature), len(e))
+        return _by_time(jax.lax.dot_general(d_forward, _flat(rows), by_feature), len(e), e.shape[2])
 
     @staticmethod
     def over(function: Callable[..., Any], *fixed: Any) -> Callable[..., Any]:
@@ -148,12 +148,12 @@ def row_major_transpose(W: Array) -> Array:
 
 
 def _flat(e: Array) -> Array:
-    return e.reshape(-1, e.shape[-1])
+    return e.reshape(math.prod(e.shape[:-1]), e.shape[-1])
 
 
-def _by_time(columns: Array, T: int) -> Array:
+def _by_time(columns: Array, T: int, N: int) -> Array:
     """`[T, G, N]` from `[G, T N]`."""
-    return jnp.swapaxes(columns.reshape(len(columns), T, -1), 0, 1)
+    return jnp.swapaxes(columns.reshape(len(columns), T, N), 0, 1)
 
 
 def _merged(leaf: Array, axes: int, lead: int) -> Array:
