@@ -35,7 +35,9 @@ DOUBT = 1e-9
 """The probability that one norm exceeds its upper bound."""
 
 STEPS_PER_CHECK = 4
-_ITERATIONS = 24
+FIRST_CHECK = 12
+CANDIDATES = 32
+_PASSES = 24
 _ENDLESS = 1e30  # p_j is not followed beyond; float32 holds it
 
 
@@ -85,7 +87,7 @@ def root_of_largest_eigenvalue(
     """
     tolerance = 2 * (default_tolerance(start.dtype) if rtol is None else rtol)
     T = _lanczos(gram, start, tolerance, max_steps)
-    theta = T.from_below(T.largest_eigenvalue(), tolerance)
+    theta, _ = T.largest_eigenvalue()
     error = 0.5 * jnp.log1p(T.relative_error(theta, tolerance, start.shape[-1]))
     return LogNorm(0.5 * jnp.log(theta), jnp.where(theta > 0, error, theta))
 
@@ -120,76 +122,48 @@ class _Tridiagonal(NamedTuple):
 
         ones = jnp.ones_like(x)
         first = (jnp.zeros_like(self.beta[0]), ones, ones, ones, jnp.ones(x.shape, bool))
-        *_, largest, above = jax.lax.fori_loop(0, self.m, row, first)
+        *_, largest, above = self._over_rows(row, first)
         return jnp.where(above, largest, 0)
 
-    def largest_eigenvalue(self, tolerance: float = 0.0) -> Array:
-        r"""θ, from above, to a relative tolerance or to rounding, by Laguerre's iteration.
+    def largest_eigenvalue(self, tolerance: float = 0.0) -> tuple[Array, Array]:
+        """Bounds on θ, from below and from above, to a relative tolerance or to rounding.
 
-        .. math::
-            x \leftarrow x - \frac{m}{G + \sqrt{(m - 1)(m H - G^2)}}, \qquad
-            G = \sum_j \frac{1}{x - \theta_j}, \quad H = \sum_j \frac{1}{(x - \theta_j)^2},
-
-        which from above the largest of real roots goes down to it, and at last cubically.
+        By multisection: `CANDIDATES` points of the bracket are looked at together, since a pass
+        over the rows takes about as long for one.
         """
         used = jnp.arange(len(self.alpha), dtype=jnp.int32) < self.m
         used = used.reshape(-1, *[1] * (self.alpha.ndim - 1))
         low = jnp.max(jnp.where(used, self.alpha, 0), 0)
         # XLA's maximum of several numbers, one of them NaN, is not always NaN.
         low = jnp.where(jnp.isfinite(self.alpha[0]), low, jnp.nan)
-        width = 2 * jnp.max(jnp.where(used, self.beta, 0), 0)
-        m = self.m.astype(low.dtype)
+        high = low + 2 * jnp.max(jnp.where(used, self.beta, 0), 0)
         least = max(tolerance, 2 * float(jnp.finfo(low.dtype).eps))
+        parts = np.arange(1, CANDIDATES + 1) / (CANDIDATES + 1)
+        parts = jnp.asarray(parts, low.dtype).reshape(-1, *[1] * low.ndim)
 
-        def improve(carry):
-            x, _, n = carry
-            G, H = self._sums(x)
-            root = jnp.sqrt(jnp.maximum((m - 1) * (m * H - jnp.square(G)), 0))
-            step = m / (G + jnp.where(G < 0, -root, root))
-            step = jnp.where(width > 0, step, 0)
-            return jnp.maximum(x - step, low), step, n + 1
-
-        def unfinished(carry):
-            x, step, n = carry
-            return (n < _ITERATIONS) & jnp.any(jnp.abs(step) > least * x)
-
-        first = (low + width, low + width, jnp.zeros((), jnp.int32))
-        return jax.lax.while_loop(unfinished, improve, first)[0]
-
-    def from_below(self, x: Array, tolerance: float) -> Array:
-        """θ by bisection from x above it: copies of θ, rounding's work, hold Laguerre's back."""
-        eps = jnp.finfo(x.dtype).eps
-        near = x * (1 - jnp.asarray(8 * tolerance, x.dtype))
-        low = jnp.where(self.polynomial(near) > 0, jnp.max(self.alpha, 0), near)
-
-        def halve(carry):
+        def narrow(carry):
             low, high, n = carry
-            middle = (low + high) / 2
-            above = self.polynomial(middle) > 0
-            return jnp.where(above, low, middle), jnp.where(above, middle, high), n + 1
+            x = low + (high - low) * parts
+            above = self.polynomial(x) > 0
+            highest_below = jnp.max(jnp.where(above, low, x), 0)
+            return highest_below, jnp.min(jnp.where(above, x, high), 0), n + 1
 
         def unfinished(carry):
             low, high, n = carry
-            return (n < jnp.finfo(x.dtype).nmant + 3) & jnp.any(high - low > 2 * eps * high)
+            return (n < _PASSES) & jnp.any(high - low > least * high)
 
-        return jax.lax.while_loop(unfinished, halve, (low, x, jnp.zeros((), jnp.int32)))[0]
+        low, high, _ = jax.lax.while_loop(unfinished, narrow, (low, high, jnp.zeros((), jnp.int32)))
+        return low, high
 
-    def _sums(self, x: Array) -> tuple[Array, Array]:
-        """G and H, the first and minus the second derivative of ln det(x − T_m) = Σ ln d_j."""
-        tiny = jnp.finfo(x.dtype).eps / 8 * x
+    def _over_rows(self, row, carry):
+        """`row(j, carry)` for j < m, which is a number of checks: dispatch costs more than rows."""
 
-        def row(j, carry):
-            beta_before, d, g, h, G, H = carry
-            q = jnp.square(beta_before) / d
-            d, d_1, d_2 = x - self.alpha[j] - q, 1 + q * g, q * (h - 2 * jnp.square(g))
-            d = jnp.where(jnp.abs(d) > tiny, d, jnp.maximum(tiny, jnp.finfo(x.dtype).tiny))
-            g, h = d_1 / d, d_2 / d
-            return self.beta[j], d, g, h, G + g, H + jnp.square(g) - h
+        def some_rows(i, carry):
+            for j in range(STEPS_PER_CHECK):
+                carry = row(STEPS_PER_CHECK * i + j, carry)
+            return carry
 
-        zeros, ones = jnp.zeros_like(x), jnp.ones_like(x)
-        first = (zeros, ones, zeros, zeros, zeros, zeros)
-        *_, G, H = jax.lax.fori_loop(0, self.m, row, first)
-        return G, H
+        return jax.lax.fori_loop(0, self.m // STEPS_PER_CHECK, some_rows, carry)
 
     def relative_error(self, theta: Array, tolerance: float, S: int) -> Array:
         """The least of tolerance · (1, 4, 16, ..) that λ / θ − 1 is certainly below; or +inf."""
@@ -222,7 +196,8 @@ def _lanczos(gram, v, tolerance, max_steps) -> _Tridiagonal:
         inner, _ = carry
         inner = jax.lax.fori_loop(0, STEPS_PER_CHECK, step, inner)
         T = inner[0]
-        x = T.largest_eigenvalue(tolerance / 32) * (1 + jnp.asarray(0.9 * tolerance, v.dtype))
+        _, theta = T.largest_eigenvalue(tolerance / 8)
+        x = theta * (1 + jnp.asarray(0.8 * tolerance, v.dtype))
         p = T.polynomial(x)
         return inner, jnp.all((p >= enough) | ~(x > 0))
 
@@ -231,5 +206,8 @@ def _lanczos(gram, v, tolerance, max_steps) -> _Tridiagonal:
         return ~certain & (T.m + STEPS_PER_CHECK <= max_steps)
 
     T = _Tridiagonal(jnp.zeros((), jnp.int32), zeros, zeros)
-    first = ((T, v, jnp.zeros_like(v), jnp.zeros_like(zeros[0])), jnp.zeros((), bool))
-    return jax.lax.while_loop(unfinished, some_steps, first)[0][0]
+    first = (T, v, jnp.zeros_like(v), jnp.zeros_like(zeros[0]))
+    # Hardly ever are fewer enough.
+    unseen = min(FIRST_CHECK, max_steps) // STEPS_PER_CHECK - 1
+    first = jax.lax.fori_loop(0, STEPS_PER_CHECK * max(unseen, 0), step, first)
+    return jax.lax.while_loop(unfinished, some_steps, (first, jnp.zeros((), bool)))[0][0]
