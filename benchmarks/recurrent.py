@@ -57,6 +57,8 @@ class Config:
     """B,T,I,H each; 16,784,1,128 is the sequential image."""
     modes: tuple[str, ...] = ("forward", "gradient")
     """Of forward, gradient."""
+    libraries: tuple[str, ...] = (*JAX_LIBRARIES, "torch.nn")
+    """Some of them, by the names that the tables give them."""
     rounds: int = 7
     """Timed calls of each."""
     process_peak: bool = True
@@ -121,11 +123,12 @@ def gradient_program(library: str, cell: str, shape: Shape):
     return program_of(library, cell, shape, "gradient", 1)
 
 
-def candidates(cell: str, shape: Shape, modes: tuple[str, ...]) -> list[Candidate]:
-    """All that are installed; the others are named."""
-    found = []
+def candidates(cell: str, shape: Shape, config: Config) -> list[Candidate]:
+    """All that are asked for and installed; those that are not installed are named."""
+    found, modes = [], config.modes
+    jax_libraries = [library for library in JAX_LIBRARIES if library in config.libraries]
     device_counts = [n for n in range(1, len(jax.devices()) + 1) if shape[0] % n == 0]
-    for library, mode, devices in itertools.product(JAX_LIBRARIES, modes, device_counts):
+    for library, mode, devices in itertools.product(jax_libraries, modes, device_counts):
         start = time.perf_counter()
         try:
             program, arguments = program_of(library, cell, shape, mode, devices)
@@ -137,7 +140,7 @@ def candidates(cell: str, shape: Shape, modes: tuple[str, ...]) -> list[Candidat
         took = time.perf_counter() - start
         temporary = program.memory_analysis().temp_size_in_bytes * devices / 2**20
         found.append(Candidate(library, mode, devices, call, took, temporary))
-    for mode, threads in itertools.product(modes, (1, 2)):
+    for mode, threads in itertools.product(modes, (1, 2) if "torch.nn" in config.libraries else ()):
         try:
             of_torch = torch_calls(cell, *shape, threads=threads)[mode]
         except ImportError as why:
@@ -181,7 +184,7 @@ def product_flops(cell: str, shape: Shape, mode: str) -> int:
 
 def measure(cell: str, shape: Shape, config: Config) -> list[dict[str, Any]]:
     """One row for each candidate."""
-    found = candidates(cell, shape, config.modes)
+    found = candidates(cell, shape, config)
     times: list[list[float]] = [[] for _ in found]
     rates = []
     for _ in range(config.rounds):
