@@ -138,8 +138,8 @@ class _Tridiagonal(NamedTuple):
         low = jnp.where(jnp.isfinite(self.alpha[0]), low, jnp.nan)
         high = low + 2 * jnp.max(jnp.where(used, self.beta, 0), 0)
         least = max(tolerance, 2 * float(jnp.finfo(low.dtype).eps))
-        parts = np.arange(1, CANDIDATES + 1) / (CANDIDATES + 1)
-        parts = jnp.asarray(parts, low.dtype).reshape(-1, *[1] * low.ndim)
+        between = np.arange(1, CANDIDATES + 1) / (CANDIDATES + 1)
+        parts = jnp.asarray(between, low.dtype).reshape(-1, *[1] * low.ndim)
 
         def narrow(carry):
             low, high, n = carry
