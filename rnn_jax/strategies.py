@@ -64,7 +64,8 @@ class Fused:
         where it saves memory at next to no cost in time: the pre-activations are wider than the
         state, but no more than twice, and what is fed back is narrower than KEPT_FROM.
       columns: examples lie side by side as columns, not as rows (`rnn_jax.layouts`); if None, where
-        a matrix has COLUMNS_FROM bytes or more and there are COLUMNS_FROM_EXAMPLES at least.
+        a matrix has COLUMNS_FROM bytes or more, there are COLUMNS_FROM_EXAMPLES at least and every
+        drive has its product: rearranging further drives costs more than columns save.
     """
 
     chunk: int | None = None
@@ -95,7 +96,12 @@ class Fused:
         matrices = [product.W(params) for product in structure.products]
         largest = max((W.size * W.dtype.itemsize for W in matrices), default=0)
         examples = math.prod(xs.shape[1:-1])
-        return largest >= COLUMNS_FROM and examples >= COLUMNS_FROM_EXAMPLES
+        drives = jax.eval_shape(lambda U: structure.drive(params, U.sum(-1)), structure.U(params))
+        return (
+            largest >= COLUMNS_FROM
+            and examples >= COLUMNS_FROM_EXAMPLES
+            and len(drives) == len(matrices)
+        )
 
     @staticmethod
     def _saves_memory_by_recomputing(structure, params, start) -> bool:

@@ -57,8 +57,8 @@ def lstm(
     H = hidden_size
 
     def pointwise(state: LSTMState, a: Array) -> tuple[LSTMState, Array]:
-        sigmoids, g = jax.lax.split(a, [3 * H, H], axis=a.ndim - 1)
-        i, f, o = split_blocks(jax.nn.sigmoid(sigmoids), 3)
+        i, f, o, g = split_blocks(a, 4)
+        i, f, o = map(jax.nn.sigmoid, (i, f, o))
         c = f * state.c + i * jnp.tanh(g)
         h = o * jnp.tanh(c)
         return LSTMState(c=c, h=h), h

@@ -70,13 +70,13 @@ def gated(
         a_t = b + W\, \mathrm{fed\_back}(s_{t-1}) + U x_t, \qquad
         s_t, y_t = \mathrm{pointwise}(s_{t-1}, a_t)
 
-    A minimal gated unit, for example:
+    An update-gate network, for example:
 
     ```
     def pointwise(h, a):
-        f, candidate = jnp.split(a, 2, axis=-1)
-        f = jax.nn.sigmoid(f)
-        h = (1 - f) * h + f * jnp.tanh(candidate)
+        g, candidate = jnp.split(a, 2, axis=-1)
+        g = jax.nn.sigmoid(g)
+        h = g * h + (1 - g) * jnp.tanh(candidate)
         return h, h
 
     cell = gated(64, 2, pointwise)

@@ -40,8 +40,9 @@ def largest_singular_value(
     """σ_max of `W [..., m, n]`.
 
     From a random start in n dimensions the expected relative error of σ² after k iterations is at
-    most 0.87 ln n / (k − 1) for any W (Kuczyński and Woźniakowski 1992, theorem 3.1), and falls as
-    (σ₂/σ₁)^(4k) where the second singular value is apart. A start near v makes a few enough.
+    most 0.87 ln n / (k − 1) for any W (Kuczyński and Woźniakowski 1992, theorem 3.1); from a given
+    start it falls as (σ₂/σ₁)^(4k) where the second singular value is apart. A start near v makes a
+    few enough.
 
     Args:
       start: `[..., n]`, normalized; a fixed pseudo-random vector by default.

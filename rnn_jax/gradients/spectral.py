@@ -31,14 +31,13 @@ import numpy as np
 
 from rnn_jax.types import Array
 
-DOUBT = 1e-9
+DOUBT = 1e-6
 """The probability that one norm exceeds its upper bound."""
 
 STEPS_PER_CHECK = 4
 FIRST_CHECK = 12
-CANDIDATES = 32
-_PASSES = 24
-_ENDLESS = 1e30  # p_j is not followed beyond; float32 holds it
+POINTS = 16
+"""Of a bracket, looked at together."""
 
 
 class LogNorm(NamedTuple):
@@ -69,6 +68,7 @@ def root_of_largest_eigenvalue(
     gram: Callable[[Array], Array],
     start: Array,
     *,
+    metric: Callable[[Array], Array] = lambda v: v,
     rtol: float | None = None,
     max_steps: int | None = None,
 ) -> LogNorm:
@@ -76,7 +76,10 @@ def root_of_largest_eigenvalue(
 
     Args:
       gram: `[*lead, S] -> [*lead, S]`, scaled so that σ_max⁴ can be held.
-      start: `start_vector((*lead, S), dtype)`.
+      start: `start_vector((*lead, S), dtype)`, or PᵀP times that, in which the leading direction
+        weighs more, not less.
+      metric: H, symmetric and positive semidefinite, where the product is `gram` times H, each of
+        the two symmetric: Lanczos' method in the inner product xᵀ H y.
       rtol: steps are taken until every norm is certain to this relative accuracy;
         `default_tolerance` by default.
       max_steps: but at most so many, 2 S + 16 and no more than 528 by default. Without rounding S
@@ -85,18 +88,30 @@ def root_of_largest_eigenvalue(
     Returns:
       LogNorm, each part `[*lead]`.
     """
-    tolerance = 2 * (default_tolerance(start.dtype) if rtol is None else rtol)
-    T = _lanczos(gram, start, tolerance, max_steps)
-    theta, _ = T.largest_eigenvalue()
-    error = 0.5 * jnp.log1p(T.relative_error(theta, tolerance, start.shape[-1]))
-    return LogNorm(0.5 * jnp.log(theta), jnp.where(theta > 0, error, theta))
+    _, bracket = _lanczos(gram, metric, start, rtol, max_steps)
+    value = 0.5 * jnp.log(bracket.low)
+    error = jnp.where(bracket.certain, 0.5 * jnp.log(bracket.high / bracket.low), jnp.inf)
+    return LogNorm(value, jnp.where(bracket.low > 0, error, bracket.low))
 
 
-def steps_taken(gram: Callable[[Array], Array], start: Array, *, rtol: float | None) -> LogNorm:
+def steps_taken(gram, start: Array, *, metric=lambda v: v, rtol: float | None) -> LogNorm:
     """The number of steps in place of a norm and its error, for benchmarks to count."""
-    T = _lanczos(gram, start, 2 * (default_tolerance(start.dtype) if rtol is None else rtol), None)
+    T, _ = _lanczos(gram, metric, start, rtol, None)
     steps = jnp.broadcast_to(T.m.astype(start.dtype), start.shape[:-1])
     return LogNorm(steps, steps)
+
+
+class _Bracket(NamedTuple):
+    """low ≤ θ ≤ λ; λ ≤ high where that is certain: each `[*lead]`."""
+
+    low: Array
+    high: Array
+    certain: Array
+
+    def is_within(self, tolerance: float) -> Array:
+        """Whether no more is wanted: certain and narrow, or zero, or not a number."""
+        narrow = self.certain & (self.high <= (1 + tolerance) * self.low)
+        return narrow | ~(self.high > 0)
 
 
 class _Tridiagonal(NamedTuple):
@@ -106,108 +121,100 @@ class _Tridiagonal(NamedTuple):
     alpha: Array
     beta: Array
 
-    def polynomial(self, x: Array) -> Array:
-        """max_j p_j(x) where x is above every eigenvalue of T_m, else 0: x `[..., *lead]`."""
-        # A β that is all rounding says nothing; it must not make p_j grow.
-        noise = 8 * jnp.finfo(x.dtype).eps * x
-
-        def row(j, carry):
-            beta_before, d_before, p, largest, above = carry
-            beta = self.beta[j]
-            d = x - self.alpha[j] - jnp.square(beta_before) / d_before
-            above = above & (d > 0)
-            d = jnp.where(above, d, 1)
-            p = jnp.minimum(p * (d / jnp.maximum(beta, noise)), _ENDLESS)
-            return beta, d, p, jnp.maximum(largest, p), above
-
-        ones = jnp.ones_like(x)
-        first = (jnp.zeros_like(self.beta[0]), ones, ones, ones, jnp.ones(x.shape, bool))
-        *_, largest, above = self._over_rows(row, first)
-        return jnp.where(above, largest, 0)
-
-    def largest_eigenvalue(self, tolerance: float = 0.0) -> tuple[Array, Array]:
-        """Bounds on θ, from below and from above, to a relative tolerance or to rounding.
-
-        By multisection: `CANDIDATES` points of the bracket are looked at together, since a pass
-        over the rows takes about as long for one.
-        """
+    def first_bracket(self) -> _Bracket:
+        """From α, each at most θ, to far beyond all circles of Gershgorin."""
         used = jnp.arange(len(self.alpha), dtype=jnp.int32) < self.m
         used = used.reshape(-1, *[1] * (self.alpha.ndim - 1))
-        low = jnp.max(jnp.where(used, self.alpha, 0), 0)
+        alpha, beta = (jnp.max(jnp.where(used, x, 0), 0) for x in (self.alpha, self.beta))
         # XLA's maximum of several numbers, one of them NaN, is not always NaN.
-        low = jnp.where(jnp.isfinite(self.alpha[0]), low, jnp.nan)
-        high = low + 2 * jnp.max(jnp.where(used, self.beta, 0), 0)
-        least = max(tolerance, 2 * float(jnp.finfo(low.dtype).eps))
-        between = np.arange(1, CANDIDATES + 1) / (CANDIDATES + 1)
-        parts = jnp.asarray(between, low.dtype).reshape(-1, *[1] * low.ndim)
+        low = jnp.where(jnp.isfinite(self.alpha[0]), alpha, jnp.nan)
+        return _Bracket(low, 4 * (low + 2 * beta), jnp.zeros(low.shape, bool))
+
+    def narrowed(self, bracket: _Bracket, tolerance: float, enough: float) -> _Bracket:
+        """As far as T_m allows, by `POINTS` points of every bracket at a time."""
+        parts = np.arange(1, POINTS + 1) / POINTS
+        parts = jnp.asarray(parts, bracket.low.dtype).reshape(-1, *[1] * bracket.low.ndim)
 
         def narrow(carry):
-            low, high, n = carry
-            x = low + (high - low) * parts
-            above = self.polynomial(x) > 0
-            highest_below = jnp.max(jnp.where(above, low, x), 0)
-            return highest_below, jnp.min(jnp.where(above, x, high), 0), n + 1
+            before, _ = carry
+            x = before.low + (before.high - before.low) * parts
+            p = self.polynomial(x, before.high, enough)
+            certain = p >= enough
+            after = _Bracket(
+                jnp.max(jnp.where(p > 0, before.low, x), 0),
+                jnp.min(jnp.where(certain, x, before.high), 0),
+                certain.any(0) | before.certain,
+            )
+            shrinks = after.high - after.low < 0.5 * (before.high - before.low)
+            return after, jnp.any(shrinks & ~after.is_within(tolerance))
 
-        def unfinished(carry):
-            low, high, n = carry
-            return (n < _PASSES) & jnp.any(high - low > least * high)
+        return jax.lax.while_loop(lambda carry: carry[1], narrow, (bracket, jnp.ones((), bool)))[0]
 
-        low, high, _ = jax.lax.while_loop(unfinished, narrow, (low, high, jnp.zeros((), jnp.int32)))
-        return low, high
+    def polynomial(self, x: Array, scale: Array, enough: float) -> Array:
+        """p_j(x) `[n, *lead]` at the first j where it is `enough`, or negative, or at the last one.
 
-    def _over_rows(self, row, carry):
-        """`row(j, carry)` for j < m, which is a number of checks: dispatch costs more than rows."""
+        It is negative at some j, as a sequence of Sturm's is, where x is below θ.
+        """
+        # A β that is all rounding says nothing; it must not make p_j grow.
+        info = jnp.finfo(x.dtype)
+        least = jnp.maximum(self.beta, jnp.maximum(8 * info.eps * scale, info.tiny))
+        inverse, back = 1 / least, jnp.square(self.beta) / least
+
+        def row(j, carry):
+            p_before, p, back_before = carry
+            p_after = ((x - self.alpha[j]) * p - back_before * p_before) * inverse[j]
+            undecided = (p > 0) & (p < enough)
+            p_before, p = (jnp.where(undecided, *pair) for pair in ((p, p_before), (p_after, p)))
+            return p_before, p, back[j]
 
         def some_rows(i, carry):
-            for j in range(STEPS_PER_CHECK):
+            for j in range(STEPS_PER_CHECK):  # dispatch costs more than rows
                 carry = row(STEPS_PER_CHECK * i + j, carry)
             return carry
 
-        return jax.lax.fori_loop(0, self.m // STEPS_PER_CHECK, some_rows, carry)
-
-    def relative_error(self, theta: Array, tolerance: float, S: int) -> Array:
-        """The least of tolerance · (1, 4, 16, ..) that λ / θ − 1 is certainly below; or +inf."""
-        enough = (2 * S / np.pi) ** 0.5 / DOUBT
-        rungs = max(1, int(np.ceil(np.log(100 / tolerance) / np.log(4))))
-        errors = jnp.asarray(tolerance * 4.0 ** np.arange(rungs), theta.dtype)
-        errors = errors.reshape(-1, *[1] * theta.ndim)
-        certain = self.polynomial(theta * (1 + errors)) >= enough
-        return jnp.where(certain, errors, jnp.inf).min(0)
+        first = (jnp.zeros_like(x), jnp.ones_like(x), jnp.zeros_like(scale))
+        return jax.lax.fori_loop(0, self.m // STEPS_PER_CHECK, some_rows, first)[1]
 
 
-def _lanczos(gram, v, tolerance, max_steps) -> _Tridiagonal:
-    """Steps from v until the norms of all leading indices are certain, or max_steps are taken."""
-    max_steps = 2 * min(v.shape[-1], 256) + 16 if max_steps is None else max_steps
-    enough = (2 * v.shape[-1] / np.pi) ** 0.5 / DOUBT
-    zeros = jnp.zeros((max_steps, *v.shape[:-1]), v.dtype)
+def _lanczos(gram, metric, start, rtol, max_steps) -> tuple[_Tridiagonal, _Bracket]:
+    """Steps until the norms of all leading indices are certain, or max_steps are taken."""
+    S = start.shape[-1]
+    tolerance = 2 * (default_tolerance(start.dtype) if rtol is None else rtol)
+    max_steps = 2 * min(S, 256) + 16 if max_steps is None else max_steps
+    enough = (2 * S / np.pi) ** 0.5 / DOUBT
+    zeros = jnp.zeros((max_steps, *start.shape[:-1]), start.dtype)
+
+    def normalized(w):
+        """w, H w and their length; at length 0 the space is exhausted: zeros follow, not 0 / 0."""
+        Hw = metric(w)
+        length = jnp.sqrt(jnp.maximum((w * Hw).sum(-1), 0))
+        over = jnp.where(length == 0, 0, 1 / length)[..., None]
+        return w * over, Hw * over, length
 
     def step(_, carry):
-        T, v, v_before, beta_before = carry
-        w = gram(v)
-        alpha = (v * w).sum(-1)
+        T, v, Hv, v_before, beta_before = carry
+        w = gram(Hv)
+        alpha = (Hv * w).sum(-1)
         w = w - alpha[..., None] * v - beta_before[..., None] * v_before
-        beta = jnp.sqrt(jnp.square(w).sum(-1))
-        # At β = 0 the space is exhausted and T splits: zeros follow, not 0 / 0.
-        after = w / jnp.where(beta == 0, 1, beta)[..., None]
+        after, H_after, beta = normalized(w)
         T = _Tridiagonal(T.m + 1, T.alpha.at[T.m].set(alpha), T.beta.at[T.m].set(beta))
-        return T, after, v, beta
+        return T, after, H_after, v, beta
 
     def some_steps(carry):
-        inner, _ = carry
+        inner, bracket = carry
         inner = jax.lax.fori_loop(0, STEPS_PER_CHECK, step, inner)
-        T = inner[0]
-        _, theta = T.largest_eigenvalue(tolerance / 8)
-        x = theta * (1 + jnp.asarray(0.8 * tolerance, v.dtype))
-        p = T.polynomial(x)
-        return inner, jnp.all((p >= enough) | ~(x > 0))
+        return inner, inner[0].narrowed(bracket, tolerance, enough)
 
     def unfinished(carry):
-        (T, *_), certain = carry
-        return ~certain & (T.m + STEPS_PER_CHECK <= max_steps)
+        (T, *_), bracket = carry
+        return ~jnp.all(bracket.is_within(tolerance)) & (T.m + STEPS_PER_CHECK <= max_steps)
 
     T = _Tridiagonal(jnp.zeros((), jnp.int32), zeros, zeros)
-    first = (T, v, jnp.zeros_like(v), jnp.zeros_like(zeros[0]))
+    v, Hv, _ = normalized(start)
+    inner = (T, v, Hv, jnp.zeros_like(v), jnp.zeros_like(zeros[0]))
     # Hardly ever are fewer enough.
-    unseen = min(FIRST_CHECK, max_steps) // STEPS_PER_CHECK - 1
-    first = jax.lax.fori_loop(0, STEPS_PER_CHECK * max(unseen, 0), step, first)
-    return jax.lax.while_loop(unfinished, some_steps, (first, jnp.zeros((), bool)))[0][0]
+    unseen = min(FIRST_CHECK, max_steps) // STEPS_PER_CHECK
+    inner = jax.lax.fori_loop(0, STEPS_PER_CHECK * max(unseen, 1), step, inner)
+    bracket = inner[0].narrowed(inner[0].first_bracket(), tolerance, enough)
+    (T, *_), bracket = jax.lax.while_loop(unfinished, some_steps, (inner, bracket))
+    return T, bracket
