@@ -2,8 +2,7 @@ r"""Norms of all products of consecutive matrices, from pairs of factors.
 
 P_{t,k} = J_t ··· J_{k+1} is A_t B_k with A_t = J_t ··· J_{s+1} and B_k = J_s ··· J_{k+1} for any s
 in between. Halve the sequence at s, the halves again, and so on: T log T matrix products are behind
-all T²/2 pairs, and a norm of A_t B_k asks for A_t B_k only as it acts on a few vectors. That goes
-on down to blocks of `BLOCK` steps, whose products are formed one by one.
+all T²/2 pairs, and a norm of A_t B_k asks for A_t B_k only as it acts on a few vectors.
 
 Matrices are carried as mantissas and exponents, so that nothing under- or overflows. Rounding
 changes P_{t,k} by about ε max_s ‖A_t‖ ‖B_k‖, as it does one product after the other.
@@ -39,6 +38,13 @@ class Scaled(NamedTuple):
 
     m: Array
     e: Array
+
+    def __getitem__(self, i: Any) -> Scaled:  # type: ignore[override]
+        return Scaled(self.m[i], self.e[i])
+
+    def __matmul__(self, other: Scaled) -> Scaled:
+        m, e = split_exponent(self.m @ other.m, (-2, -1))
+        return Scaled(m, e + self.e + other.e)
 
 
 class Norm(NamedTuple):
@@ -131,94 +137,101 @@ def log_norm_table(
 ) -> Any:
     """ln ‖P_{t,k}[rows, columns]‖ at [t, k], `[T+1, T+1]`, of `jacobians [T, S, S]`.
 
-    -inf for k > t, with an error of zero. On the diagonal P is the identity. Memory: 3 T S², and
-    T² for each part that is kept.
+    -inf for k > t, with an error of zero. On the diagonal P is the identity. Memory: for T a power
+    of two 4 T S², and T² for each part that is kept; for another T as for the next such power.
     """
-    T, S, _ = jacobians.shape
-    n, L = -(-T // BLOCK), min(T, BLOCK)
-    identity = jnp.eye(S, dtype=jacobians.dtype)
-    J = jnp.concatenate([jacobians, jnp.broadcast_to(identity, (n * L - T, S, S))])
-    states = np.arange(n * L + 1)
-    minus_inf, zero = (jnp.full((len(states),) * 2, x, J.dtype) for x in (-jnp.inf, 0))
+    T = len(jacobians)
+    states = np.arange(T + 1)
+    minus_inf, zero = (jnp.full((T + 1, T + 1), x, jacobians.dtype) for x in (-jnp.inf, 0))
     table = keep(LogNorm(minus_inf, zero))
-    of_identity = norm.of_ones(len(np.intersect1d(rows, columns)))
-    table = _set(table, states, states, keep(LogNorm(*jnp.asarray([of_identity, 0], J.dtype))))
-    table = _within_blocks(table, J.reshape(n, L, S, S), norm, rows, columns, keep)
-    if n > 1:
-        table = _across_blocks(table, J, norm, rows, columns, keep)
-    return jax.tree.map(lambda part: part[: T + 1, : T + 1], table)
+    of_identity = jnp.asarray([norm.of_ones(len(np.intersect1d(rows, columns))), 0], zero.dtype)
+    table = _set(table, states, states, keep(LogNorm(*of_identity)))
+    J = Scaled(*split_exponent(jacobians, (-2, -1)))
+    of_steps = norm.of_matrices(J.m[:, rows][:, :, columns])
+    table = _set(table, states[1:], states[:-1], keep(_times_power_of_two(of_steps, J.e)))
+    return table if T == 1 else _of_pairs(table, J, norm, rows, columns, keep)
 
 
-def _within_blocks(table, J, norm, rows, columns, keep):
-    """The pairs of states of one block, its products one after the other: `J [n, L, S, S]`."""
-    n, L, S, _ = J.shape
-    t, k, restarts = _folded_triangle(L)
+def _of_pairs(table, J, norm, rows, columns, keep):
+    """All products of two steps or more: `J [T, S, S]`.
 
-    def multiply(carry, indices):
-        t, restart = indices
-        before, exponent = carry
-        J_t = J[:, t - 1].swapaxes(0, 1)
-        restart = restart[:, None]
-        product = jnp.where(restart[..., None, None], J_t, J_t @ before)
-        product, e = split_exponent(product, (-2, -1))
-        exponent = jnp.where(restart, 0, exponent) + e
-        found = norm.of_matrices(product[..., rows, :][..., columns])
-        return (product, exponent), keep(_times_power_of_two(found, exponent))
+    Segments of half = 1, 2, 4, .. steps lie side by side in pairs. Where step t is in the second
+    segment of a pair and step k in the first one, s is between them: A_t = J_t ··· from there, and
+    B_k = ··· J_k up to there. The steps of all second segments are taken in tiles of `BLOCK`, and
+    those of all first segments.
+    """
+    T, S, _ = J.m.shape
+    levels = math.ceil(math.log2(T))
+    N = 2**levels
+    tile_size = min(BLOCK, N // 2)
+    identity = jnp.broadcast_to(jnp.eye(S, dtype=J.m.dtype), (N - T, S, S))
+    J = Scaled(jnp.concatenate([J.m, identity]), jnp.pad(J.e, (0, N - T)))
+    seconds, firsts, ends = _tiles(T, levels, tile_size)
 
-    slots = t.shape[1]
-    first = (jnp.zeros((slots, n, S, S), J.dtype), jnp.zeros((slots, n), jnp.int32))
-    _, norms = jax.lax.scan(multiply, first, (t, restarts))
-    offset = L * jnp.arange(n, dtype=jnp.int32)
-    return _set(table, t[..., None] + offset, k[..., None] + offset, norms)
-
-
-def _across_blocks(table, J, norm, rows, columns, keep):
-    """The pairs of states of different blocks: `J [n BLOCK, S, S]`."""
-    t_blocks, k_blocks, ends = _tiles(len(J) // BLOCK)
-    step = jnp.arange(len(J), dtype=jnp.int32)
-
-    def level(table, of_level):
-        half, first, end = of_level
-        within = step % (2 * half)
-        A = running_products(J, within == half)
-        B = running_products(J, within == half - 1, reverse=True)
-        A, B = Scaled(A.m[:, rows], A.e), Scaled(B.m[:, :, columns], B.e)
+    def level(carry, of_level):
+        table, A, B = carry
+        half, begin, end = of_level
+        first, second, middle = _pairs(N, half)
+        of_A = Scaled(A.m[second][:, rows], A.e[second])
+        of_B = Scaled(B.m[first][:, :, columns], B.e[first])
 
         def tile(i, table):
-            # A of step j leads to state j + 1, B of step j from state j.
-            t, k = BLOCK * t_blocks[i], BLOCK * k_blocks[i]
-            A_t, B_k = (
-                Scaled(*(jax.lax.dynamic_slice_in_dim(part, at, BLOCK) for part in X))
-                for X, at in ((A, t), (B, k))
+            of_tile = lambda parts, at: jax.tree.map(
+                lambda x: jax.lax.dynamic_slice_in_dim(x, tile_size * at, tile_size), parts
             )
-            found = norm.of_products(A_t.m, B_k.m)
-            found = keep(_times_power_of_two(found, A_t.e[:, None] + B_k.e))
-            put = lambda whole, part: jax.lax.dynamic_update_slice(whole, part, (t + 1, k))
-            return jax.tree.map(put, table, found)
+            (A_t, t), (B_k, k) = (
+                of_tile((of_A, second), seconds[i]),
+                of_tile((of_B, first), firsts[i]),
+            )
+            found = _times_power_of_two(norm.of_products(A_t.m, B_k.m), A_t.e[:, None] + B_k.e)
+            of_a_pair = t[:, None] // (2 * half) == k // (2 * half)
+            # A of step t leads to state t + 1, B of step k from state k.
+            t = jnp.where(of_a_pair, t[:, None] + 1, N)
+            return jax.tree.map(
+                lambda whole, x: whole.at[t, k].set(x, mode="drop"), table, keep(found)
+            )
 
-        return jax.lax.fori_loop(first, end, tile, table), None
+        table = jax.lax.fori_loop(begin, end, tile, table)
+        # Two segments in one.
+        A = _put(A, second, A[second] @ A[middle])
+        B = _put(B, first, B[middle + 1] @ B[first])
+        return (table, A, B), None
 
-    halves = BLOCK * 2 ** np.arange(len(ends))
-    firsts = np.concatenate([[0], ends[:-1]])
-    levels = tuple(jnp.asarray(x, jnp.int32) for x in (halves, firsts, ends))
-    return jax.lax.scan(level, table, levels)[0]
+    halves = 2 ** np.arange(levels)
+    begins = np.concatenate([[0], ends[:-1]])
+    per_level = tuple(jnp.asarray(x, jnp.int32) for x in (halves, begins, ends))
+    return jax.lax.scan(level, (table, J, J), per_level)[0][0]
+
+
+def _pairs(N: int, half: Array) -> tuple[Array, Array, Array]:
+    """Steps of all first segments, of all second ones, and the last of the first one of each."""
+    i = jnp.arange(N // 2, dtype=jnp.int32)
+    first = i // half * 2 * half + i % half
+    return first, first + half, first - i % half + half - 1
+
+
+def _tiles(T: int, levels: int, tile_size: int) -> tuple[Array, Array, np.ndarray]:
+    """Tiles (of second segments, of first ones) that share a pair, level by level; levels' ends."""
+    seconds, firsts, counts = [], [], []
+    tile = np.arange(2 ** (levels - 1) // tile_size)
+    for half in 2 ** np.arange(levels):
+        per_segment = max(half // tile_size, 1)
+        begins = tile_size * tile // half * 2 * half + tile_size * tile % half + half
+        second, first = np.meshgrid(tile, tile, indexing="ij")
+        wanted = (second // per_segment == first // per_segment) & (begins[:, None] < T)
+        seconds.append(second[wanted])
+        firsts.append(first[wanted])
+        counts.append(wanted.sum())
+    second, first = (jnp.asarray(np.concatenate(x), jnp.int32) for x in (seconds, firsts))
+    return second, first, np.cumsum(counts)
+
+
+def _put(whole: Scaled, at: Array, part: Scaled) -> Scaled:
+    return Scaled(whole.m.at[at].set(part.m), whole.e.at[at].set(part.e))
 
 
 def _times_power_of_two(norms: LogNorm, e: Array) -> LogNorm:
     return LogNorm(norms.value + log_power_of_two(e, norms.value.dtype), norms.error)
-
-
-def _tiles(n: int) -> tuple[Array, Array, np.ndarray]:
-    """All pairs of blocks (of t, of k), level by level, and where each level's pairs end.
-
-    A pair belongs to the level of the highest bit in which its numbers differ: there, and only
-    there, the one is in a second half and the other in the first half before it.
-    """
-    t, k = np.tril_indices(n, -1)
-    level = np.log2(t ^ k).astype(int)
-    order = np.argsort(level, kind="stable")
-    t, k = t[order].astype(np.int32), k[order].astype(np.int32)
-    return jnp.asarray(t), jnp.asarray(k), np.cumsum(np.bincount(level))
 
 
 def running_products(J: Array, restart: Array, *, reverse: bool = False) -> Scaled:
@@ -237,20 +250,6 @@ def running_products(J: Array, restart: Array, *, reverse: bool = False) -> Scal
 
     first = (jnp.eye(J.shape[-1], dtype=J.dtype), jnp.zeros((), jnp.int32))
     return jax.lax.scan(multiply, first, (J, restart), reverse=reverse)[1]
-
-
-def _folded_triangle(T: int) -> tuple[Array, Array, Array]:
-    """Which (t, k) each slot works on at each of T rounds: t, k, restart `[T, T//2 + 1]`.
-
-    The products from source k need T − k rounds. Slot j serves source j for T − j rounds and then
-    source T − j for the remaining j, so that the triangle of all (t, k) fills a rectangle.
-    """
-    rounds = jnp.arange(1, T + 1, dtype=jnp.int32)[:, None]
-    j = jnp.arange(T // 2 + 1, dtype=jnp.int32)[None, :]
-    first = rounds <= T - j
-    t = jnp.where(first, j + rounds, rounds)
-    k = jnp.where(first, j, T - j)
-    return t, k, t == k + 1
 
 
 def _set(table, t, k, norms):

@@ -68,7 +68,6 @@ def root_of_largest_eigenvalue(
     gram: Callable[[Array], Array],
     start: Array,
     *,
-    metric: Callable[[Array], Array] = lambda v: v,
     rtol: float | None = None,
     max_steps: int | None = None,
 ) -> LogNorm:
@@ -76,10 +75,7 @@ def root_of_largest_eigenvalue(
 
     Args:
       gram: `[*lead, S] -> [*lead, S]`, scaled so that σ_max⁴ can be held.
-      start: `start_vector((*lead, S), dtype)`, or PᵀP times that, in which the leading direction
-        weighs more, not less.
-      metric: H, symmetric and positive semidefinite, where the product is `gram` times H, each of
-        the two symmetric: Lanczos' method in the inner product xᵀ H y.
+      start: `start_vector((*lead, S), dtype)`.
       rtol: steps are taken until every norm is certain to this relative accuracy;
         `default_tolerance` by default.
       max_steps: but at most so many, 2 S + 16 and no more than 528 by default. Without rounding S
@@ -88,15 +84,15 @@ def root_of_largest_eigenvalue(
     Returns:
       LogNorm, each part `[*lead]`.
     """
-    _, bracket = _lanczos(gram, metric, start, rtol, max_steps)
+    _, bracket = _lanczos(gram, start, rtol, max_steps)
     value = 0.5 * jnp.log(bracket.low)
     error = jnp.where(bracket.certain, 0.5 * jnp.log(bracket.high / bracket.low), jnp.inf)
     return LogNorm(value, jnp.where(bracket.low > 0, error, bracket.low))
 
 
-def steps_taken(gram, start: Array, *, metric=lambda v: v, rtol: float | None) -> LogNorm:
+def steps_taken(gram, start: Array, *, rtol: float | None) -> LogNorm:
     """The number of steps in place of a norm and its error, for benchmarks to count."""
-    T, _ = _lanczos(gram, metric, start, rtol, None)
+    T, _ = _lanczos(gram, start, rtol, None)
     steps = jnp.broadcast_to(T.m.astype(start.dtype), start.shape[:-1])
     return LogNorm(steps, steps)
 
@@ -176,7 +172,7 @@ class _Tridiagonal(NamedTuple):
         return jax.lax.fori_loop(0, self.m // STEPS_PER_CHECK, some_rows, first)[1]
 
 
-def _lanczos(gram, metric, start, rtol, max_steps) -> tuple[_Tridiagonal, _Bracket]:
+def _lanczos(gram, start, rtol, max_steps) -> tuple[_Tridiagonal, _Bracket]:
     """Steps until the norms of all leading indices are certain, or max_steps are taken."""
     S = start.shape[-1]
     tolerance = 2 * (default_tolerance(start.dtype) if rtol is None else rtol)
@@ -184,21 +180,16 @@ def _lanczos(gram, metric, start, rtol, max_steps) -> tuple[_Tridiagonal, _Brack
     enough = (2 * S / np.pi) ** 0.5 / DOUBT
     zeros = jnp.zeros((max_steps, *start.shape[:-1]), start.dtype)
 
-    def normalized(w):
-        """w, H w and their length; at length 0 the space is exhausted: zeros follow, not 0 / 0."""
-        Hw = metric(w)
-        length = jnp.sqrt(jnp.maximum((w * Hw).sum(-1), 0))
-        over = jnp.where(length == 0, 0, 1 / length)[..., None]
-        return w * over, Hw * over, length
-
     def step(_, carry):
-        T, v, Hv, v_before, beta_before = carry
-        w = gram(Hv)
-        alpha = (Hv * w).sum(-1)
+        T, v, v_before, beta_before = carry
+        w = gram(v)
+        alpha = (v * w).sum(-1)
         w = w - alpha[..., None] * v - beta_before[..., None] * v_before
-        after, H_after, beta = normalized(w)
+        beta = jnp.sqrt(jnp.square(w).sum(-1))
+        # At β = 0 the space is exhausted and T splits: zeros follow, not 0 / 0.
+        after = w / jnp.where(beta == 0, 1, beta)[..., None]
         T = _Tridiagonal(T.m + 1, T.alpha.at[T.m].set(alpha), T.beta.at[T.m].set(beta))
-        return T, after, H_after, v, beta
+        return T, after, v, beta
 
     def some_steps(carry):
         inner, bracket = carry
@@ -210,8 +201,7 @@ def _lanczos(gram, metric, start, rtol, max_steps) -> tuple[_Tridiagonal, _Brack
         return ~jnp.all(bracket.is_within(tolerance)) & (T.m + STEPS_PER_CHECK <= max_steps)
 
     T = _Tridiagonal(jnp.zeros((), jnp.int32), zeros, zeros)
-    v, Hv, _ = normalized(start)
-    inner = (T, v, Hv, jnp.zeros_like(v), jnp.zeros_like(zeros[0]))
+    inner = (T, start, jnp.zeros_like(start), jnp.zeros_like(zeros[0]))
     # Hardly ever are fewer enough.
     unseen = min(FIRST_CHECK, max_steps) // STEPS_PER_CHECK
     inner = jax.lax.fori_loop(0, STEPS_PER_CHECK * max(unseen, 1), step, inner)
