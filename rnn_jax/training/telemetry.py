@@ -56,7 +56,7 @@ class Telemetry:
     cell: Cell
     matrices: Callable[[Params], Mapping[str, Array]] | None = None
     every: int = 1
-    iterations: int = 4
+    iterations: int = 2
 
     def __post_init__(self):
         check_size("every", self.every)
