@@ -10,7 +10,7 @@ from rnn_jax.gradients import jacobian_log_norms, jacobian_log_norms_by_lag, sin
 from rnn_jax.gradients.products import BLOCK
 from tests.conftest import INPUT_SIZE, normal, user_cell
 
-T = 3 * BLOCK + 5  # four blocks, the last not full, and two levels of pairs of blocks
+T = 3 * BLOCK + 5  # no power of two: tiles that are full, half empty, and left out
 
 
 def elman(dtype=jnp.float64, size=9):
@@ -192,6 +192,27 @@ def test_float32_norms_are_good_to_1e_5():
     found = jax.jit(gradients.certified_log_norms)(J)
     np.testing.assert_allclose(below(found.value), below(log_singular_values(J)[..., 0]), atol=3e-5)
     assert (below(found.error) < 3e-5).all()
+
+
+@pytest.mark.parametrize("norm", ["spectral", "frobenius"])
+@pytest.mark.parametrize("T", [1, 2, 7, 2 * BLOCK + 1, 5 * BLOCK + 1])
+def test_any_number_of_steps(T, norm):
+    J = orthogonal(T, T, 3) * np.array([0.9, 1.0, 1.2])
+    log_sigma = log_singular_values(J)
+    truth = log_sigma[..., 0] if norm == "spectral" else np.logaddexp.reduce(2 * log_sigma, -1) / 2
+    table = gradients.product_log_norms(jnp.asarray(J), norm=norm)
+    np.testing.assert_allclose(table, truth, rtol=0, atol=1e-11)
+
+
+def test_spectral_norms_give_no_wrong_derivative():
+    J = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4, 4)))
+    _, tangent = jax.jvp(gradients.product_log_norms, (J,), (J,))
+    assert np.isnan(np.asarray(tangent)[np.tril_indices(4, -1)]).all()
+    frobenius = lambda J: gradients.product_log_norms(J, norm="frobenius")
+    _, tangent = jax.jvp(frobenius, (J,), (J,))
+    lags = np.subtract.outer(np.arange(4), np.arange(4))  # a product of `lag` factors e^s J
+    below = np.tril_indices(4, -1)
+    np.testing.assert_allclose(np.asarray(tangent)[below], lags[below], rtol=1e-12)
 
 
 @pytest.mark.parametrize("rtol", [1e-2, 1e-4, None])

@@ -47,7 +47,7 @@ class LyapunovSpectrum:
         difference, or than rounding. Its value is as good as any, but it has no direction of its
         own.
       interval: steps from one orthonormalization to the next, on average.
-      entropy: Σ of the positive exponents, nats per step, `[*batch]`: Pesin's upper bound of the
+      entropy: Σ of the positive exponents, nats per step, `[*batch]`: Ruelle's upper bound of the
         entropy rate; NaN where all K exponents are positive and K < S.
       kaplan_yorke: D = j + Σ_{i≤j} λ_i / |λ_{j+1}| for the largest j with Σ_{i≤j} λ_i ≥ 0,
         `[*batch]`; 0 where λ_1 < 0, S where all S exponents sum to 0 or more, and NaN where K < S
@@ -107,7 +107,8 @@ def lyapunov_spectrum(
     Numbers are those of the state's dtype, or float32 where that has less.
 
     References: Benettin, Galgani, Giorgilli and Strelcyn, Meccanica 15 (1980); for recurrent
-    networks, Engelken, Wolf and Abbott (2023), arXiv 2006.02427, and Vogt et al. (2022).
+    networks, Engelken, Wolf and Abbott (2023), arXiv 2006.02427, and Vogt et al. (2022), arXiv
+    2006.14123.
     """
     start = checked_start(cell, params, xs, initial_state)
     T, *batch, _ = xs.shape

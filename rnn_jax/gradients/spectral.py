@@ -85,9 +85,20 @@ def root_of_largest_eigenvalue(
       LogNorm, each part `[*lead]`.
     """
     _, bracket = _lanczos(gram, start, rtol, max_steps)
-    value = 0.5 * jnp.log(bracket.low)
+    value = _without_derivative(0.5 * jnp.log(bracket.low))
     error = jnp.where(bracket.certain, 0.5 * jnp.log(bracket.high / bracket.low), jnp.inf)
     return LogNorm(value, jnp.where(bracket.low > 0, error, bracket.low))
+
+
+@jax.custom_jvp
+def _without_derivative(x: Array) -> Array:
+    """X, with a tangent of NaN: that of the points of a bracket would be wrong."""
+    return x
+
+
+@_without_derivative.defjvp
+def _nan(primals, tangents):
+    return primals[0], jnp.nan * tangents[0]
 
 
 def steps_taken(gram, start: Array, *, rtol: float | None) -> LogNorm:
@@ -153,23 +164,24 @@ class _Tridiagonal(NamedTuple):
         """
         # A β that is all rounding says nothing; it must not make p_j grow.
         info = jnp.finfo(x.dtype)
-        least = jnp.maximum(self.beta, jnp.maximum(8 * info.eps * scale, info.tiny))
-        inverse, back = 1 / least, jnp.square(self.beta) / least
+        inverse = 1 / jnp.maximum(self.beta, jnp.maximum(8 * info.eps * scale, info.tiny))
+        squared = jnp.square(self.beta)
 
         def row(j, carry):
-            p_before, p, back_before = carry
-            p_after = ((x - self.alpha[j]) * p - back_before * p_before) * inverse[j]
+            # By d_j = β_j p_j / p_{j-1}, not by the difference of p_{j-1} and p_{j-2}: XLA computes
+            # either anew for each of its readers, and rounds it differently.
+            p, d_before, squared_before = carry
+            d = x - self.alpha[j] - squared_before / d_before
             undecided = (p > 0) & (p < enough)
-            p_before, p = (jnp.where(undecided, *pair) for pair in ((p, p_before), (p_after, p)))
-            return p_before, p, back[j]
+            return jnp.where(undecided, p * (d * inverse[j]), p), d, squared[j]
 
         def some_rows(i, carry):
             for j in range(STEPS_PER_CHECK):  # dispatch costs more than rows
                 carry = row(STEPS_PER_CHECK * i + j, carry)
             return carry
 
-        first = (jnp.zeros_like(x), jnp.ones_like(x), jnp.zeros_like(scale))
-        return jax.lax.fori_loop(0, self.m // STEPS_PER_CHECK, some_rows, first)[1]
+        first = (jnp.ones_like(x), jnp.ones_like(x), jnp.zeros_like(scale))
+        return jax.lax.fori_loop(0, self.m // STEPS_PER_CHECK, some_rows, first)[0]
 
 
 def _lanczos(gram, start, rtol, max_steps) -> tuple[_Tridiagonal, _Bracket]:
