@@ -185,8 +185,8 @@ def _of_pairs(table, J, norm, rows, columns, keep):
             )
             found = _times_power_of_two(norm.of_products(A_t.m, B_k.m), A_t.e[:, None] + B_k.e)
             of_a_pair = t[:, None] // (2 * half) == k // (2 * half)
-            # A of step t leads to state t + 1, B of step k from state k.
-            t = jnp.where(of_a_pair, t[:, None] + 1, N)
+            # A of step t leads to state t + 1, B of step k from state k. There is no state N + 1.
+            t = jnp.where(of_a_pair, t[:, None] + 1, N + 1)
             return jax.tree.map(
                 lambda whole, x: whole.at[t, k].set(x, mode="drop"), table, keep(found)
             )
@@ -222,8 +222,8 @@ def _tiles(T: int, levels: int, tile_size: int) -> tuple[Array, Array, np.ndarra
         seconds.append(second[wanted])
         firsts.append(first[wanted])
         counts.append(wanted.sum())
-    second, first = (jnp.asarray(np.concatenate(x), jnp.int32) for x in (seconds, firsts))
-    return second, first, np.cumsum(counts)
+    of_A, of_B = (jnp.asarray(np.concatenate(x), jnp.int32) for x in (seconds, firsts))
+    return of_A, of_B, np.cumsum(counts)
 
 
 def _put(whole: Scaled, at: Array, part: Scaled) -> Scaled:

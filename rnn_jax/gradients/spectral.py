@@ -139,8 +139,8 @@ class _Tridiagonal(NamedTuple):
 
     def narrowed(self, bracket: _Bracket, tolerance: float, enough: float) -> _Bracket:
         """As far as T_m allows, by `POINTS` points of every bracket at a time."""
-        parts = np.arange(1, POINTS + 1) / POINTS
-        parts = jnp.asarray(parts, bracket.low.dtype).reshape(-1, *[1] * bracket.low.ndim)
+        fractions = jnp.asarray(np.arange(1, POINTS + 1) / POINTS, bracket.low.dtype)
+        parts = fractions.reshape(-1, *[1] * bracket.low.ndim)
 
         def narrow(carry):
             before, _ = carry
