@@ -58,7 +58,9 @@ def lstm(
 
     def pointwise(state: LSTMState, a: Array) -> tuple[LSTMState, Array]:
         i, f, o, g = split_blocks(a, 4)
-        i, f, o = map(jax.nn.sigmoid, (i, f, o))
+        i = jax.nn.sigmoid(i)
+        f = jax.nn.sigmoid(f)
+        o = jax.nn.sigmoid(o)
         c = f * state.c + i * jnp.tanh(g)
         h = o * jnp.tanh(c)
         return LSTMState(c=c, h=h), h
