@@ -34,6 +34,7 @@ from tabulate import tabulate
 
 from benchmarks.peers import JAX_LIBRARIES, torch_calls
 from benchmarks.process_peak import peak_of
+from rnn_jax.cells.checks import choose
 
 GATES = {"lstm": 4, "gru": 3, "elman": 1}
 ONE_THREAD = {"xla_cpu_multi_thread_eigen": False}
@@ -302,6 +303,8 @@ def _two_lines(shape: str) -> str:
 
 
 def main(config: Config) -> list[dict[str, Any]]:
+    for library in config.libraries:
+        choose("libraries", library, dict.fromkeys((*JAX_LIBRARIES, "torch.nn")))
     config.out.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
     for cell, text in itertools.product(config.cells, config.shapes):

@@ -10,6 +10,7 @@ import pytest
 
 import rnn_jax
 from rnn_jax import Checkpointed, Fused, Parallel, Scan, cells
+from rnn_jax.layouts import Columns, Rows
 from tests.conftest import INPUT_SIZE, normal, random_state
 
 T = 7
@@ -217,3 +218,20 @@ def test_a_strategy_that_cannot_be_is_refused():
         Fused(chunk=0)
     with pytest.raises(ValueError, match="levels: got int 1"):
         Checkpointed(levels=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "hidden_size", "examples", "layout"),
+    [
+        ("lstm", 256, 16, Columns),  # W [1024, 256] float32: 1 MiB
+        ("lstm", 256, 15, Rows),
+        ("lstm", 128, 16, Rows),
+        ("elman", 512, 16, Columns),
+        ("gru", 512, 16, Rows),  # a drive without a product
+    ],
+)
+def test_columns_are_chosen_by_size(name, hidden_size, examples, layout):
+    cell = cells.CELLS[name](hidden_size)
+    params = cell.init(jax.random.key(0), 4)
+    xs, start = jnp.zeros((3, examples, 4)), cell.initial_state(params, (examples,))
+    assert Fused().sizes(cell.structure, params, xs, start)["layout"] is layout

@@ -39,8 +39,13 @@ class Scaled(NamedTuple):
     m: Array
     e: Array
 
-    def __getitem__(self, i: Any) -> Scaled:  # type: ignore[override]
+    def take(self, i: Array) -> Scaled:
+        """The i-th ones of a leading axis."""
         return Scaled(self.m[i], self.e[i])
+
+    def put(self, i: Array, others: Scaled) -> Scaled:
+        """`others` in the place of the i-th ones."""
+        return Scaled(self.m.at[i].set(others.m), self.e.at[i].set(others.e))
 
     def __matmul__(self, other: Scaled) -> Scaled:
         m, e = split_exponent(self.m @ other.m, (-2, -1))
@@ -137,8 +142,8 @@ def log_norm_table(
 ) -> Any:
     """ln ‖P_{t,k}[rows, columns]‖ at [t, k], `[T+1, T+1]`, of `jacobians [T, S, S]`.
 
-    -inf for k > t, with an error of zero. On the diagonal P is the identity. Memory: for T a power
-    of two 4 T S², and T² for each part that is kept; for another T as for the next such power.
+    -inf for k > t, with an error of zero. On the diagonal P is the identity. Memory: about
+    5 T S², the T rounded up to a power of two, and T² for each part that is kept.
     """
     T = len(jacobians)
     states = np.arange(T + 1)
@@ -193,8 +198,8 @@ def _of_pairs(table, J, norm, rows, columns, keep):
 
         table = jax.lax.fori_loop(begin, end, tile, table)
         # Two segments in one.
-        A = _put(A, second, A[second] @ A[middle])
-        B = _put(B, first, B[middle + 1] @ B[first])
+        A = A.put(second, A.take(second) @ A.take(middle))
+        B = B.put(first, B.take(middle + 1) @ B.take(first))
         return (table, A, B), None
 
     halves = 2 ** np.arange(levels)
@@ -224,10 +229,6 @@ def _tiles(T: int, levels: int, tile_size: int) -> tuple[Array, Array, np.ndarra
         counts.append(wanted.sum())
     of_A, of_B = (jnp.asarray(np.concatenate(x), jnp.int32) for x in (seconds, firsts))
     return of_A, of_B, np.cumsum(counts)
-
-
-def _put(whole: Scaled, at: Array, part: Scaled) -> Scaled:
-    return Scaled(whole.m.at[at].set(part.m), whole.e.at[at].set(part.e))
 
 
 def _times_power_of_two(norms: LogNorm, e: Array) -> LogNorm:
