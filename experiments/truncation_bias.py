@@ -5,9 +5,7 @@ products of step Jacobians do, e^(r k2) with r their decay rate: fast in a contr
 slowly in one that is near critical, and not at all in a chaotic one, whose truncated gradient is
 close to orthogonal to the full one until k2 is the whole sequence. Training moves r, and the bias
 with it. An LSTM's bias falls faster than its ‖∂s_t/∂s_k‖: its longest memories carry little of the
-gradient. And a bias can have the wrong sign: in the influence-balancing network of Tallec and
-Ollivier (2017) the near past pushes one way and the far past, by more, the other. One-step
-truncation then climbs away from the optimum θ* = −1/6, and only a k2 beyond the balance gets there.
+gradient. (A bias can have the wrong sign, too: `experiments.influence_balancing`.)
 
     python -m experiments.truncation_bias [--text FILE] [--out FOLDER]
     python -m experiments.truncation_bias plot FOLDER
@@ -31,12 +29,11 @@ import rnn_jax
 from experiments.checks import Check, at_least, at_most, checks_table, within
 from experiments.run_folder import Result, RunFolder, command_line, redraw
 from rnn_jax import plotting_truncation
-from rnn_jax.cells import elman, from_function, initializers, lstm, readout
+from rnn_jax.cells import elman, initializers, lstm, readout
 from rnn_jax.gradients import (
     by_lag,
     effective_horizon,
     jacobian_log_norms,
-    truncated_gradient,
     truncation_error,
 )
 from rnn_jax.losses import per_step, softmax_cross_entropy
@@ -78,14 +75,6 @@ class Config:
     """Adam's at the start; it falls along a cosine."""
     clip_norm: float = 0.5
     """Global norm that training clips gradients to."""
-    balance_k2s: tuple[int, ...] = (1, 10, 60)
-    """Truncations of the influence-balancing network, besides none."""
-    balance_T: int = 300
-    """Steps of one window of its stream."""
-    descents: int = 80
-    """Steps of gradient descent, a window each."""
-    rate: float = 0.003
-    """Of that descent."""
     seed: int = 0
     """Of everything random."""
 
@@ -116,7 +105,6 @@ def main(config: Config) -> Result:
                 result |= {f"{label}/{phase}/{name}": v[seeds] for name, v in measured.items()}
         labels += kinds
     result["labels"] = np.array(labels)
-    result |= balance(config)
     folder.conclude(result, summarize, plot)
     return result
 
@@ -198,73 +186,6 @@ def _cut(config: Config, cell: Cell, xs: Array, targets: Array, params: Params) 
     }
 
 
-def influence_balancing(units: int = 23, positive: int = 10) -> tuple[Cell, np.ndarray]:
-    r"""The network of Tallec and Ollivier, and its influences.
-
-    .. math:: s_t = A s_{t-1} + \theta v, \quad A = \tfrac12 I + \tfrac12 \text{superdiagonal},
-        \quad v = (1, .., 1, -1, .., -1), \qquad E_t = \tfrac12 (s_{t,1} - 1)^2
-
-    θ moves s_1 by (A^l v)_1 after l steps: up at first, and down, by more, once the minus signs
-    have come along the chain. At rest s_1 = −6 θ.
-
-    Returns:
-      The cell, whose y is s_1; (A^l v)_1 for l = 0 .. 999.
-    """
-    A = 0.5 * np.eye(units) + 0.5 * np.eye(units, k=1)
-    v = np.where(np.arange(units) < positive, 1.0, -1.0)
-    influences, moved = [], v
-    for _ in range(1000):
-        influences.append(moved[0])
-        moved = A @ moved
-
-    def step(p, s, x):
-        s = jnp.asarray(A, s.dtype) @ s + p["theta"] * jnp.asarray(v, s.dtype)
-        return s, s[:1]
-
-    return from_function(step, jnp.zeros(units)), np.array(influences)
-
-
-def one_half_square(y: Array, target: Array) -> Array:
-    """½ (y − target)²."""
-    return 0.5 * jnp.square(y - target).sum(-1)
-
-
-def balance(config: Config) -> dict[str, np.ndarray]:
-    """Descents of θ along a stream that carries its state, and what the influences say of them."""
-    T = config.balance_T
-    cell, influences = influence_balancing()
-    xs, targets = jnp.zeros((T, 0)), jnp.ones((T, 1))
-    summed = np.cumsum(influences)
-    paths, factors = [], []
-    for k2 in (*config.balance_k2s, T):
-        k1 = T if k2 == T else 1
-
-        def descend(carry, _, k1=k1, k2=k2):
-            params, state = carry
-            _, gradient, state = truncated_gradient(
-                cell, params, xs, targets, one_half_square, state, k1=k1, k2=k2, strategy="scan"
-            )
-            params = jax.tree.map(lambda p, g: p - config.rate * g / T, params, gradient)
-            return (params, state), params["theta"]
-
-        start = {"theta": jnp.zeros(())}
-        run = jax.jit(
-            lambda start, descend=descend: jax.lax.scan(
-                descend, (start, cell.initial_state(start)), length=config.descents
-            )
-        )
-        paths.append(np.concatenate([np.zeros(1), run(start)[1]]))
-        # At rest, each step's gradient is (s_1 − 1) Σ_{l < min(t + 1, k2)} (A^l v)_1.
-        reach = np.minimum(np.arange(1, T + 1), k2)
-        factors.append(1 + 6 * config.rate * summed[reach - 1].mean())
-    return {
-        "balance/k2s": np.array([*config.balance_k2s, T]),
-        "balance/theta": np.array(paths),
-        "balance/factor": np.array(factors),
-        "balance/influence": summed[:100],
-    }
-
-
 FLOOR = 1e-5
 """Errors below are rounding's, in float32."""
 
@@ -296,10 +217,6 @@ def checks(result: Result) -> list[Check]:
         for phase in PHASES
     }
     middle = k2s <= T / 2
-    distance = np.abs(result["balance/theta"] + 1 / 6)
-    half = distance.shape[1] // 2
-    grown = np.log(distance[:, -1] / distance[:, half]) / (distance.shape[1] - 1 - half)
-    predicted = np.log(result["balance/factor"])
     return [
         *(
             # A norm is that of the best direction, which falls a little slower than a typical one.
@@ -315,17 +232,6 @@ def checks(result: Result) -> list[Check]:
             "chaotic: relative error at any k2 ≤ T / 2, median over seeds, smallest",
             np.median(result[f"{chaotic}/{PHASES[0]}/error"], 0)[middle].min(),
             0.5,
-        ),
-        at_least(
-            "one-step truncation: |θ − θ*| at the end over the start",
-            distance[0, -1] / distance[0, 0],
-            2,
-        ),
-        at_most("full BPTT: |θ − θ*| at the end", distance[-1, -1], 1e-2),
-        at_most(
-            "influence balancing: relative error of the predicted rates, largest",
-            np.max(np.abs(grown / predicted - 1)),
-            0.15,
         ),
     ]
 
@@ -363,19 +269,9 @@ def summarize(result: Result) -> str:
         tablefmt="github",
         disable_numparse=True,
     )
-    balanced = [
-        [k2, f"{path[-1]:.4g}", f"{factor:.4f}"]
-        for k2, path, factor in zip(
-            result["balance/k2s"], result["balance/theta"], result["balance/factor"], strict=True
-        )
-    ]
-    steps = result["balance/theta"].shape[1] - 1
-    headers = ["k2", f"θ after {steps} descents", "θ − θ* grows by, theory"]
     return (
         f"# Truncation bias\n\n{table}\n\n"
         f"Medians; rates over 2 to {T // 2} steps, errors above {FLOOR:g}.\n\n"
-        f"Influence balancing, θ* = −1/6:\n\n"
-        f"{tabulate(balanced, headers=headers, tablefmt='github', disable_numparse=True)}\n\n"
         f"{checks_table(checks(result))}"
     )
 
@@ -393,12 +289,7 @@ def plot(result: Result) -> dict[str, plotting_truncation.Figure]:
         }
         for label in result["labels"]
     }
-    balanced = {
-        name.removeprefix("balance/"): values
-        for name, values in result.items()
-        if name.startswith("balance/")
-    }
-    return {"truncation_bias": plotting_truncation.truncation_bias(result["k2s"], panels, balanced)}
+    return {"truncation_bias": plotting_truncation.truncation_bias(result["k2s"], panels)}
 
 
 if __name__ == "__main__":

@@ -11,24 +11,23 @@ from matplotlib.figure import Figure
 from rnn_jax.plotting import BOUND, MEASURED, MUTED, PRODUCT, STYLE
 from rnn_jax.plotting_theory import NORM
 
+COLORS = (BOUND, "#d9822b", PRODUCT, MEASURED)
+
 
 def truncation_bias(
     k2s: np.ndarray,
     panels: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]],
-    balance: Mapping[str, np.ndarray],
 ) -> Figure:
-    """Errors and cosines of truncated gradients by k2, and a bias of the wrong sign.
+    """Errors and cosines of truncated gradients by k2.
 
     Args:
       k2s: `[n]`.
       panels: network -> phase -> `error` and `cosine [seeds, n]`, and `rate`, the nats per step of
         its Jacobian products.
-      balance: `k2s [m]`, `theta [m, descents + 1]`, `factor [m]`, by which θ − θ* should grow at
-        each descent, and `influence [L]`, summed over the first l + 1 steps back.
     """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(2.35 * (len(panels) + 1), 4.9), layout="constrained")
-        axes = figure.subplots(2, len(panels) + 1)
+        figure = Figure(figsize=(2.6 * len(panels), 4.9), layout="constrained")
+        axes = figure.subplots(2, len(panels), squeeze=False)
         for column, (label, phases) in enumerate(panels.items()):
             errors, cosines = axes[:, column]
             errors.sharey(axes[0, 0])
@@ -52,29 +51,37 @@ def truncation_bias(
         axes[1, 0].set_ylim(-0.3, 1.05)
         axes[0, 0].set_ylabel("relative error of W's gradient")
         axes[1, 0].set_ylabel("cosine with the full gradient")
-        _balance(axes[0, -1], axes[1, -1], balance)
         handles, labels = axes[0, 0].get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
     return figure
 
 
-def _balance(above, below, balance: Mapping[str, np.ndarray]) -> None:
-    colors = [BOUND, "#d9822b", PRODUCT, MEASURED]
-    optimum = -1 / 6
-    for i, (k2, path, factor) in enumerate(
-        zip(balance["k2s"], balance["theta"], balance["factor"], strict=True)
-    ):
-        color = colors[i % len(colors)]
-        label = "full" if i == len(balance["k2s"]) - 1 else f"$k_2$ = {k2}"
-        distance = np.abs(path - optimum)
-        above.plot(distance, color=color, lw=2.5 - 0.3 * i, label=label)
-        law = distance[0] * factor ** np.arange(len(path))
-        above.plot(law, ":", color="black", lw=1, label="theory" if i == 0 else None)
-    above.set(title="influence balancing:\n" r"$|\theta - \theta^*|$", yscale="log")
-    above.set(xlabel="descent step", ylim=(1e-4, 1e7))
-    above.legend(fontsize=7, loc="upper left")
-    below.plot(np.arange(1, len(balance["influence"]) + 1), balance["influence"], color=MEASURED)
-    below.axhline(0, color=MUTED, lw=0.8)
-    below.axhline(-6, color=MUTED, lw=1, ls="--", label="all steps back: −6")
-    below.legend(fontsize=7)
-    below.set(xlabel=r"$k_2$  (steps)", title=r"$\partial s_1 / \partial \theta$ truncated")
+def influence_balancing(
+    k2s: np.ndarray, distances: np.ndarray, factors: np.ndarray, influences: np.ndarray
+) -> Figure:
+    """Descents away from an optimum and towards it, and the sum of influences that decides.
+
+    Args:
+      k2s: `[m]`, of which the last one is all steps.
+      distances: |θ − θ*| `[m, descents + 1]`.
+      factors: `[m]`, by which θ − θ* should grow at each descent.
+      influences: `[L]`, summed over the first l + 1 steps back.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(8.4, 3.4), layout="constrained")
+        descent, summed = figure.subplots(1, 2)
+        for i, (k2, path, factor) in enumerate(zip(k2s, distances, factors, strict=True)):
+            label = "full BPTT" if i == len(k2s) - 1 else f"$k_2$ = {k2}"
+            descent.plot(path, color=COLORS[i % len(COLORS)], lw=2.5 - 0.3 * i, label=label)
+            law = path[0] * factor ** np.arange(len(path))
+            descent.plot(law, ":", color="black", lw=1, label="theory" if i == 0 else None)
+        descent.set(title=r"distance from the optimum, $|\theta - \theta^*|$", yscale="log")
+        descent.set(xlabel="descent step", ylabel=r"$|\theta - \theta^*|$")
+        descent.legend()
+        summed.plot(np.arange(1, len(influences) + 1), influences, color=MEASURED)
+        summed.axhline(0, color=MUTED, lw=0.8)
+        summed.axhline(-6, color=MUTED, lw=1, ls="--", label="all steps back: −6")
+        summed.legend()
+        summed.set(title=r"$\partial s_1 / \partial \theta$, truncated")
+        summed.set(xlabel=r"$k_2$  (steps)", ylabel=r"$\partial s_1 / \partial \theta$")
+    return figure

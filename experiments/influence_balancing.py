@@ -1,0 +1,181 @@
+"""A truncated gradient can point the wrong way.
+
+Claim: in the network of Tallec and Ollivier the near past pushes the output one way and the far
+past, by more, the other. BPTT of one step climbs away from the optimum θ* = −1/6 for as long as one
+lets it, ten steps do so faster, and only a k2 beyond the balance, or full BPTT, gets there; each at
+the rate that the network's influences predict.
+
+    python -m experiments.influence_balancing [--out FOLDER]
+    python -m experiments.influence_balancing plot FOLDER
+
+Under a minute.
+
+Reference: Tallec and Ollivier, Unbiasing truncated backpropagation through time (2017), arXiv
+1705.08209.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from experiments.checks import Check, at_least, at_most, checks_table
+from experiments.run_folder import Result, RunFolder, command_line, redraw
+from rnn_jax import plotting_truncation
+from rnn_jax.cells import from_function
+from rnn_jax.gradients import truncated_gradient
+from rnn_jax.types import Array, Cell
+
+OPTIMUM = -1 / 6
+
+
+@dataclass(frozen=True)
+class Config:
+    """How θ descends."""
+
+    out: Path = Path("runs/influence_balancing")
+    """The run folder."""
+    k2s: tuple[int, ...] = (1, 10, 60)
+    """Steps that a truncated gradient goes back, from each step's loss; full BPTT comes last."""
+    T: int = 300
+    """Steps of one window of the stream."""
+    descents: int = 80
+    """Steps of gradient descent, a window each."""
+    rate: float = 0.003
+    """Of that descent."""
+
+
+def main(config: Config) -> Result:
+    """Descend, and leave a run folder behind. Returns what numbers.npz holds."""
+    folder = RunFolder(config.out)
+    folder.begin(config, inputs={})
+    result = balance(config)
+    folder.conclude(result, summarize, plot)
+    return result
+
+
+def influence_balancing(units: int = 23, positive: int = 10) -> tuple[Cell, np.ndarray]:
+    r"""The network of Tallec and Ollivier, and its influences.
+
+    .. math:: s_t = A s_{t-1} + \theta v, \quad A = \tfrac12 I + \tfrac12 \text{superdiagonal},
+        \quad v = (1, .., 1, -1, .., -1), \qquad E_t = \tfrac12 (s_{t,1} - 1)^2
+
+    θ moves s_1 by (A^l v)_1 after l steps: up at first, and down, by more, once the minus signs
+    have come along the chain. At rest s_1 = −6 θ.
+
+    Returns:
+      The cell, whose y is s_1; (A^l v)_1 for l = 0 .. 999.
+    """
+    A = 0.5 * np.eye(units) + 0.5 * np.eye(units, k=1)
+    v = np.where(np.arange(units) < positive, 1.0, -1.0)
+    influences, moved = [], v
+    for _ in range(1000):
+        influences.append(moved[0])
+        moved = A @ moved
+
+    def step(p, s, x):
+        s = jnp.asarray(A, s.dtype) @ s + p["theta"] * jnp.asarray(v, s.dtype)
+        return s, s[:1]
+
+    return from_function(step, jnp.zeros(units)), np.array(influences)
+
+
+def one_half_square(y: Array, target: Array) -> Array:
+    """½ (y − target)²."""
+    return 0.5 * jnp.square(y - target).sum(-1)
+
+
+def balance(config: Config) -> dict[str, np.ndarray]:
+    """Descents of θ along a stream that carries its state, and what the influences say of them."""
+    T = config.T
+    cell, influences = influence_balancing()
+    xs, targets = jnp.zeros((T, 0)), jnp.ones((T, 1))
+    summed = np.cumsum(influences)
+    paths, factors = [], []
+    for k2 in (*config.k2s, T):
+        k1 = T if k2 == T else 1
+
+        def descend(carry, _, k1=k1, k2=k2):
+            params, state = carry
+            _, gradient, state = truncated_gradient(
+                cell, params, xs, targets, one_half_square, state, k1=k1, k2=k2, strategy="scan"
+            )
+            params = jax.tree.map(lambda p, g: p - config.rate * g / T, params, gradient)
+            return (params, state), params["theta"]
+
+        start = {"theta": jnp.zeros(())}
+        run = jax.jit(
+            lambda start, descend=descend: jax.lax.scan(
+                descend, (start, cell.initial_state(start)), length=config.descents
+            )
+        )
+        paths.append(np.concatenate([np.zeros(1), run(start)[1]]))
+        # At rest, each step's gradient is (s_1 − 1) Σ_{l < min(t + 1, k2)} (A^l v)_1.
+        reach = np.minimum(np.arange(1, T + 1), k2)
+        factors.append(1 + 6 * config.rate * summed[reach - 1].mean())
+    return {
+        "k2s": np.array([*config.k2s, T]),
+        "theta": np.array(paths),
+        "factor": np.array(factors),
+        "influence": summed[:100],
+    }
+
+
+def distances(result: Result) -> np.ndarray:
+    """|θ − θ*| `[k2s, descents + 1]`."""
+    return np.abs(result["theta"] - OPTIMUM)
+
+
+def checks(result: Result) -> list[Check]:
+    """The claim, number by number."""
+    distance = distances(result)
+    half = distance.shape[1] // 2
+    grown = np.log(distance[:, -1] / distance[:, half]) / (distance.shape[1] - 1 - half)
+    predicted = np.log(result["factor"])
+    return [
+        at_least(
+            "one-step truncation: distance from θ* at the end over the start",
+            distance[0, -1] / distance[0, 0],
+            2,
+        ),
+        at_most("full BPTT: distance from θ* at the end", distance[-1, -1], 1e-2),
+        at_most(
+            "relative error of the predicted rates, largest",
+            np.max(np.abs(grown / predicted - 1)),
+            0.15,
+        ),
+    ]
+
+
+def summarize(result: Result) -> str:
+    """The tables, in Markdown."""
+    from tabulate import tabulate
+
+    parts = (result[name] for name in ("k2s", "theta", "factor"))
+    rows = [
+        [k2, f"{path[-1]:.4g}", f"{factor:.4f}"] for k2, path, factor in zip(*parts, strict=True)
+    ]
+    steps = result["theta"].shape[1] - 1
+    headers = ["k2", f"θ after {steps} descents", "θ − θ* grows by, theory"]
+    table = tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
+    return (
+        f"# Influence balancing\n\nθ* = −1/6; the last k2 is full BPTT.\n\n{table}\n\n"
+        f"{checks_table(checks(result))}"
+    )
+
+
+def plot(result: Result) -> dict[str, plotting_truncation.Figure]:
+    """The figure, from the numbers alone."""
+    drawn = plotting_truncation.influence_balancing(
+        result["k2s"], distances(result), result["factor"], result["influence"]
+    )
+    return {"influence_balancing": drawn}
+
+
+if __name__ == "__main__":
+    command_line(Config, main, functools.partial(redraw, plot), __doc__)
