@@ -12,7 +12,13 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    PercentFormatter,
+)
 
 MEASURED, BOUND, PRODUCT, MUTED = "#1f5fa8", "#c2410c", "#5b8c2a", "#8a8f98"
 STYLE: dict[Any, Any] = {
@@ -118,11 +124,9 @@ def learning_curves(
     """
     with matplotlib.rc_context(STYLE):
         figure, axes = _grid(1, len(panels), width=3.0, height=2.5, sharey="all")
-        for ax, (title, arms) in zip(axes[0], panels.items(), strict=True):
-            for color, (arm, curves) in zip((MEASURED, BOUND), arms.items(), strict=True):
-                _band(ax, _averaged(curves, smooth), smooth, color, arm)
-            ax.axhline(baseline, color=MUTED, lw=1, ls="--", label="unigram entropy")
-            ax.set(title=title, xlabel="training step")
+        _training_curves(axes[0], panels, smooth)
+        for ax in axes[0]:
+            ax.axhline(baseline, color=MUTED, lw=1, ls=":", label="unigram entropy")
         axes[0, 0].set_ylabel("bits per character")
         lowest = min(np.nanmin(c) for arms in panels.values() for c in arms.values())
         axes[0, 0].set_ylim(lowest * 0.95, baseline * 1.6)
@@ -139,11 +143,11 @@ def gradient_norms(panels: Mapping[str, Mapping[str, np.ndarray]], *, smooth: in
     """
     with matplotlib.rc_context(STYLE):
         figure, axes = _grid(1, len(panels), width=3.0, height=2.5, sharey="all")
-        for ax, (title, arms) in zip(axes[0], panels.items(), strict=True):
-            for color, (arm, curves) in zip((MEASURED, BOUND), arms.items(), strict=True):
-                _band(ax, _averaged(curves, smooth), smooth, color, arm)
-            ax.set(title=title, xlabel="training step", yscale="log")
-        axes[0, 0].set_ylabel("gradient norm before clipping")
+        _training_curves(axes[0], panels, smooth)
+        axes[0, 0].set(yscale="log", ylabel="gradient norm before clipping")
+        axes[0, 0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes[0, 0].yaxis.set_major_formatter("{x:g}")
+        axes[0, 0].yaxis.set_minor_formatter(NullFormatter())
         _legend_below(figure, axes)
     return figure
 
@@ -204,11 +208,20 @@ def _legend_below(figure: Figure, axes) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
 
 
-def _band(ax: Axes, curves: np.ndarray, stride: int, color: str, label: str) -> None:
+def _training_curves(axes, panels: Mapping[str, Mapping[str, np.ndarray]], smooth: int) -> None:
+    """A panel each; the second arm is dashed, so that it does not hide the first one."""
+    styles = ((MEASURED, "-"), (BOUND, "--"))
+    for ax, (title, arms) in zip(axes, panels.items(), strict=True):
+        for (color, line), (arm, curves) in zip(styles, arms.items(), strict=True):
+            _band(ax, _averaged(curves, smooth), smooth, color, arm, line)
+        ax.set(title=title, xlabel="training step")
+
+
+def _band(ax: Axes, curves: np.ndarray, stride: int, color: str, label: str, line: str) -> None:
     steps = (np.arange(len(curves)) + 0.5) * stride
     low, middle, high = np.percentile(curves, (10, 50, 90), axis=1, method="nearest")
     ax.fill_between(steps, low, high, color=color, alpha=0.2, lw=0)
-    ax.plot(steps, middle, color=color, label=f"{label}, median and 10–90 %")
+    ax.plot(steps, middle, line, color=color, label=f"{label}, median and 10–90 %")
 
 
 def _averaged(curves: np.ndarray, stride: int) -> np.ndarray:

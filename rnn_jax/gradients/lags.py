@@ -24,7 +24,7 @@ from rnn_jax.errors import invalid
 from rnn_jax.gradients.blocks import Block, block_entries
 from rnn_jax.gradients.examples import flat_trajectory, over_batch
 from rnn_jax.gradients.jacobians import step_jacobians
-from rnn_jax.gradients.products import NORMS, Scaled, over_examples, running_products
+from rnn_jax.gradients.products import NORMS, Scaled, over_examples
 from rnn_jax.gradients.spectral import LogNorm, root_of_largest_eigenvalue, start_vector
 from rnn_jax.gradients.tangents import StepProducts
 from rnn_jax.linalg import log_norm, log_power_of_two, split_exponent
@@ -105,8 +105,8 @@ def _all_times(J: Array, lags: Array, norm, rows, columns) -> LogNorm:
 
     def of_lag(lag):
         step, span = jnp.arange(T, dtype=jnp.int32), jnp.maximum(lag, 1)
-        A = running_products(J, step % span == 0)
-        B = running_products(J, step % span == span - 1, reverse=True)
+        A = _running_products(J, step % span == 0)
+        B = _running_products(J, step % span == span - 1, reverse=True)
 
         def some(t):
             k = t - lag
@@ -125,6 +125,24 @@ def _all_times(J: Array, lags: Array, norm, rows, columns) -> LogNorm:
         return jax.tree.map(lambda part: part.reshape(-1)[: T + 1], found)
 
     return jax.tree.map(lambda part: part.T, jax.lax.map(of_lag, lags))
+
+
+def _running_products(J: Array, restart: Array, *, reverse: bool = False) -> Scaled:
+    """J_i ··· J_r, r the last restart up to i; reverse: J_r ··· J_i, r the first one from i on.
+
+    `J [n, S, S]`, `restart [n]`. Before any restart, the first J counts as one.
+    """
+
+    def multiply(carry, at_i):
+        before, exponent = carry
+        J, restart = at_i
+        product = before @ J if reverse else J @ before
+        product, e = split_exponent(jnp.where(restart, J, product), (-2, -1))
+        exponent = jnp.where(restart, 0, exponent) + e
+        return (product, exponent), Scaled(product, exponent)
+
+    first = (jnp.eye(J.shape[-1], dtype=J.dtype), jnp.zeros((), jnp.int32))
+    return jax.lax.scan(multiply, first, (J, restart), reverse=reverse)[1]
 
 
 class _Walks:

@@ -235,24 +235,6 @@ def _times_power_of_two(norms: LogNorm, e: Array) -> LogNorm:
     return LogNorm(norms.value + log_power_of_two(e, norms.value.dtype), norms.error)
 
 
-def running_products(J: Array, restart: Array, *, reverse: bool = False) -> Scaled:
-    """J_i ··· J_r, r the last restart up to i; reverse: J_r ··· J_i, r the first one from i on.
-
-    `J [n, S, S]`, `restart [n]`. Before any restart, the first J counts as one.
-    """
-
-    def multiply(carry, at_i):
-        before, exponent = carry
-        J, restart = at_i
-        product = before @ J if reverse else J @ before
-        product, e = split_exponent(jnp.where(restart, J, product), (-2, -1))
-        exponent = jnp.where(restart, 0, exponent) + e
-        return (product, exponent), Scaled(product, exponent)
-
-    first = (jnp.eye(J.shape[-1], dtype=J.dtype), jnp.zeros((), jnp.int32))
-    return jax.lax.scan(multiply, first, (J, restart), reverse=reverse)[1]
-
-
 def _set(table, t, k, norms):
     return jax.tree.map(lambda whole, part: whole.at[t, k].set(part), table, norms)
 
