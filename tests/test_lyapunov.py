@@ -8,8 +8,6 @@ import numpy as np
 import optax
 import pytest
 
-from experiments import lyapunov_theory
-from experiments.run_folder import redraw
 from rnn_jax import cells, theory
 from rnn_jax.gradients import covariant_vectors, flossing, lyapunov_spectrum, step_jacobians
 from rnn_jax.gradients.frames import initial_frame
@@ -376,51 +374,3 @@ def test_flossing_drives_exponents_to_zero():
     assert (before < -0.5).all()
     assert jnp.abs(after).max() < 0.03
     assert values[-1] < 1e-3 * values[0]
-
-
-# --- The experiment ------------------------------------------------------------------------------
-
-TOY = {
-    "units": 40,
-    "gains": (1.5, 3.0),
-    "seeds": 2,
-    "steps": 300,
-    "warmup": 100,
-    "sizes": (20,),
-    "large": 40,
-    "large_exponents": 2,
-    "matrices": 2000,
-}
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "lyapunov"
-    with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
-        return out, lyapunov_theory.main(lyapunov_theory.Config(out=out, **TOY))
-
-
-@pytest.mark.xdist_group("lyapunov")
-def test_the_experiment(study):
-    """What holds at any size holds, and fails where theory is another; the figure is redrawn."""
-    out, result = study
-    checks = lyapunov_theory.checks
-    claims = {check.claim: check.holds for check in checks(result)}
-    for part in ("g = 1.5: mean against ⟨ln |det J|⟩", "Gaussian products", "ln |eigenvalues|"):
-        assert [holds for claim, holds in claims.items() if part in claim] == [True]
-    for key, wrong, part in (
-        ("products/law", lambda law: law + 0.02, "Gaussian products"),
-        ("chaos/log_det", lambda mean: mean + 0.02, "ln |det J|"),
-        ("chaos/largest_theory", lambda rate: rate + 0.2, "λ₁"),
-        ("circular/exponents", lambda rate: rate + 0.1, "circular law"),
-    ):
-        other = checks(result | {key: wrong(result[key])})
-        assert not any(
-            check.holds for check in other if part in check.claim and "pub" not in check.claim
-        )
-    assert "λ₁ of each network" in (out / "summary.md").read_text()
-    figure = out / "figures" / "lyapunov_theory.png"
-    drawn = figure.read_bytes()
-    figure.unlink()
-    redraw(lyapunov_theory.plot, out)
-    assert figure.read_bytes() == drawn

@@ -1,0 +1,87 @@
+"""Mean fields of GRUs against quadrature, differences and networks of 512 units."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import special
+
+from rnn_jax import cells, theory
+from tests.conftest import normal
+from tests.test_theory import growth, mean, slope
+
+gru_mean_field = jax.jit(theory.gru_mean_field)
+
+GATED = [  # σ_w, σ_u, bias of the update gate, whether there is a reset gate
+    (1.0, 1.0, 0.0, True),
+    (2.0, 1.0, 0.0, True),
+    (1.0, 1.0, 2.0, True),
+    (3.0, 2.0, -1.0, True),
+    (1.0, 1.0, 1.0, False),
+    (2.0, 2.0, 2.0, False),
+]
+
+
+@pytest.mark.parametrize(("sigma_w", "sigma_u", "update_bias", "reset"), GATED)
+def test_gated_networks_of_512_units(sigma_w, sigma_u, update_bias, reset, N=512):  # noqa: PT028
+    """λ₁ of `cells.gru` and `cells.ugrnn` within 0.02, closer than weights drawn anew."""
+    make = cells.gru if reset else cells.ugrnn
+    init = cells.initializers.gaussian(sigma_w / np.sqrt(N))
+    cell = make(N, recurrent_init=init, dtype=jnp.float64)
+    params = cell.init(jax.random.key(0), 0)
+    z = slice(N, 2 * N) if reset else slice(0, N)
+    params = params.replace(b=params.b.at[z].set(update_bias))
+
+    def step(h, key):
+        driven = params.replace(b=params.b + sigma_u * jax.random.normal(key, params.b.shape))
+        return cell.step(driven, h, jnp.zeros(0))[0]
+
+    measured, power = growth(step, normal(1, N), normal(2, N), 400, 100)
+    expected = gru_mean_field(sigma_w, sigma_u, update_bias, 0.0 if reset else np.inf)
+    assert expected.converged
+    assert expected.recurrence < 1.1
+    np.testing.assert_allclose(measured, expected.largest_exponent, atol=0.02)
+    np.testing.assert_allclose(power, expected.power, rtol=0.15)
+    if sigma_u == 1:  # where memory matters, weights drawn anew are another theory
+        assert measured - 0.5 * np.log(expected.chi_drawn_anew) > 0.03
+
+
+def test_gated_networks_with_weights_drawn_anew(sigma_w=2.0, N=512):  # noqa: PT028
+    """Their χ to 0.02, and ⟨h²⟩, which then is exact, to 2 per cent."""
+    init = cells.initializers.gaussian(sigma_w / np.sqrt(N))
+    cell = cells.gru(N, recurrent_init=init, dtype=jnp.float64)
+    params = cell.init(jax.random.key(0), 0)
+
+    def step(h, key):
+        # W with random signs of its columns is, to a network, another W.
+        signs = jax.random.rademacher(key, (N,), params.W.dtype)
+        noise = jax.random.normal(key, params.b.shape)
+        drawn = params.replace(W=params.W * signs, b=params.b + noise)
+        return cell.step(drawn, h, jnp.zeros(0))[0]
+
+    measured, power = growth(step, normal(1, N), normal(2, N), 300, 50)
+    expected = gru_mean_field(sigma_w, 1.0)
+    np.testing.assert_allclose(measured, 0.5 * np.log(expected.chi_drawn_anew), atol=0.02)
+    np.testing.assert_allclose(power, expected.power, rtol=0.02)
+
+
+def test_gated_mean_field_by_quadrature():
+    """⟨h²⟩ and χ' by SciPy's quadrature; derivatives are those of differences."""
+    sigma_w, sigma_u, bias = 1.3, 0.8, 0.5
+    got = gru_mean_field(sigma_w, sigma_u, bias, np.inf)
+    drive = sigma_w**2 * float(got.power) + sigma_u**2
+    kept = mean(lambda x: special.expit(bias + x) ** 2, drive)
+    renewed = mean(lambda x: special.expit(-bias - x) ** 2, drive)
+    candidate = mean(lambda x: np.tanh(x) ** 2, drive)
+    np.testing.assert_allclose(got.power, kept * got.power + renewed * candidate, rtol=1e-10)
+    steep = mean(lambda x: slope(x) ** 2, drive)
+    gate = mean(lambda x: (special.expit(bias + x) * special.expit(-bias - x)) ** 2, drive)
+    chi = kept + sigma_w**2 * (renewed * steep + gate * (got.power + candidate))
+    np.testing.assert_allclose(got.chi_drawn_anew, chi, rtol=1e-10)
+
+    exponent = jax.jit(
+        jax.value_and_grad(lambda w: theory.gru_mean_field(w, sigma_u, bias).largest_exponent)
+    )
+    numeric = (exponent(1.3 + 1e-5)[0] - exponent(1.3 - 1e-5)[0]) / 2e-5
+    np.testing.assert_allclose(exponent(1.3)[1], numeric, rtol=1e-6)
+    assert not gru_mean_field(1.0, 0.0).converged

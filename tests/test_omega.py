@@ -1,0 +1,358 @@
+"""Gradients at the states on the way, and Ω: against loops and differences."""
+
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import rnn_jax
+from rnn_jax import cells, gradients, losses
+from tests.conftest import INPUT_SIZE, normal, structured_cell, user_cell
+
+T = 5
+of_h = lambda p, s: s @ p.V.T + p.c
+CASES = {
+    "elman": (cells.readout(cells.elman(4, dtype=jnp.float64), 2), of_h),
+    "lstm": (
+        cells.readout(cells.lstm(4, dtype=jnp.float64), 2),
+        lambda p, s: s.h @ p.V.T + p.c,
+    ),
+    "stack": (
+        cells.stack(cells.gru_reset_before(4, dtype=jnp.float64), user_cell()),
+        lambda p, s: s[1]["trace"] * p[1]["scale"],
+    ),
+    "user's function": (user_cell(), lambda p, s: s["trace"] * p["scale"]),
+    "user's structure": (structured_cell(), lambda p, s: 2 * s[..., :4] * p.leak[:4]),
+}
+"""By name: a cell, and what its y_t is of the state that the step hands on."""
+
+BATCH = {
+    "one example": ((), {}),
+    "lengths and resets, reversed": (
+        (4,),
+        {
+            "lengths": jnp.array([T, 3, 0, 4]),
+            "resets": jnp.zeros((T, 4), bool).at[jnp.array([2, 1]), jnp.array([0, 3])].set(True),
+            "reverse": True,
+        },
+    ),
+    "two batch axes, resets": ((2, 2), {"resets": jnp.zeros((T, 2, 2), bool).at[3, 1].set(True)}),
+}
+
+
+def energy(final, ys):
+    """Of all outputs, and of the final state."""
+    return jnp.square(ys).sum() + sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(final))
+
+
+@functools.cache
+def one_step(name):
+    """`(params, state, x, ∂E/∂h' through later steps) -> h', ∂E/∂h', ∂E/∂h`, one example."""
+    cell, read = CASES[name]
+
+    @jax.jit
+    def backward(params, state, x, passed):
+        after, back = jax.vjp(lambda h: cell.step(params, h, x)[0], state)
+        own = jax.grad(lambda h: jnp.square(read(params, h)).sum())(after)
+        received = jax.tree.map(jnp.add, passed, own)
+        return received, back(received)[0]
+
+    @jax.jit
+    def forward(params, state, x):
+        after, y = cell.step(params, state, x)
+        chex.assert_trees_all_equal_shapes(y, read(params, after))
+        return after, jnp.abs(y - read(params, after)).max()
+
+    return forward, backward
+
+
+def one_example_by_hand(name, params, xs, start, fresh):
+    """(∂E/∂h_start, ∂E/∂h_t, what of it comes back through the next step), one vjp at a time."""
+    forward, backward = one_step(name)
+    initial = CASES[name][0].initial_state(params)
+    zeros = jax.tree.map(jnp.zeros_like, initial)
+    before, states = [], [start]
+    for x, is_fresh in zip(xs, fresh, strict=True):
+        before.append(initial if is_fresh else states[-1])
+        after, apart = forward(params, before[-1], x)
+        assert apart < 1e-14
+        states.append(after)
+    passed, at, through = jax.tree.map(jnp.cos, states[-1]), [], []
+    for h, x, is_fresh in reversed(list(zip(before, xs, fresh, strict=True))):
+        through.append(passed)
+        received, passed = backward(params, h, x, passed)
+        at.append(received)
+        passed = zeros if is_fresh else passed
+    return passed, at[::-1], through[::-1]
+
+
+def by_hand(name, params, xs, start, batch, lengths=None, resets=None, reverse=False):
+    """`one_example_by_hand` for every example, on the steps that it has."""
+    cotangents = jax.tree.map(np.zeros_like, gradients.zero_nudges(CASES[name][0], params, xs))
+    for example in np.ndindex(*batch):
+        n = T if lengths is None else int(lengths[example])
+        order = slice(None, None, -1) if reverse else slice(None)
+        fresh = np.zeros(n, bool) if resets is None else np.asarray(resets)[(slice(n), *example)]
+        if reverse:  # going back, what is put back is the state before the first sequence's last
+            fresh = np.concatenate([fresh[1:], np.zeros(min(n, 1), bool)])
+        got = one_example_by_hand(
+            name,
+            params,
+            [xs[(t, *example)] for t in range(n)][order],
+            jax.tree.map(lambda leaf: leaf[example], start),
+            fresh[order],
+        )
+        for leaf, value in zip(
+            jax.tree.leaves(cotangents.start), jax.tree.leaves(got[0]), strict=True
+        ):
+            leaf[example] = value
+        for tree, values in zip((cotangents.read, cotangents.passed), got[1:], strict=True):
+            for t, value in enumerate(values[order]):
+                for leaf, part in zip(jax.tree.leaves(tree), jax.tree.leaves(value), strict=True):
+                    leaf[(t, *example)] = part
+    return cotangents
+
+
+@pytest.mark.parametrize("batched", BATCH)
+@pytest.mark.parametrize("name", CASES)
+def test_nudges_receive_the_gradient_at_each_state(name, batched):
+    """Against one vjp a step; values and the gradient of the parameters are those of unroll."""
+    cell, (batch, options) = CASES[name][0], BATCH[batched]
+    params = cell.init(jax.random.key(0), INPUT_SIZE)
+    xs = normal(1, T, *batch, INPUT_SIZE)
+    start = jax.tree.map(lambda leaf: leaf + 0.3, cell.initial_state(params, batch))
+    if "lengths" in options:
+        padding = jnp.arange(T)[:, None] >= options["lengths"]
+        xs = jnp.where(padding[..., None], jnp.nan, xs)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def with_nudges(strategy, params, nudges):
+        def function(params, nudges):
+            out = gradients.unroll_nudged(
+                cell, params, xs, nudges, start, strategy=strategy, **options
+            )
+            return energy(*out), out
+
+        return jax.grad(function, (0, 1), has_aux=True)(params, nudges)
+
+    zeros = gradients.zero_nudges(cell, params, xs)
+    (grads, received), out = with_nudges("auto", params, zeros)
+    if cell.structure is not None:
+        chex.assert_trees_all_close(
+            with_nudges("scan", params, zeros), ((grads, received), out), rtol=1e-12, atol=1e-13
+        )
+    without = lambda p: rnn_jax.unroll(cell, p, xs, start, strategy="scan", **options)
+    chex.assert_trees_all_close(out, jax.jit(without)(params), rtol=1e-12, atol=1e-14)
+    expected = jax.jit(jax.grad(lambda p: energy(*without(p))))(params)
+    chex.assert_trees_all_close(grads, expected, rtol=1e-11, atol=1e-13)
+
+    expected = by_hand(name, params, xs, start, batch, **options)
+    chex.assert_trees_all_close(received, expected, rtol=1e-11, atol=1e-13)
+
+
+def test_nudges_see_through_calls_in_a_step():
+    """y_t reads the state inside `jit` and `checkpoint` as it does outside."""
+
+    def step(W, h, x):
+        h = jnp.tanh(W @ h + x)
+        return h, h**2
+
+    W, xs = normal(0, 3, 3), normal(1, T, 3)
+
+    def received(step):
+        cell = cells.from_function(step, jnp.zeros(3))
+        E = lambda nudges: gradients.unroll_nudged(cell, W, xs, nudges)[1].sum()
+        return jax.grad(E)(gradients.zero_nudges(cell, W, xs))
+
+    expected = received(step)
+    chex.assert_trees_all_close(received(jax.jit(step)), expected, rtol=1e-13)
+    chex.assert_trees_all_close(received(jax.checkpoint(step)), expected, rtol=1e-13)
+    assert float(jnp.abs(expected.read - expected.passed).min()) > 0
+
+    cell = cells.from_function(step, jnp.zeros(3))
+    zeros = gradients.zero_nudges(cell, W, xs)
+    with pytest.raises(ValueError, match="strategy: got parallel; expected auto, scan or fused"):
+        gradients.unroll_nudged(cell, W, xs, zeros, strategy="parallel")
+
+
+PAPER = cells.readout(cells.elman_preactivation(4, dtype=jnp.float64), 2)
+"""Pascanu's network, x_{k+1} = W tanh(x_k) + U u_{k+1} + b, and E of V tanh(x) + c."""
+
+
+def omega_by_hand(params, xs, targets, mask):
+    """Ω of one example in NumPy, and its gradient by W with x_k and ∂E/∂x_{k+1} held: equation 11.
+
+    E = Σ_t mask_t ½ ‖V tanh(x_t) + c − target_t‖².
+    """
+    W, U, b, V, c = (
+        np.asarray(a) for a in (params.cell.W, params.cell.U, params.cell.b, params.V, params.c)
+    )
+    x = [np.zeros(4)]
+    for u in np.asarray(xs):
+        x.append(W @ np.tanh(x[-1]) + U @ u + b)
+    slope = lambda x: 1 - np.tanh(x) ** 2
+    value, gradient, passed = 0.0, np.zeros_like(W), np.zeros(4)
+    for k in reversed(range(len(xs))):
+        error = mask[k] * (V @ np.tanh(x[k + 1]) + c - np.asarray(targets)[k])
+        g = slope(x[k + 1]) * (V.T @ error) + passed
+        passed = (g @ W) * slope(x[k])
+        if g @ g < 1e-20:
+            continue
+        before, after = np.linalg.norm(g), np.linalg.norm(passed)
+        value += (after / before - 1) ** 2
+        # ∂⁺‖g W diag(φ')‖/∂W_ij = g_i passed_j φ'_j / ‖passed‖
+        by_W = np.outer(g, passed * slope(x[k])) / (after * before)
+        gradient += 2 * (after / before - 1) * by_W
+    return value, gradient
+
+
+def objective_of(targets, mask):
+    return lambda ys: losses.per_step(losses.squared_error, ys, targets).T @ mask
+
+
+def paper_problem(gain=1.5):
+    params = PAPER.init(jax.random.key(0), INPUT_SIZE)
+    params = params.replace(
+        cell=params.cell.replace(W=gain * normal(1, 4, 4) / 2, b=0.3 * normal(2, 4))
+    )
+    return params, normal(3, 7, 3, INPUT_SIZE), normal(4, 7, 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("gain", "mask"),
+    [(1.5, np.ones(7)), (1e-4, np.eye(7)[6]), (1.5, np.eye(7)[3])],
+    ids=["every step's loss", "below 1e-20", "a loss in the middle"],
+)
+def test_omega_and_its_immediate_derivative(gain, mask):
+    """By explicit loops to 1e-10; steps that nothing, or next to nothing, comes back to are out."""
+    params, xs, targets = paper_problem(gain)
+    objective = objective_of(targets, jnp.asarray(mask))
+
+    @jax.jit
+    def measured(params):
+        return jax.value_and_grad(lambda p: gradients.omega(PAPER, p, xs, objective))(params)
+
+    value, gradient = measured(params)
+    by_hand = [omega_by_hand(params, xs[:, b], targets[:, b], mask) for b in range(3)]
+    np.testing.assert_allclose(value, np.mean([v for v, _ in by_hand]), rtol=1e-10)
+    expected = jax.tree.map(jnp.zeros_like, params)
+    expected = expected.replace(
+        cell=expected.cell.replace(W=np.mean([g for _, g in by_hand], axis=0))
+    )
+    chex.assert_trees_all_close(gradient, expected, rtol=1e-10, atol=1e-12)
+    assert jnp.abs(gradient.cell.W).max() > 1e-3
+    if gain < 1:  # three steps count, nearly all is lost in each, and ‖∂E/∂x‖² is 1e-24 then
+        assert value == pytest.approx(3, abs=0.01)
+
+
+@pytest.mark.parametrize("name", ["elman", "lstm", "user's function"])
+def test_both_derivatives_of_omega_for_any_cell(name):
+    """Full: central differences. Immediate: of Jacobians at states and ∂E/∂h that are numbers."""
+    cell, _ = CASES[name]
+    params = jax.tree.map(lambda p: 1.3 * p, cell.init(jax.random.key(0), INPUT_SIZE))
+    xs = normal(1, T, 2, INPUT_SIZE)
+    objective = lambda ys: jnp.square(ys - 0.5).sum((0, 2))
+    omega = functools.partial(gradients.omega, cell, xs=xs, objective=objective)
+
+    along = jax.tree.map(lambda p: normal(p.size, *p.shape), params)
+    shifted = lambda e: jax.tree.map(lambda p, d: p + e * d, params, along)
+
+    @jax.jit
+    def measured(params):
+        full = jax.value_and_grad(lambda p: omega(params=p, derivative="full"))(params)
+        central = (omega(params=shifted(1e-5)) - omega(params=shifted(-1e-5))) / 2e-5
+        return full, jax.value_and_grad(lambda p: omega(params=p))(params), central
+
+    (value, full), (same, immediate), central = measured(params)
+    slope = sum(map(jnp.vdot, *map(jax.tree.leaves, (full, along))))
+    np.testing.assert_allclose(slope, central, rtol=1e-7)
+    assert value == same
+
+    E = lambda n: objective(gradients.unroll_nudged(cell, params, xs, n, strategy="scan")[1]).sum()
+    received = jax.jit(jax.grad(E))(gradients.zero_nudges(cell, params, xs)).read
+    states = jax.jit(lambda: rnn_jax.trajectory(cell, params, xs))()
+    flat = lambda tree: jax.vmap(jax.vmap(lambda s: jax.flatten_util.ravel_pytree(s)[0]))(tree)
+    g, h = flat(received), flat(states)[:-1]
+    unravel = jax.flatten_util.ravel_pytree(cell.initial_state(params))[1]
+
+    @jax.jit
+    def with_constants(params):
+        def ratio(g, h, x):
+            step = lambda h: jax.flatten_util.ravel_pytree(cell.step(params, unravel(h), x)[0])[0]
+            return jnp.linalg.norm(g @ jax.jacfwd(step)(h)) / jnp.linalg.norm(g)
+
+        return jnp.square(jax.vmap(jax.vmap(ratio))(g, h, xs) - 1).sum(0).mean()
+
+    expected_value, expected = jax.value_and_grad(with_constants)(params)
+    np.testing.assert_allclose(value, expected_value, rtol=1e-12)
+    chex.assert_trees_all_close(immediate, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_omega_with_lengths_is_that_of_the_shorter_sequences():
+    params, xs, _ = paper_problem()
+    lengths = jnp.array([7, 4, 1])
+    valid = (jnp.arange(7)[:, None] < lengths)[..., None]
+    objective = lambda ys: jnp.square(ys - 1).sum((0, 2))
+    masked = lambda ys: jnp.square(jnp.where(valid, ys - 1, 0)).sum((0, 2))
+    of_all = jax.value_and_grad(
+        lambda p: gradients.omega(
+            PAPER, p, jnp.where(valid, xs, jnp.nan), masked, lengths=lengths, derivative="full"
+        )
+    )
+    one_by_one = jax.value_and_grad(
+        lambda p: (
+            sum(
+                gradients.omega(
+                    PAPER, p, xs[:n, b], lambda ys: objective(ys[:, None]), derivative="full"
+                )
+                for b, n in enumerate(lengths.tolist())
+            )
+            / 3
+        )
+    )
+    got, expected = jax.jit(of_all)(params), jax.jit(one_by_one)(params)
+    chex.assert_trees_all_close(got, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.usefixtures("optax_promotes")
+def test_omega_in_a_loss_in_optax_in_an_ensemble_and_in_float32():
+    """One training step of three networks, by E + 4 Ω and by `add_penalty`, is the same step."""
+    _, xs, targets = paper_problem()
+    objective = objective_of(targets, jnp.ones(7))
+    E = lambda p: objective(rnn_jax.unroll(PAPER, p, xs)[1]).mean()
+    omega = lambda p: gradients.omega(PAPER, p, xs, objective, derivative="full")
+    ensemble = jax.vmap(lambda key: PAPER.init(key, INPUT_SIZE))(
+        jax.random.split(jax.random.key(5), 3)
+    )
+
+    def step(loss, optimizer):
+        def one_step(params):
+            updates, _ = optimizer.update(jax.grad(loss)(params), optimizer.init(params), params)
+            return optax.apply_updates(params, updates)
+
+        return jax.jit(jax.vmap(one_step))(ensemble)
+
+    sum_of_both = step(lambda p: E(p) + 4 * omega(p), optax.sgd(0.1))
+    chained = step(E, optax.chain(gradients.add_penalty(omega, 4), optax.sgd(0.1)))
+    chex.assert_trees_all_close(chained, sum_of_both, rtol=1e-12, atol=1e-13)
+    with pytest.raises(ValueError, match="params: got None"):
+        gradients.add_penalty(omega, 4).update(ensemble, optax.EmptyState())
+
+    single = lambda tree: jax.tree.map(lambda leaf: leaf.astype(jnp.float32), tree)
+    params, *rest = paper_problem()
+    in_float32 = jax.jit(
+        jax.value_and_grad(
+            lambda p, xs, targets: gradients.omega(
+                PAPER, p, xs, objective_of(targets, jnp.ones(7, targets.dtype))
+            )
+        )
+    )
+    got = in_float32(single(params), *single(rest))
+    chex.assert_type(jax.tree.leaves(got), jnp.float32)
+    chex.assert_trees_all_close(got, single(in_float32(params, *rest)), rtol=2e-4, atol=2e-5)
+    with pytest.raises(ValueError, match="derivative: got both; expected one of immediate, full"):
+        gradients.omega(PAPER, params, xs, objective, derivative="both")
