@@ -36,7 +36,7 @@ STEPS_PER_CHUNK = (4, 32)
 """The fewest and the most, however many examples there are."""
 KEPT_FROM = 512
 """Columns of W from which recomputing a pre-activation takes longer than keeping it."""
-COLUMNS_FROM = 2**20
+COLUMNS_FROM = 2**22
 """Bytes of a matrix that is worth reading in place: more than a core's own cache keeps."""
 COLUMNS_FROM_EXAMPLES = 16
 """Fewer leave the pointwise maths too little to do at once."""

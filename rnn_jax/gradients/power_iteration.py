@@ -53,7 +53,7 @@ def largest_singular_value(
     def again(_, v):
         return unit(_times_transposed(held, _times(held, v)), v)
 
-    v = _repeat(iterations, again, v)
+    v = jax.lax.fori_loop(0, iterations, again, v)
     sigma = norm(_times(W, v))
     apart = _times_transposed(held, _times(held, v)) - jnp.square(sigma)[..., None] * v
     residual = jnp.where(sigma > 0, norm(apart) / jnp.where(sigma > 0, jnp.square(sigma), 1), 0)
@@ -72,7 +72,7 @@ def mean_log_growth(W: Array, w: Array, *, iterations: int) -> tuple[Array, Arra
         grown = _times(W, w)
         return unit(grown, w), total + jnp.log(jnp.maximum(norm(grown), tiny))
 
-    w, total = _repeat(iterations, again, (w, jnp.zeros(W.shape[:-2], W.dtype)))
+    w, total = jax.lax.fori_loop(0, iterations, again, (w, jnp.zeros(W.shape[:-2], W.dtype)))
     return total / iterations, w
 
 
@@ -92,11 +92,6 @@ def norm(x: Array) -> Array:
     """‖x‖₂ over the last axis, with derivative zero at x = 0."""
     square = jnp.sum(jnp.square(x), -1)
     return jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 0)
-
-
-def _repeat(n, function, carry):
-    """Where there are few, a loop would take longer than what it repeats."""
-    return jax.lax.fori_loop(0, n, function, carry, unroll=n <= 4)
 
 
 def _times(W: Array, v: Array) -> Array:

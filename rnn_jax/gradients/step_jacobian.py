@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from rnn_jax.linalg import matvec
 from rnn_jax.structure import Structure
 from rnn_jax.types import Array, Params, State
 
@@ -115,8 +116,9 @@ def step_jacobian(structure: Structure, params: Params, state: State, x: Array) 
     """
     constants = structure.constants(params)
     matrices = tuple(product.W(params) for product in structure.products)
-    drives = structure.drive(params, structure.U(params) @ x)
-    add_product = lambda drive, W, e: drive + W @ e
+    # By `matvec`, as in the step itself: XLA takes once what is the same.
+    drives = structure.drive(params, matvec(structure.U(params), x))
+    add_product = lambda drive, W, e: drive + matvec(W, e)
     a = structure.preactivations(constants, state, drives, matrices, add_product)
     s, unravel = ravel_pytree(state)
     H = jax.tree.leaves(state)[0].shape[-1]

@@ -52,7 +52,7 @@ def state_log_norms(state: State, lead: int) -> Array:
 
     In float32 at least, and for any of its normal numbers: the squares of what is large or small
     are summed after a scaling by 2^-k or 2^k, and of the three sums the one in range is taken
-    (Blue 1978, ACM TOMS 4(1)); the other two are only taken where it is wanted.
+    (Blue 1978, ACM TOMS 4(1)); the other two are taken only if some norm wants them.
     """
     leaves = [at_least_float32(leaf) for leaf in jax.tree.leaves(state)]
     dtype = leaves[0].dtype
