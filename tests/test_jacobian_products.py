@@ -8,6 +8,7 @@ import pytest
 from rnn_jax import cells, gradients
 from rnn_jax.gradients import jacobian_log_norms, jacobian_log_norms_by_lag, singular_spectra
 from rnn_jax.gradients.products import BLOCK
+from rnn_jax.training import batch_mesh
 from tests.conftest import INPUT_SIZE, normal, user_cell
 
 T = 3 * BLOCK + 5  # no power of two: tiles that are full, half empty, and left out
@@ -202,6 +203,19 @@ def test_any_number_of_steps(T, norm):
     truth = log_sigma[..., 0] if norm == "spectral" else np.logaddexp.reduce(2 * log_sigma, -1) / 2
     table = gradients.product_log_norms(jnp.asarray(J), norm=norm)
     np.testing.assert_allclose(table, truth, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("norm", ["spectral", "frobenius"])
+def test_devices_share_the_pairs(norm):
+    J = np.random.default_rng(0).normal(size=(5 * BLOCK + 1, 3, 4, 4))
+    J[T // 2, 1], J[T // 3, 2] = 0, np.nan  # norms of zero, and none
+    certified = lambda mesh: jax.jit(
+        lambda J: gradients.certified_log_norms(J, norm=norm, mesh=mesh)
+    )(jnp.asarray(J))
+    shared, alone = certified(batch_mesh()), certified(None)
+    assert len(shared.value.devices()) == len(jax.devices()) > 1
+    for one, other in zip(shared, alone, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-12)
 
 
 def test_spectral_norms_give_no_wrong_derivative():

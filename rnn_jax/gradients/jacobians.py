@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh, PartitionSpec
 
 from rnn_jax.cells.checks import choose
 from rnn_jax.gradients.blocks import Block, block_entries
@@ -56,6 +57,7 @@ def jacobian_log_norms(
     norm: str = "spectral",
     block: Block | None = None,
     rtol: float | None = None,
+    mesh: Mesh | None = None,
 ) -> Array:
     """ln ‖∂h_t/∂h_k‖ at [t, k], `[T+1, T+1, *batch]`.
 
@@ -76,6 +78,7 @@ def jacobian_log_norms(
       block: (to, from), names of parts of the state: ("c", "h") for ∂c_t/∂h_k, all paths in
         between included; see `state_blocks`. The whole state by default.
       rtol: relative accuracy asked of spectral norms; 1e-12 in float64, 1e-5 in float32 by default.
+      mesh: devices that share the pairs (t, k) of each example, `training.batch_mesh()`, say.
 
     Raises:
       ValueError: an unknown norm or block, and what `unroll` raises.
@@ -83,19 +86,27 @@ def jacobian_log_norms(
     choose("norm", norm, NORMS)
     entries = block_entries(cell, params, block)
     jacobians = step_jacobians(cell, params, xs, initial_state)
-    return _tables(jacobians, norm, rtol, entries, lambda found: found.value)
+    return _tables(jacobians, norm, rtol, mesh, entries, lambda found: found.value)
 
 
 def product_log_norms(
-    jacobians: Array, *, norm: str = "spectral", rtol: float | None = None
+    jacobians: Array,
+    *,
+    norm: str = "spectral",
+    rtol: float | None = None,
+    mesh: Mesh | None = None,
 ) -> Array:
     """`jacobian_log_norms` from `jacobians [T, *batch, S, S]` that are at hand."""
     choose("norm", norm, NORMS)
-    return _tables(jacobians, norm, rtol, _whole(jacobians), lambda found: found.value)
+    return _tables(jacobians, norm, rtol, mesh, _whole(jacobians), lambda found: found.value)
 
 
 def certified_log_norms(
-    jacobians: Array, *, norm: str = "spectral", rtol: float | None = None
+    jacobians: Array,
+    *,
+    norm: str = "spectral",
+    rtol: float | None = None,
+    mesh: Mesh | None = None,
 ) -> LogNorm:
     """`product_log_norms` and how far below the truth each may be: `LogNorm`, `[T+1, T+1, *batch]`.
 
@@ -104,13 +115,19 @@ def certified_log_norms(
     they cancel. NaN where the norm is.
     """
     choose("norm", norm, NORMS)
-    return _tables(jacobians, norm, rtol, _whole(jacobians), lambda found: found)
+    return _tables(jacobians, norm, rtol, mesh, _whole(jacobians), lambda found: found)
 
 
-def _tables(jacobians, norm, rtol, entries, keep):
+def _tables(jacobians, norm, rtol, mesh, entries, keep):
     rows, columns = entries
-    J = at_least_float32(jacobians)
-    tables = log_norm_tables(J, NORMS[norm](rtol), rows, columns, keep)
+    axes = () if mesh is None else mesh.axis_names
+    tables_of = lambda J: log_norm_tables(J, NORMS[norm](rtol), rows, columns, keep, axes)
+    if mesh is not None:
+        whole = PartitionSpec()
+        tables_of = jax.shard_map(
+            tables_of, mesh=mesh, in_specs=whole, out_specs=whole, check_vma=False
+        )
+    tables = tables_of(at_least_float32(jacobians))
     return jax.tree.map(lambda table: table.astype(jacobians.dtype), tables)
 
 

@@ -138,33 +138,44 @@ Keep = Callable[[LogNorm], Any]
 
 
 def log_norm_table(
-    jacobians: Array, norm: Norm, rows: np.ndarray, columns: np.ndarray, keep: Keep
+    jacobians: Array,
+    norm: Norm,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    keep: Keep,
+    axes: tuple[str, ...] = (),
 ) -> Any:
     """ln ‖P_{t,k}[rows, columns]‖ at [t, k], `[T+1, T+1]`, of `jacobians [T, S, S]`.
 
     -inf for k > t, with an error of zero. On the diagonal P is the identity. Memory: about
-    5 T S², the T rounded up to a power of two, and T² for each part that is kept.
+    5 T S², the T rounded up to a power of two, and T² for each part that is kept. Inside a
+    `shard_map`, the devices along `axes` share the work, and each has the whole table.
     """
     T = len(jacobians)
     states = np.arange(T + 1)
-    minus_inf, zero = (jnp.full((T + 1, T + 1), x, jacobians.dtype) for x in (-jnp.inf, 0))
-    table = keep(LogNorm(minus_inf, zero))
-    of_identity = jnp.asarray([norm.of_ones(len(np.intersect1d(rows, columns))), 0], zero.dtype)
+    zeros = jnp.zeros((T + 1, T + 1), jacobians.dtype)
+    after = states[:, None] < states
+    table = keep(LogNorm(jnp.where(after, -jnp.inf, zeros), zeros))
+    of_identity = jnp.asarray([norm.of_ones(len(np.intersect1d(rows, columns))), 0], zeros.dtype)
     table = _set(table, states, states, keep(LogNorm(*of_identity)))
     J = Scaled(*split_exponent(jacobians, (-2, -1)))
     of_steps = norm.of_matrices(J.m[:, rows][:, :, columns])
     table = _set(table, states[1:], states[:-1], keep(_times_power_of_two(of_steps, J.e)))
-    return table if T == 1 else _of_pairs(table, J, norm, rows, columns, keep)
+    if T == 1:
+        return table
+    of_pairs = _of_pairs(keep(LogNorm(zeros, zeros)), J, norm, rows, columns, keep, axes)
+    return jax.tree.map(jnp.add, table, jax.lax.psum(of_pairs, axes))
 
 
-def _of_pairs(table, J, norm, rows, columns, keep):
-    """All products of two steps or more: `J [T, S, S]`.
+def _of_pairs(table, J, norm, rows, columns, keep, axes):
+    """All products of two steps or more, this device's of them: `J [T, S, S]`.
 
     Segments of half = 1, 2, 4, .. steps lie side by side in pairs. Where step t is in the second
     segment of a pair and step k in the first one, s is between them: A_t = J_t ··· from there, and
     B_k = ··· J_k up to there. The steps of all second segments are taken in tiles of `BLOCK`, and
     those of all first segments.
     """
+    device, devices = jax.lax.axis_index(axes), jax.lax.axis_size(axes)
     T, S, _ = J.m.shape
     levels = math.ceil(math.log2(T))
     N = 2**levels
@@ -184,9 +195,10 @@ def _of_pairs(table, J, norm, rows, columns, keep):
             of_tile = lambda parts, at: jax.tree.map(
                 lambda x: jax.lax.dynamic_slice_in_dim(x, tile_size * at, tile_size), parts
             )
+            at = begin + device + devices * i
             (A_t, t), (B_k, k) = (
-                of_tile((of_A, second), seconds[i]),
-                of_tile((of_B, first), firsts[i]),
+                of_tile((of_A, second), seconds[at]),
+                of_tile((of_B, first), firsts[at]),
             )
             found = _times_power_of_two(norm.of_products(A_t.m, B_k.m), A_t.e[:, None] + B_k.e)
             of_a_pair = t[:, None] // (2 * half) == k // (2 * half)
@@ -196,7 +208,8 @@ def _of_pairs(table, J, norm, rows, columns, keep):
                 lambda whole, x: whole.at[t, k].set(x, mode="drop"), table, keep(found)
             )
 
-        table = jax.lax.fori_loop(begin, end, tile, table)
+        mine = (end - begin - device + devices - 1) // devices
+        table = jax.lax.fori_loop(0, mine, tile, table)
         # Two segments in one.
         A = A.put(second, A.take(second) @ A.take(middle))
         B = B.put(first, B.take(middle + 1) @ B.take(first))
@@ -253,13 +266,18 @@ def over_examples(function: Callable, arrays: Array, size: int):
 
 
 def log_norm_tables(
-    jacobians: Array, norm: Norm, rows: np.ndarray, columns: np.ndarray, keep: Keep
+    jacobians: Array,
+    norm: Norm,
+    rows: np.ndarray,
+    columns: np.ndarray,
+    keep: Keep,
+    axes: tuple[str, ...] = (),
 ) -> Any:
     """`log_norm_table` of each example of `jacobians [T, *batch, S, S]`: `[T+1, T+1, *batch]`."""
     T, *batch, S, _ = jacobians.shape
+    one = lambda jacobians: log_norm_table(jacobians, norm, rows, columns, keep, axes)
     if not batch:
-        return log_norm_table(jacobians, norm, rows, columns, keep)
+        return one(jacobians)
     examples = jnp.moveaxis(jacobians.reshape(T, math.prod(batch), S, S), 1, 0)
-    one = lambda jacobians: log_norm_table(jacobians, norm, rows, columns, keep)
     tables = over_examples(one, examples, BLOCK**2 * S)
     return jax.tree.map(lambda t: jnp.moveaxis(t, 0, -1).reshape(T + 1, T + 1, *batch), tables)
