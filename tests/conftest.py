@@ -1,25 +1,29 @@
 """Strictness of the whole suite, and the cells that every law is held against."""
 
+import gc
 import itertools
 import os
 from importlib.metadata import version
 from typing import NamedTuple
 
-# Small programs, each run a few times: what takes time is compiling them.
+# Small programs, each run a few times: what takes time is tracing and compiling them.
 os.environ.setdefault(
     "XLA_FLAGS",
     "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0"
+    " --xla_cpu_parallel_codegen_split_count=1"
     + (" --xla_cpu_use_fusion_emitters=false" if version("jax") < "0.12" else ""),
 )
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import rnn_jax
 from rnn_jax import cells
 from rnn_jax.structure import Product, Structure
 
+gc.set_threshold(200_000, 20, 100)  # tracing makes objects by the million, and hardly a cycle
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
@@ -116,7 +120,7 @@ TESTS_RUN = itertools.count(1)
 def few_programs_at_a_time():
     """Thousands of compiled programs would exhaust the memory maps that a process may have."""
     yield
-    if next(TESTS_RUN) % 50 == 0:
+    if next(TESTS_RUN) % 200 == 0:
         jax.clear_caches()
 
 
@@ -144,14 +148,14 @@ def params(cell):
 
 
 def normal(seed, *shape, dtype=jnp.float64):
-    return jax.random.normal(jax.random.key(seed), shape, dtype)
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
 
 
 def random_state(cell, params, batch, seed=7):
     """A state that the cell reaches, nudged so that it is not zero anywhere."""
-    xs = normal(seed, 3, *batch, INPUT_SIZE)
-    dtype = jax.tree.leaves(cell.initial_state(params))[0].dtype
-    reached, _ = rnn_jax.unroll(cell, params, xs.astype(dtype), strategy="scan")
+    dtype = jax.tree.leaves(jax.eval_shape(cell.initial_state, params))[0].dtype
+    xs = normal(seed, 3, *batch, INPUT_SIZE, dtype=dtype)
+    reached = jax.jit(lambda p, xs: rnn_jax.unroll(cell, p, xs, strategy="scan")[0])(params, xs)
     leaves, tree = jax.tree.flatten(reached)
     nudged = [
         leaf + jnp.asarray(0.1, dtype) * normal(seed + i, *leaf.shape, dtype=dtype)

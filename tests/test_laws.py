@@ -97,9 +97,12 @@ def test_a_padded_tail_is_the_shorter_sequence(cell, params, reverse):
     chex.assert_tree_all_finite((grads, E, final, ys, states))
     assert (ys[past] == 0).all()
 
+    @functools.partial(jax.jit, static_argnums=(2, 3))
+    @functools.partial(jax.grad, argnums=(0, 1), has_aux=True)
     def shorter(params, start, n, i):
         final, ys = rnn_jax.unroll(cell, params, xs[:n, i], start, reverse=reverse)
-        return losses.per_step(losses.squared_error, ys, targets[:n, i]).sum(), (final, ys)
+        E = losses.per_step(losses.squared_error, ys, targets[:n, i]).sum()
+        return E, (E, final, ys)
 
     total = jax.tree.map(jnp.zeros_like, params)
     for i, n in enumerate(lengths):
@@ -110,11 +113,9 @@ def test_a_padded_tail_is_the_shorter_sequence(cell, params, reverse):
                 jax.tree.map(at_i, grads[1]), jax.tree.map(lambda s: jnp.zeros_like(s[0]), start)
             )
             continue
-        arguments = (params, jax.tree.map(at_i, start), n, i)
-        expected, (expected_final, expected_ys) = shorter(*arguments)
-        d_params, d_start = jax.grad(shorter, (0, 1), has_aux=True)(*arguments)[0]
+        (d_params, d_start), expected = shorter(params, jax.tree.map(at_i, start), int(n), i)
         close = lambda a, b: chex.assert_trees_all_close(a, b, rtol=1e-13, atol=1e-13)
-        close((E[i], jax.tree.map(at_i, final), ys[:n, i]), (expected, expected_final, expected_ys))
+        close((E[i], jax.tree.map(at_i, final), ys[:n, i]), expected)
         close(jax.tree.map(at_i, grads[1]), d_start)
         total = jax.tree.map(jnp.add, total, d_params)
     chex.assert_trees_all_close(grads[0], total, rtol=1e-12, atol=1e-13)
@@ -202,11 +203,13 @@ def test_the_terms_sum_to_the_gradient(cell, params, batch):
 def test_norms_of_the_terms(cell, params):
     """decompose's norms, which form no matrix, against the terms themselves."""
     xs, targets, start = data(cell, params, (3,))
-    arguments = (losses.squared_error,)
-    table = jax.jit(lambda p: gradients.decompose(cell, p, xs, targets, *arguments, start))(params)
+    table, terms_of = (
+        jax.jit(lambda *at, f=f: f(cell, params, *at[:2], losses.squared_error, at[2]))
+        for f in (gradients.decompose, gradients.decompose_terms)
+    )
+    table = table(xs, targets, start)
     for i in range(3):
-        one = jax.tree.map(lambda leaf: leaf[i], start)
-        terms = gradients.decompose_terms(cell, params, xs[:, i], targets[:, i], *arguments, one)
+        terms = terms_of(xs[:, i], targets[:, i], jax.tree.map(lambda leaf: leaf[i], start))
         for logs, term in zip(*map(jax.tree.leaves, (table.param_log_norms, terms)), strict=True):
             norms = jnp.sqrt(jnp.square(term).sum(range(2, term.ndim)))
             np.testing.assert_allclose(jnp.exp(logs[..., i]), norms, rtol=1e-12)
@@ -216,9 +219,9 @@ def test_norms_of_the_terms(cell, params):
 def test_state_norms_of_the_decomposition(cell, params):
     """∂E_t/∂h_k against the Jacobian of all E_t with respect to a nudge of every state."""
     xs, targets, start = data(cell, params, ())
-    table = gradients.decompose(
-        cell, params, xs, targets, losses.squared_error, start
-    ).state_log_norms
+    table = jax.jit(
+        lambda p: gradients.decompose(cell, p, xs, targets, losses.squared_error, start)
+    )(params).state_log_norms
 
     def losses_of(nudges):
         """E_t for all t, with nudge k added to the state that step k starts from."""
@@ -258,30 +261,32 @@ def test_the_state_that_a_loss_reads(form):
 
 def test_step_jacobians_and_their_products(cell, params):
     xs, _, start = data(cell, params, (2,))
-    jacobians = gradients.step_jacobians(cell, params, xs, start)
-    tables = {
-        norm: gradients.jacobian_log_norms(cell, params, xs, start, norm=norm)
-        for norm in ("spectral", "frobenius")
-    }
-    S = jacobians.shape[-1]
+
+    def end_to_end(start, xs):
+        flat, unravel = jax.flatten_util.ravel_pytree(start)
+        final = lambda h: rnn_jax.unroll(cell, params, xs, unravel(h))[0]
+        return jax.jacrev(lambda h: jax.flatten_util.ravel_pytree(final(h))[0])(flat)
+
+    @jax.jit
+    def all_of_them(params, xs, start):
+        tables = {
+            norm: gradients.jacobian_log_norms(cell, params, xs, start, norm=norm)
+            for norm in ("spectral", "frobenius")
+        }
+        jacobians = gradients.step_jacobians(cell, params, xs, start)
+        return jacobians, jax.vmap(end_to_end, (0, 1))(start, xs), tables
+
+    jacobians, from_end_to_end, tables = all_of_them(params, xs, start)
     for i in range(2):
-        one = jax.tree.map(lambda leaf: leaf[i], start)
-        flat, unravel = jax.flatten_util.ravel_pytree(one)
-        flat_final = lambda h, t: jax.flatten_util.ravel_pytree(
-            rnn_jax.unroll(cell, params, xs[:t, i], unravel(h))[0]
-        )[0]
-        np.testing.assert_allclose(
-            jax.jacrev(flat_final)(flat, T),
-            np.linalg.multi_dot(list(jacobians[::-1, i])),
-            rtol=1e-9,
-            atol=1e-12,
-        )
+        J = np.asarray(jacobians[:, i])
+        product = np.linalg.multi_dot(list(J[::-1]))
+        np.testing.assert_allclose(from_end_to_end[i], product, rtol=1e-9, atol=1e-12)
         for norm, order in (("spectral", 2), ("frobenius", "fro")):
             for k in range(T + 1):
-                product = np.eye(S)
+                product = np.eye(J.shape[-1])
                 for t in range(k, T + 1):
                     if t > k:
-                        product = np.asarray(jacobians[t - 1, i]) @ product
+                        product = J[t - 1] @ product
                     with np.errstate(divide="ignore"):  # dead units: ln 0 = -inf
                         expected = np.log(np.linalg.norm(product, order))
                     np.testing.assert_allclose(tables[norm][t, k, i], expected, atol=1e-12)
@@ -291,15 +296,21 @@ def test_step_jacobians_and_their_products(cell, params):
 
 def test_measured_norms_keep_their_bounds(cell, params):
     xs, _, start = data(cell, params, (4,), steps=30)
-    jacobians = gradients.step_jacobians(cell, params, xs, start)
-    log_norms = gradients.product_log_norms(jacobians)
-    bounds = [gradients.product_bound(jacobians)]
-    if cell.recurrence is not None:
+
+    @jax.jit
+    def measured(params):
+        jacobians = gradients.step_jacobians(cell, params, xs, start)
+        return gradients.product_log_norms(jacobians), gradients.product_bound(jacobians)
+
+    log_norms, product_bound = measured(params)
+    bounds = [product_bound]
+    if cell.recurrence is not None:  # apart: see `linalg.spectral_norm` on two batches in one jit
         table = gradients.power_bound(*gradients.norm_bound(cell, params), T=30)
-        bounds.append(table)
-        assert (bounds[0] <= table[..., None] + 1e-12).all()  # Π‖J_i‖ is the tighter
+        bounds.append(table[..., None])
+        assert (product_bound <= bounds[1] + 1e-12).all()  # Π‖J_i‖ is the tighter
+    S = sum(leaf.shape[-1] for leaf in jax.tree.leaves(start))
     for bound in bounds:
-        check = gradients.check_bound(log_norms, bound, state_size=jacobians.shape[-1])
+        check = gradients.check_bound(log_norms, bound, state_size=S)
         np.testing.assert_array_equal(check.violations, 0)
         assert jnp.nanmin(check.slack) > -1e-12
 

@@ -223,11 +223,11 @@ def test_a_strategy_that_cannot_be_is_refused():
 @pytest.mark.parametrize(
     ("name", "hidden_size", "examples", "layout"),
     [
-        ("lstm", 256, 16, Columns),  # W [1024, 256] float32: 1 MiB
-        ("lstm", 256, 15, Rows),
-        ("lstm", 128, 16, Rows),
-        ("elman", 512, 16, Columns),
-        ("gru", 512, 16, Rows),  # a drive without a product
+        ("lstm", 512, 16, Columns),  # W [2048, 512] float32: 4 MiB
+        ("lstm", 512, 15, Rows),
+        ("lstm", 256, 16, Rows),
+        ("elman", 1024, 16, Columns),
+        ("gru", 1024, 16, Rows),  # a drive without a product
     ],
 )
 def test_columns_are_chosen_by_size(name, hidden_size, examples, layout):
