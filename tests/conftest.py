@@ -120,7 +120,7 @@ TESTS_RUN = itertools.count(1)
 def few_programs_at_a_time():
     """Thousands of compiled programs would exhaust the memory maps that a process may have."""
     yield
-    if next(TESTS_RUN) % 200 == 0:
+    if next(TESTS_RUN) % 100 == 0:
         jax.clear_caches()
 
 
