@@ -17,10 +17,8 @@ T = 7
 
 
 # Of Jacobians alone, so that cells whose states are of one size share a program.
-product_log_norms = jax.jit(
-    lambda jacobians, norm: gradients.product_log_norms(jacobians, norm=norm), static_argnums=1
-)
-bound_of = jax.jit(gradients.product_bound)
+product_log_norms = jax.jit(gradients.product_log_norms)
+product_bound = jax.jit(gradients.product_bound)
 
 
 def sequence_loss(cell, params, xs, targets, initial_state=None):
@@ -275,12 +273,13 @@ def test_step_jacobians_and_their_products(cell, params):
         return jax.jacrev(lambda h: jax.flatten_util.ravel_pytree(final(h))[0])(flat)
 
     @jax.jit
-    def both(params, xs, start):
-        jacobians = gradients.step_jacobians(cell, params, xs, start)
-        return jacobians, jax.vmap(end_to_end, (0, 1))(start, xs)
+    def all_of_them(params, xs, start):
+        at = (cell, params, xs, start)
+        frobenius = gradients.jacobian_log_norms(*at, norm="frobenius")
+        return gradients.step_jacobians(*at), jax.vmap(end_to_end, (0, 1))(start, xs), frobenius
 
-    jacobians, from_end_to_end = both(params, xs, start)
-    tables = {norm: product_log_norms(jacobians, norm) for norm in ("spectral", "frobenius")}
+    jacobians, from_end_to_end, frobenius = all_of_them(params, xs, start)
+    tables = {"frobenius": frobenius, "spectral": product_log_norms(jacobians)}
     for i in range(2):
         J = np.asarray(jacobians[:, i])
         product = np.linalg.multi_dot(list(J[::-1]))
@@ -300,14 +299,12 @@ def test_step_jacobians_and_their_products(cell, params):
 
 def test_measured_norms_keep_their_bounds(cell, params):
     xs, _, start = data(cell, params, (4,), steps=30)
-
     jacobians = jax.jit(lambda p: gradients.step_jacobians(cell, p, xs, start))(params)
-    log_norms, product_bound = product_log_norms(jacobians, "spectral"), bound_of(jacobians)
-    bounds = [product_bound]
+    log_norms, bounds = product_log_norms(jacobians), [product_bound(jacobians)]
     if cell.recurrence is not None:  # apart: see `linalg.spectral_norm` on two batches in one jit
         table = gradients.power_bound(*gradients.norm_bound(cell, params), T=30)
         bounds.append(table[..., None])
-        assert (product_bound <= bounds[1] + 1e-12).all()  # Π‖J_i‖ is the tighter
+        assert (bounds[0] <= bounds[1] + 1e-12).all()  # Π‖J_i‖ is the tighter
     for bound in bounds:
         check = gradients.check_bound(log_norms, bound, state_size=jacobians.shape[-1])
         np.testing.assert_array_equal(check.violations, 0)

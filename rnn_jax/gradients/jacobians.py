@@ -5,6 +5,8 @@ h is the flattened state, in the order of `jax.flatten_util.ravel_pytree`: (c, h
 
 from __future__ import annotations
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,7 +16,7 @@ from jax.sharding import Mesh, PartitionSpec
 from rnn_jax.cells.checks import choose
 from rnn_jax.gradients.blocks import Block, block_entries
 from rnn_jax.gradients.examples import flat_step, flat_trajectory, over_batch
-from rnn_jax.gradients.products import NORMS, log_norm_tables
+from rnn_jax.gradients.products import NORMS, log_norm_table, tables_of_examples
 from rnn_jax.gradients.spectral import LogNorm
 from rnn_jax.gradients.step_jacobian import step_jacobian
 from rnn_jax.types import Array, Cell, Params, State, at_least_float32
@@ -121,7 +123,8 @@ def certified_log_norms(
 def _tables(jacobians, norm, rtol, mesh, entries, keep):
     rows, columns = entries
     axes = () if mesh is None else mesh.axis_names
-    tables_of = lambda J: log_norm_tables(J, NORMS[norm](rtol), rows, columns, keep, axes)
+    table_of = lambda J: log_norm_table(J, NORMS[norm](rtol), rows, columns, keep, axes)
+    tables_of = functools.partial(tables_of_examples, table_of)
     if mesh is not None:
         whole = PartitionSpec()
         tables_of = jax.shard_map(

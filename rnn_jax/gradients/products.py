@@ -265,19 +265,11 @@ def over_examples(function: Callable, arrays: Array, size: int):
     return jax.tree.map(lambda leaf: leaf.reshape(n, *leaf.shape[2:]), results)
 
 
-def log_norm_tables(
-    jacobians: Array,
-    norm: Norm,
-    rows: np.ndarray,
-    columns: np.ndarray,
-    keep: Keep,
-    axes: tuple[str, ...] = (),
-) -> Any:
-    """`log_norm_table` of each example of `jacobians [T, *batch, S, S]`: `[T+1, T+1, *batch]`."""
+def tables_of_examples(table_of: Callable[[Array], Any], jacobians: Array) -> Any:
+    """`table_of` each example of `jacobians [T, *batch, S, S]`: `[T+1, T+1, *batch]`."""
     T, *batch, S, _ = jacobians.shape
-    one = lambda jacobians: log_norm_table(jacobians, norm, rows, columns, keep, axes)
     if not batch:
-        return one(jacobians)
+        return table_of(jacobians)
     examples = jnp.moveaxis(jacobians.reshape(T, math.prod(batch), S, S), 1, 0)
-    tables = over_examples(one, examples, BLOCK**2 * S)
+    tables = over_examples(table_of, examples, BLOCK**2 * S)
     return jax.tree.map(lambda t: jnp.moveaxis(t, 0, -1).reshape(T + 1, T + 1, *batch), tables)
