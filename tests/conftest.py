@@ -16,7 +16,6 @@ os.environ.setdefault(
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import pytest
 
 import rnn_jax
@@ -148,13 +147,21 @@ def params(cell):
 
 
 def normal(seed, *shape, dtype=jnp.float64):
-    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
+    return jax.random.normal(jax.random.key(seed), shape, dtype)
+
+
+def drawn(tree, seed=3):
+    """Random leaves: no bias and no state that is zero."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure.unflatten(
+        [normal(seed + n, *leaf.shape, dtype=leaf.dtype) / 2 for n, leaf in enumerate(leaves)]
+    )
 
 
 def random_state(cell, params, batch, seed=7):
     """A state that the cell reaches, nudged so that it is not zero anywhere."""
     dtype = jax.tree.leaves(jax.eval_shape(cell.initial_state, params))[0].dtype
-    xs = normal(seed, 3, *batch, INPUT_SIZE, dtype=dtype)
+    xs = normal(seed, 3, *batch, INPUT_SIZE).astype(dtype)
     reached = jax.jit(lambda p, xs: rnn_jax.unroll(cell, p, xs, strategy="scan")[0])(params, xs)
     leaves, tree = jax.tree.flatten(reached)
     nudged = [

@@ -150,7 +150,7 @@ def test_weights_tighten_the_product_of_norms():
     plain = gradients.product_bound(J)
     better = gradients.product_bound(J, weights=jnp.repeat(jnp.array([1.0, 1.5]), H))
     assert check_bound(measured, better, state_size=2 * H).violations == 0
-    assert better[T, 0] < plain[T, 0] - 0.5
+    assert better[T, 0] < plain[T, 0] - 1
     assert (jnp.diagonal(better) == 0).all()
 
 

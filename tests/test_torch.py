@@ -10,8 +10,8 @@ import rnn_jax
 from rnn_jax import cells, interop, topologies
 from rnn_jax.cells import LSTMState
 from tests import torch_reference
-from tests.conftest import normal
-from tests.test_interop import ELMAN, GRU, LSTM, RELU, B, H, I, T, drawn, energy
+from tests.conftest import drawn, normal
+from tests.test_interop import ELMAN, GRU, LSTM, RELU, B, H, I, T, energy
 
 
 def stored(name):
