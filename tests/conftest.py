@@ -22,7 +22,7 @@ import rnn_jax
 from rnn_jax import cells
 from rnn_jax.structure import Product, Structure
 
-gc.set_threshold(200_000, 20, 100)  # tracing makes objects by the million, and hardly a cycle
+gc.set_threshold(200_000, 20, 100)  # collections after every 700 objects took a tenth of the time
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 

@@ -72,9 +72,8 @@ def _turn(a, e_a, b, e_b, enough):
     """Pairs of rows `[m, S]` made orthogonal; rows with the sizes that they have afterwards."""
     length_a, length_b = (jnp.sqrt(jnp.square(x).sum(1)) for x in (a, b))
     log2_ratio = _log2(length_b) - _log2(length_a) + (e_b - e_a).astype(a.dtype)
-    # Not log2_ratio > 0: XLA computes that sum anew for each reader, with and without fused
-    # multiply-adds, and of rows of one size the same would be the larger one to itself and to
-    # the other. This is exact.
+    # Exact, unlike log2_ratio > 0, which XLA may round in two ways for two readers: of two rows of
+    # one size, each would then take itself for the larger.
     limit = jnp.finfo(a.dtype).maxexp // 2
     swap = jnp.ldexp(length_b, jnp.clip(e_b - e_a, -limit, limit)) > length_a
     unit_a, unit_b = (_over(x, length) for x, length in ((a, length_a), (b, length_b)))
