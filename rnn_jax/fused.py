@@ -119,10 +119,9 @@ def _differentiable_chunk(structure, layout, reverse, recompute):
         # The primal reads one factor of each W; the other one stands in the derivative, and so in
         # the second derivative.
         d_state, d_initial, d_drives, d_matrices, d_constants, _ = tangents
-        final, states, ys, a = run.forward(state, initial, drives, matrices, constants, marks)
+        final, before, ys, a = run.forward(state, initial, drives, matrices, constants, marks)
         if recompute:
-            after = checkpoint_name(states, KEPT)
-            before = run.before(state, after, initial, marks)
+            before = checkpoint_name(before, KEPT)
             a = list(drives)
         else:
             a = checkpoint_name([*a, *drives[len(a) :]], KEPT)
@@ -159,19 +158,11 @@ class _Chunk(NamedTuple):
     reverse: bool
 
     def forward(self, state, initial, drives, matrices, constants, marks):
-        """(final state, state after each step, ys, a_j of each step and product)."""
+        """(final state, state before each step, ys, a_j of each step and product)."""
         over, n = self.layout.over, len(matrices)
-        y_leaf: list[int] = []
         # Sliced by gate before the loop over time: XLA on the CPU evaluates a fusion that slices
         # one array both by time and, at several places, by gate one number at a time.
         by_gate = [self.blocks(drive, state) for drive in drives[:n]]
-
-        def take_step(marks, state, *a):
-            after, y = self.structure.pointwise(constants, state, *a)
-            after = marks.state_after(after, state)
-            # A y that is a part of the state is written once.
-            y_leaf[:] = [i for i, leaf in enumerate(jax.tree.leaves(after)) if leaf is y][:1]
-            return after, None if y_leaf else y
 
         def step(state, at):
             drives, marks = at
@@ -183,14 +174,12 @@ class _Chunk(NamedTuple):
                 e = over(product.of, constants)(before, *a[:j])
                 parts = self.blocks(self.layout.product(W, e), state)
                 a[j] = self.joined([d + part for d, part in zip(a[j], parts, strict=True)])
-            state, y = over(take_step)(marks, before, *a)
-            return state, (state, y, a[:n])
+            state, y = self.pointwise(constants, marks, before, *a)
+            return state, (before, y, a[:n])
 
         inputs = ([*by_gate, *drives[n:]], marks)
-        final, (states, ys, a) = jax.lax.scan(step, state, inputs, reverse=self.reverse)
-        if y_leaf:
-            ys = jax.tree.leaves(states)[y_leaf[0]]
-        return final, states, ys, a
+        final, (before, ys, a) = jax.lax.scan(step, state, inputs, reverse=self.reverse)
+        return final, before, ys, a
 
     def states_before(self, state, initial, a, constants, marks):
         """The state that each step starts from, from the pre-activations of all."""
@@ -202,17 +191,6 @@ class _Chunk(NamedTuple):
 
         by_gate = [self.blocks(a_j, state) for a_j in a]
         return jax.lax.scan(step, state, (by_gate, marks), reverse=self.reverse)[1]
-
-    def before(self, start, states, initial, marks):
-        """The state that each step starts from, from the state after each."""
-
-        def shift(first, after):
-            if self.reverse:
-                return jnp.concatenate([after[1:], first[None]])
-            return jnp.concatenate([first[None], after[:-1]])
-
-        handed_on = jax.tree.map(shift, start, states)
-        return jax.vmap(self.state_before, (0, 0, None))(marks, handed_on, initial)
 
     def state_before(self, marks, state, initial):
         """What a step starts from."""
