@@ -33,6 +33,31 @@ def theory(result: Mapping[str, np.ndarray], published: Mapping[str, float]) -> 
     return figure
 
 
+def finite_size(result: Mapping[str, np.ndarray]) -> Figure:
+    """How far the mean exponent of networks of N units is from the theory of infinitely many.
+
+    Args:
+      result: what `experiments.lyapunov_theory` measures.
+    """
+    sizes, gains = result["finite/sizes"], result["gains"]
+    errors = result["finite/means"] - result["chaos/mean_theory"][:, None]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(5, 3.6), layout="constrained")
+        ax = figure.subplots()
+        ax.axhspan(-0.02, 0.02, color=MUTED, alpha=0.15, lw=0)
+        ax.axhline(0, color="black", lw=0.6)
+        for i, g in enumerate(gains):
+            color, place = _shade(i, len(gains)), sizes * 1.05 ** (i - (len(gains) - 1) / 2)
+            ax.plot(place, errors[:, i], ".", color=color, ms=5, alpha=0.5)
+            ax.plot(place, errors[:, i].mean(-1), "D-", color=color, ms=4, lw=1, label=f"{g:g}")
+        ax.set(xscale="log", xlabel="N", xticks=sizes, xticklabels=[f"{N:d}" for N in sizes])
+        ax.set_ylabel(f"mean exponent − theory  ({NATS})")
+        ax.minorticks_off()
+        ax.set_title("mean-field theory is that of large N\n(dots: networks; band: ± 0.02)")
+        ax.legend(title="g", loc="lower right", ncols=2, fontsize=8, title_fontsize=8)
+    return figure
+
+
 def _shade(i: int, n: int):
     return matplotlib.colormaps["viridis"](0.9 * i / max(n - 1, 1))
 

@@ -13,6 +13,8 @@ TOY = {
     "steps": 300,
     "warmup": 100,
     "sizes": (20,),
+    "mean_sizes": (20, 40),
+    "mean_seeds": 3,
     "large": 40,
     "large_exponents": 2,
     "matrices": 2000,
@@ -38,6 +40,7 @@ def test_the_experiment(study):
         ("products/law", lambda law: law + 0.02, "Gaussian products"),
         ("chaos/log_det", lambda mean: mean + 0.02, "ln |det J|"),
         ("chaos/largest_theory", lambda rate: rate + 0.2, "λ₁"),
+        ("finite/means", lambda mean: mean + 1, "N = 40, g"),
         ("circular/exponents", lambda rate: rate + 0.1, "circular law"),
     ):
         other = checks(result | {key: wrong(result[key])})
