@@ -35,6 +35,9 @@ from rnn_jax.gradients.orthonormalization import orthonormalize
 LARGE = 2048
 """Of the product that shows the machine's rate: single calls at small sizes wait for threads."""
 
+PAUSE = 0.3
+"""Seconds before a method is timed: threads of the one before wait for more work, busily."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -87,14 +90,18 @@ def by_jacrev(cell, params, h, Q, xs) -> jax.Array:
     return log_growth.mean(0)
 
 
-def timed(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of each call, in interleaved rounds."""
+def timed(
+    calls: dict[str, Callable[[], Any]], rounds: int, at_once: int = 1
+) -> dict[str, list[float]]:
+    """Seconds of each call, in interleaved rounds of `at_once` calls."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
-            start = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - start)
+            time.sleep(PAUSE)
+            for _ in range(at_once):
+                start = time.perf_counter()
+                call()
+                times[name].append(time.perf_counter() - start)
     return times
 
 
@@ -124,12 +131,15 @@ def compare(config: Config, K: int, steps: int) -> tuple[list[dict], list[dict]]
     if interval == 1:
         spectra.pop("torch, QR every 1 steps")
     exponents = {name: np.sort(call())[::-1] for name, call in spectra.items()}
-    large = torch.ones(LARGE, LARGE)
+    large, large_jax = torch.ones(LARGE, LARGE), jnp.ones((LARGE, LARGE))
     M = jax.block_until_ready(params.W @ Q)
     M_t = W_t @ Q_t
     product, ours, theirs = jax.jit(jnp.matmul), jax.jit(orthonormalize), jax.jit(jnp.linalg.qr)
     operations: dict[str, Callable[[], Any]] = {
         f"torch: {LARGE} × {LARGE} product": lambda: large @ large,
+        f"jax: {LARGE} × {LARGE} product": lambda: jax.block_until_ready(
+            product(large_jax, large_jax)
+        ),
         "torch: W Q": lambda: W_t @ Q_t,
         "jax: W Q": lambda: jax.block_until_ready(product(params.W, Q)),
         "torch.linalg.qr": lambda: torch.linalg.qr(M_t),
@@ -139,7 +149,7 @@ def compare(config: Config, K: int, steps: int) -> tuple[list[dict], list[dict]]
     for call in operations.values():
         call()
     seconds = timed(spectra, config.rounds)
-    parts = timed(operations, 10 * config.rounds)
+    parts = timed(operations, config.rounds, at_once=10)
 
     flops = {"Q": 2 * N**2 * K, "product": 2 * LARGE**3}
     qr_flops = 4 * N * K**2 - 4 * K**3 / 3

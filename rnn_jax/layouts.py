@@ -20,6 +20,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.linalg import row_major_transpose
 from rnn_jax.types import Array
 
 
@@ -140,11 +141,6 @@ def _products_jvp(layout, primals, tangents):
     if not isinstance(d_e, jax.custom_derivatives.SymbolicZero):
         d_a = d_a + products(layout, forward, d_e)
     return a, d_a
-
-
-def row_major_transpose(W: Array) -> Array:
-    """Wᵀ `[n, m]` of `W [m, n]`, moved in memory rather than read the other way round."""
-    return jax.lax.optimization_barrier(W.T)
 
 
 def _flat(e: Array) -> Array:

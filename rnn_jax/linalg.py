@@ -22,6 +22,11 @@ def times(transposed: Array, x: Array) -> Array:
     return (rows @ transposed).reshape(*x.shape[:-1], transposed.shape[1])
 
 
+def row_major_transpose(W: Array) -> Array:
+    """Wᵀ `[n, m]` of `W [m, n]`, moved in memory rather than read the other way round."""
+    return jax.lax.optimization_barrier(W.T)
+
+
 def split_exponent(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
     """x = m · 2^e with the largest |m| over `axes` in [½, 1): `m` like x, int32 `e` without `axes`.
 

@@ -22,7 +22,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.linalg import split_exponent
+from rnn_jax.linalg import row_major_transpose, split_exponent
 from rnn_jax.types import Array
 
 COLUMNS_AT_ONCE, MOST_PASSES = 32, 4
@@ -71,11 +71,12 @@ def _orthonormalize_jvp(primals, tangents):
 
 def _project_out(Q: Array, M: Array) -> tuple[Array, Array]:
     """M − Q C, and C = QᵀM; once more where little was left of a column, for that is rounding."""
-    C = Q.T @ M
+    Q_T = row_major_transpose(Q)
+    C = Q_T @ M
     rest = M - Q @ C
 
     def again(rest, C):
-        more = Q.T @ rest
+        more = Q_T @ rest
         return rest - Q @ more, C + more
 
     size = lambda A: jnp.abs(A).max(0)
@@ -84,28 +85,26 @@ def _project_out(Q: Array, M: Array) -> tuple[Array, Array]:
 
 
 def _repeated_cholesky_qr(M: Array) -> tuple[Array, Array]:
+    """Passes of M = Q R, Q = m 2^e in columns of like size and G = mᵀm, until QᵀQ = I."""
     identity = jnp.eye(M.shape[1], dtype=M.dtype)
     enough = 4 * COLUMNS_AT_ONCE * jnp.finfo(M.dtype).eps
 
+    def scaled(Q):
+        m, e = split_exponent(Q, (0,))
+        return m, e, row_major_transpose(m) @ m
+
     def not_orthonormal(carry):
-        Q, _, passes = carry
-        away = jnp.abs(Q.T @ Q - identity).max()
+        _, e, G, _, passes = carry
+        away = jnp.abs(jnp.ldexp(G, e[:, None] + e) - identity).max()
         return (passes == 0) | ((passes < MOST_PASSES) & (away > enough))
 
     def again(carry):
-        Q, R, passes = carry
-        Q, R_next = _cholesky_qr(Q)
-        return Q, R_next @ R, passes + 1
+        m, e, G, R, passes = carry
+        R_next, R_inverse = _cholesky(G)
+        return *scaled(m @ R_inverse), jnp.ldexp(R_next, e) @ R, passes + 1
 
-    Q, R, _ = jax.lax.while_loop(not_orthonormal, again, (M, identity, 0))
-    return Q, R
-
-
-def _cholesky_qr(M: Array) -> tuple[Array, Array]:
-    """One pass of M = Q R for a few columns; QᵀQ − I is about ε κ(M)²."""
-    scaled, e = split_exponent(M, (0,))
-    R, R_inverse = _cholesky(scaled.T @ scaled)
-    return scaled @ R_inverse, jnp.ldexp(R, e[None, :])
+    m, e, _, R, _ = jax.lax.while_loop(not_orthonormal, again, (*scaled(M), identity, 0))
+    return m * jnp.ldexp(jnp.ones((), M.dtype), e), R
 
 
 def _cholesky(G: Array) -> tuple[Array, Array]:
@@ -128,4 +127,4 @@ def _cholesky(G: Array) -> tuple[Array, Array]:
         return jnp.where(i < j, A, jnp.where(i == j, row, rest)), None
 
     A, _ = jax.lax.scan(eliminate, jnp.concatenate([G, jnp.eye(K, dtype=G.dtype)], 1), i[:, 0])
-    return jnp.triu(A[:, :K]), A[:, K:].T
+    return jnp.triu(A[:, :K]), row_major_transpose(A[:, K:])

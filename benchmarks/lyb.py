@@ -1,0 +1,202 @@
+"""Lyapunov exponents of an Elman network: the library against the usual algorithm.
+
+    python -m benchmarks.lyapunov [--out FOLDER]
+
+The usual algorithm (Benettin et al. 1980; for recurrent networks Vogt et al. 2022) orthonormalizes
+by QR at every step. Here it is written in torch, with the step Jacobian applied as φ' ⊙ (W Q)
+rather than formed, in place and without autograd, and in JAX as a careful user would,
+`jax.jacrev` and `jnp.linalg.qr` in one jitted scan. torch once more with an orthonormalization as
+seldom as the library's is the fairest comparison. Medians of interleaved rounds; the rates of
+matrix products and of QR are measured in the same rounds. About three minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from tabulate import tabulate
+
+from rnn_jax import cells
+from rnn_jax.gradients import lyapunov_spectrum
+from rnn_jax.gradients.frames import initial_frame
+from rnn_jax.gradients.orthonormalization import orthonormalize
+
+LARGE = 2048
+"""Of the product that shows the machine's rate: single calls at small sizes wait for threads."""
+
+
+@dataclass(frozen=True)
+class Config:
+    """Sizes."""
+
+    N: int = 512
+    """Units."""
+    gain: float = 1.5
+    """√N times the standard deviation of W's entries: above 1, chaos."""
+    leading: int = 64
+    """Exponents of the first comparison; the second one's are all N."""
+    steps: int = 1000
+    """Of the first comparison."""
+    steps_of_all: int = 200
+    """Of the second."""
+    rounds: int = 5
+    """Timed calls of each, interleaved."""
+    threads: int = 2
+    """Of torch."""
+    out: Path = Path("runs/benchmark_lyapunov")
+    """Where table.md and numbers.json go."""
+
+
+def by_torch(W, h, Q, steps: int, interval: int) -> np.ndarray:
+    """The usual algorithm, in the order that QR leaves the exponents in."""
+    import torch
+
+    with torch.no_grad():
+        log_growth = torch.zeros(Q.shape[1])
+        for t in range(steps):
+            h = torch.tanh(W @ h)
+            Q = W @ Q
+            Q *= (1 - h * h)[:, None]
+            if (t + 1) % interval == 0 or t + 1 == steps:
+                Q, R = torch.linalg.qr(Q)
+                log_growth += R.diagonal().abs().log()
+        return (log_growth / steps).numpy()
+
+
+def by_jacrev(cell, params, h, Q, xs) -> jax.Array:
+    """The usual algorithm under jit."""
+
+    def step(carry, x):
+        h, Q = carry
+        advance = lambda h: cell.step(params, h, x)[0]
+        Q, R = jnp.linalg.qr(jax.jacrev(advance)(h) @ Q)
+        return (advance(h), Q), jnp.log(jnp.abs(jnp.diagonal(R)))
+
+    _, log_growth = jax.lax.scan(step, (h, Q), xs)
+    return log_growth.mean(0)
+
+
+def timed(calls: dict[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Seconds of each call, in interleaved rounds."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            time.sleep(0.3)
+            start = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - start)
+    return times
+
+
+def compare(config: Config, K: int, steps: int) -> tuple[list[dict], list[dict]]:
+    """Rows of the spectra, and of the operations that they are made of."""
+    import torch
+
+    torch.set_num_threads(config.threads)
+    N = config.N
+    cell = cells.elman(N, recurrent_init=cells.initializers.gaussian(config.gain / N**0.5))
+    params = cell.init(jax.random.key(0), 0)
+    h, xs = 0.5 * jax.random.normal(jax.random.key(1), (N,)), jnp.zeros((steps, 0))
+    Q = initial_frame(None, h, 0, K)
+    W_t, h_t, Q_t = (torch.tensor(np.asarray(a)) for a in (params.W, h, Q))
+
+    leading = functools.partial(lyapunov_spectrum, cell, num_exponents=K)
+    library = jax.jit(leading).lower(params, xs, h).compile()
+    careful = jax.jit(functools.partial(by_jacrev, cell)).lower(params, h, Q, xs).compile()
+    spectrum = library(params, xs, h)
+    interval = max(1, round(float(spectrum.interval)))
+    spectra: dict[str, Callable[[], Any]] = {
+        "library": lambda: np.asarray(library(params, xs, h).exponents),
+        "torch, QR at every step": lambda: by_torch(W_t, h_t, Q_t, steps, 1),
+        f"torch, QR every {interval} steps": lambda: by_torch(W_t, h_t, Q_t, steps, interval),
+        "jax.jacrev and jnp.linalg.qr": lambda: np.asarray(careful(params, h, Q, xs)),
+    }
+    if interval == 1:
+        spectra.pop("torch, QR every 1 steps")
+    exponents = {name: np.sort(call())[::-1] for name, call in spectra.items()}
+    large = torch.ones(LARGE, LARGE)
+    M = jax.block_until_ready(params.W @ Q)
+    M_t = W_t @ Q_t
+    product, ours, theirs = jax.jit(jnp.matmul), jax.jit(orthonormalize), jax.jit(jnp.linalg.qr)
+    operations: dict[str, Callable[[], Any]] = {
+        f"torch: {LARGE} × {LARGE} product": lambda: large @ large,
+        "torch: W Q": lambda: W_t @ Q_t,
+        "jax: W Q": lambda: jax.block_until_ready(product(params.W, Q)),
+        "torch.linalg.qr": lambda: torch.linalg.qr(M_t),
+        "jnp.linalg.qr": lambda: jax.block_until_ready(theirs(M)),
+        "orthonormalize": lambda: jax.block_until_ready(ours(M)),
+    }
+    for call in operations.values():
+        call()
+    seconds = timed(spectra, config.rounds)
+    parts = timed(operations, 10 * config.rounds)
+
+    flops = {"Q": 2 * N**2 * K, "product": 2 * LARGE**3}
+    qr_flops = 4 * N * K**2 - 4 * K**3 / 3
+    medians = {name: statistics.median(values) for name, values in parts.items()}
+    rates = {
+        name: flops.get(name.split()[-1], qr_flops) / seconds / 1e9
+        for name, seconds in medians.items()
+    }
+    best = max(rate for name, rate in rates.items() if name.split()[-1] in flops)
+    fastest = statistics.median(seconds["library"])
+    errors = np.asarray(spectrum.standard_errors)
+    rows = []
+    for name, values in seconds.items():
+        middle = statistics.median(values)
+        away = np.abs(exponents[name] - exponents["library"])
+        rows.append(
+            {
+                "exponents": f"{K} of {N}",
+                "steps": steps,
+                "method": name,
+                "ms a step": 1e3 * middle / steps,
+                "fastest": 1e3 * min(values) / steps,
+                "slowest": 1e3 * max(values) / steps,
+                "times the library's": middle / fastest,
+                "share of the product rate": flops["Q"] * steps / middle / 1e9 / best,
+                "λ₁": float(exponents[name][0]),
+                "mean λ": float(exponents[name].mean()),
+                "largest difference": float(away.max()),
+                "the same, standard errors": float((away / np.hypot(errors, errors)).max()),
+                "interval": float(spectrum.interval) if name == "library" else None,
+            }
+        )
+    shape = f"{N} × {K}"
+    return rows, [
+        {"operation": name, "shape": shape, "ms": 1e3 * medians[name], "GFLOP/s": rate}
+        for name, rate in rates.items()
+    ]
+
+
+def main(config: Config) -> dict[str, list[dict]]:
+    rows: list[dict] = []
+    operations: list[dict] = []
+    for K, steps in ((config.leading, config.steps), (config.N, config.steps_of_all)):
+        some, parts = compare(config, K, steps)
+        rows, operations = rows + some, operations + parts
+    tables = [
+        tabulate(table, headers="keys", tablefmt="github", floatfmt=".4g")
+        for table in (rows, operations)
+    ]
+    config.out.mkdir(parents=True, exist_ok=True)
+    numbers = {"spectra": rows, "operations": operations}
+    (config.out / "numbers.json").write_text(json.dumps(numbers, indent=2))
+    (config.out / "table.md").write_text("\n\n".join(tables) + "\n")
+    print("\n\n".join(tables))
+    return numbers
+
+
+if __name__ == "__main__":
+    main(tyro.cli(Config, description=__doc__))
