@@ -76,7 +76,7 @@ def programs(name: str, shape: str, config: Config) -> dict[str, dict[str, Calla
 
     plain = jax.jit(make_train_step(loss, optimizer, clip_norm=1.0))
     state = create_train_state(params, optimizer)
-    steps: dict[str, Callable[[], Any]] = {"plain step": lambda: plain(state, batch)}
+    steps: dict[str, Callable[[], Any]] = {"plain step": _repeated(plain, state, batch)}
     for every in config.every:
         telemetry = Telemetry(cell, every=every)
         step = jax.jit(make_monitored_train_step(loss, optimizer, telemetry, clip_norm=1.0))
