@@ -18,6 +18,9 @@ import jax.numpy as jnp
 
 from rnn_jax.types import Array
 
+FEW = 4
+"""Iterations that are written out: a loop over small matrices costs more than they do."""
+
 
 class SingularValue(NamedTuple):
     """The end of an iteration.
@@ -53,7 +56,7 @@ def largest_singular_value(
     def again(_, v):
         return unit(_times_transposed(held, _times(held, v)), v)
 
-    v = jax.lax.fori_loop(0, iterations, again, v)
+    v = jax.lax.fori_loop(0, iterations, again, v, unroll=iterations <= FEW)
     sigma = norm(_times(W, v))
     apart = _times_transposed(held, _times(held, v)) - jnp.square(sigma)[..., None] * v
     residual = jnp.where(sigma > 0, norm(apart) / jnp.where(sigma > 0, jnp.square(sigma), 1), 0)
@@ -72,7 +75,8 @@ def mean_log_growth(W: Array, w: Array, *, iterations: int) -> tuple[Array, Arra
         grown = _times(W, w)
         return unit(grown, w), total + jnp.log(jnp.maximum(norm(grown), tiny))
 
-    w, total = jax.lax.fori_loop(0, iterations, again, (w, jnp.zeros(W.shape[:-2], W.dtype)))
+    start = (w, jnp.zeros(W.shape[:-2], W.dtype))
+    w, total = jax.lax.fori_loop(0, iterations, again, start, unroll=iterations <= FEW)
     return total / iterations, w
 
 
