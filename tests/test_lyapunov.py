@@ -194,7 +194,9 @@ def test_against_numpy(name):
             expected = np.sort(total / T)[::-1]
             np.testing.assert_allclose(each.exponents[:, b], expected, rtol=1e-6, atol=1e-8)
         log_det = np.linalg.slogdet(Js[:, b])[1].mean()
-        np.testing.assert_allclose(got[0].exponents[:, b].sum(), log_det, rtol=1e-10)
+        # tr(J⁻¹ δJ) of a J that is rounded in another way than the one inside.
+        rounding = S * np.finfo(float).eps * np.linalg.cond(Js[:, b]).mean()
+        np.testing.assert_allclose(got[0].exponents[:, b].sum(), log_det, rtol=1e-10, atol=rounding)
     np.testing.assert_array_equal(got[0].trace[-1], got[0].exponents)
     np.testing.assert_array_equal(got[0].trace_steps, 3 * np.arange(1, 21))
     assert got[0].interval == 1
