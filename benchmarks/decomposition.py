@@ -11,6 +11,7 @@ About four minutes on two cores.
 
 from __future__ import annotations
 
+import functools
 import json
 import statistics
 import time
@@ -24,6 +25,7 @@ import numpy as np
 import tyro
 from tabulate import tabulate
 
+from benchmarks.timing import compiled
 from rnn_jax import cells, trajectory, unroll
 from rnn_jax.gradients import decompose, decompose_windows
 from rnn_jax.losses import per_step, squared_error
@@ -129,26 +131,26 @@ def methods(T, config):
     return timed | ({"one vjp each": one_vjp_each} if T in config.obvious_T else {})
 
 
-def compiled(method, cell, params, T, config):
+def program(method, cell, params, T, config):
+    """(arguments, the compiled program, seconds to trace and compile it)."""
     keys = jax.random.split(jax.random.key(T))
     xs, targets = (jax.random.normal(key, (T, config.B, config.I)) for key in keys)
-    start = time.perf_counter()
-    program = jax.jit(lambda p, x, y: method(cell, p, x, y)).lower(params, xs, targets).compile()
-    return program, (params, xs, targets), time.perf_counter() - start
+    arguments = (params, xs, targets)
+    return arguments, *compiled(functools.partial(method, cell), *arguments)
 
 
 def measure(name: str, T: int, config: Config) -> list[dict]:
     """One row for each method, with its time in backward passes."""
     cell = cells.readout(cells.CELLS[name](config.H), config.I)
     params = cell.init(jax.random.key(0), config.I)
-    programs = {m: compiled(f, cell, params, T, config) for m, f in methods(T, config).items()}
-    results = {m: jax.block_until_ready(run(*args)) for m, (run, args, _) in programs.items()}
+    programs = {m: program(f, cell, params, T, config) for m, f in methods(T, config).items()}
+    results = {m: jax.block_until_ready(run(*args)) for m, (args, run, _) in programs.items()}
     if "one vjp each" in results:
         _check_same(results["all (t, k)"], results["one vjp each"], T)
     times: dict[str, list[float]] = {m: [] for m in programs}
     began = time.perf_counter()
     for _ in range(config.rounds):
-        for method, (run, args, _) in programs.items():
+        for method, (args, run, _) in programs.items():
             calls = 5 if method.startswith("forward") else 1  # short ones, several times
             start = time.perf_counter()
             for _ in range(calls):
@@ -159,7 +161,7 @@ def measure(name: str, T: int, config: Config) -> list[dict]:
     pairs = zip(times["forward and backward"], times["forward"], strict=True)
     backward = statistics.median(both - alone for both, alone in pairs)
     rows = []
-    for method, (run, _, compile_time) in programs.items():
+    for method, (_, run, compile_time) in programs.items():
         memory = run.memory_analysis()
         rows.append(
             {

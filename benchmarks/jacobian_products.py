@@ -17,7 +17,6 @@ from __future__ import annotations
 import functools
 import json
 import statistics
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +28,7 @@ from jax.flatten_util import ravel_pytree
 from tabulate import tabulate
 
 from benchmarks.recurrent import ONE_THREAD
+from benchmarks.timing import compiled, seconds
 from rnn_jax import cells, trajectory
 from rnn_jax.gradients import jacobian_log_norms, jacobian_log_norms_by_lag, step_jacobians
 from rnn_jax.gradients.products import log_norm_table, spectral_norm
@@ -103,12 +103,6 @@ def reference(J, sources):
     return table
 
 
-def seconds(call) -> float:
-    start = time.perf_counter()
-    jax.block_until_ready(call())
-    return time.perf_counter() - start
-
-
 def product_rate(n: int = 2048) -> float:
     """FLOP/s of a large float32 product: the best of five."""
     M = jax.random.normal(jax.random.key(0), (n, n))
@@ -121,12 +115,6 @@ def network(name, H, config):
     init = cells.initializers.gaussian(config.gain / H**0.5)
     cell = cells.CELLS[name](H, recurrent_init=init)
     return cell, cell.init(jax.random.key(0), config.I)
-
-
-def compiled(function, *arguments, options=None):
-    start = time.perf_counter()
-    program = jax.jit(function, compiler_options=options).lower(*arguments).compile()
-    return program, time.perf_counter() - start
 
 
 def lanczos_steps(J, rtol) -> float:
@@ -161,9 +149,9 @@ def all_pairs(name, config, rate) -> list[dict]:
     for _ in range(config.rounds):
         for key, (program, _) in programs.items():
             if key[0] in settings:
-                times[key].append(seconds(lambda program=program: program(params, xs)))
+                times[key].append(seconds(functools.partial(program, params, xs)))
             else:
-                took = seconds(lambda program=program: program(params, xs, sources))
+                took = seconds(functools.partial(program, params, xs, sources))
                 times[key].append(took * T * (T + 1) / 2 / np.sum(T - np.asarray(sources)))
     some = np.arange(4) * (T // 4)
     truth = reference(J, some)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import functools
 import json
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ import numpy as np
 import tyro
 from tabulate import tabulate
 
+from benchmarks.timing import compiled, seconds
 from rnn_jax import cells, gradients
 from rnn_jax.losses import squared_error
 from rnn_jax.plotting_benchmarks import growth, growth_exponent
@@ -107,7 +107,7 @@ def tools(config: Config) -> dict[str, Callable[..., Any]]:
 
 
 def program(tool: Callable[..., Any], at: Sizes, config: Config):
-    """(compiled, its arguments, seconds to trace and compile)."""
+    """(arguments, the compiled program, seconds to trace and compile it)."""
     cell = cells.readout(cells.elman(at.S), config.I)
     keys = jax.random.split(jax.random.key(0), at.N)
     params = jax.jit(jax.vmap(lambda key: cell.init(key, config.I)))(keys)
@@ -118,15 +118,8 @@ def program(tool: Callable[..., Any], at: Sizes, config: Config):
         if at.N > 1
         else lambda p, x, y: one(jax.tree.map(lambda leaf: leaf[0], p), x, y)
     )
-    start = time.perf_counter()
-    compiled = jax.jit(function).lower(params, xs, targets).compile()
-    return compiled, (params, xs, targets), time.perf_counter() - start
-
-
-def timed(call: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    jax.block_until_ready(call())
-    return time.perf_counter() - start
+    arguments = (params, xs, targets)
+    return arguments, *compiled(function, *arguments)
 
 
 def predicted(rows: list[dict[str, Any]], axis: str, size: int, quantity: str) -> float:
@@ -146,22 +139,22 @@ def series(name: str, tool: Callable[..., Any], axis: str, config: Config):
     for i, size in enumerate(sizes):
         at = AT[axis]._replace(**{axis: size})
         needs = {quantity: predicted(rows, axis, size, quantity) for quantity in limits}
-        compiled = None
+        compiled_tool = None
         if all(needs[quantity] <= limit for quantity, limit in limits.items()):
-            compiled, arguments, compile_s = program(tool, at, config)
-            memory = compiled.memory_analysis()
+            arguments, compiled_tool, compile_s = program(tool, at, config)
+            memory = compiled_tool.memory_analysis()
             needs["MiB"] = (memory.temp_size_in_bytes + memory.output_size_in_bytes) / 2**20
         over = [quantity for quantity, limit in limits.items() if needs[quantity] > limit]
-        if over or compiled is None:
+        if over or compiled_tool is None:
             needed = [needs[over[0]], *(predicted(rows, axis, n, over[0]) for n in sizes[i + 1 :])]
             return rows, [
                 {"tool": name, axis: n, "why": f"about {need:.3g} {over[0]}"}
                 for n, need in zip(sizes[i:], needed, strict=True)
             ]
-        call = functools.partial(compiled, *arguments)
-        times = [timed(call)]
+        call = functools.partial(compiled_tool, *arguments)
+        times = [seconds(call)]
         if times[0] < config.seconds / 5:
-            times = [timed(call) for _ in range(5 if times[0] < 0.5 else 3)]
+            times = [seconds(call) for _ in range(5 if times[0] < 0.5 else 3)]
         rows.append(
             {
                 "tool": name,

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 import tyro
 from tabulate import tabulate
 
+from benchmarks.timing import compiled
 from rnn_jax import Checkpointed, Fused, Scan, cells, unroll
 
 STRATEGIES = {
@@ -50,8 +51,8 @@ class Config:
     """Where rows.json, table.md and the figure go."""
 
 
-def compiled(strategy: Any, T: int, config: Config):
-    """(program, its arguments, seconds to trace and compile it)."""
+def gradient_program(strategy: Any, T: int, config: Config):
+    """(arguments, the compiled program, seconds to trace and compile it)."""
     cell = cells.lstm(config.H)
     params = cell.init(jax.random.key(0), config.I)
     xs = jax.random.normal(jax.random.key(1), (T, config.B, config.I))
@@ -59,15 +60,13 @@ def compiled(strategy: Any, T: int, config: Config):
     def loss(params, xs):
         return jnp.square(unroll(cell, params, xs, strategy=strategy)[0].h).sum()
 
-    start = time.perf_counter()
-    program = jax.jit(jax.grad(loss)).lower(params, xs).compile()
-    return program, (params, xs), time.perf_counter() - start
+    return (params, xs), *compiled(jax.grad(loss), params, xs)
 
 
 def main(config: Config) -> list[dict[str, Any]]:
     measured: dict[tuple[int, str], Any] = {}
     for T, (name, strategy) in itertools.product(config.T, STRATEGIES.items()):
-        program, arguments, compile_s = compiled(strategy, T, config)
+        arguments, program, compile_s = gradient_program(strategy, T, config)
         jax.block_until_ready(program(*arguments))
         measured[T, name] = (program, arguments, compile_s, [])
     # Every length in every round, so that a slow phase of the machine is in all of them; short

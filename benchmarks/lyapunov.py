@@ -27,6 +27,7 @@ import numpy as np
 import tyro
 from tabulate import tabulate
 
+from benchmarks.timing import seconds
 from rnn_jax import cells
 from rnn_jax.gradients import lyapunov_spectrum
 from rnn_jax.gradients.frames import initial_frame
@@ -99,9 +100,7 @@ def timed(
         for name, call in calls.items():
             time.sleep(PAUSE)
             for _ in range(at_once):
-                start = time.perf_counter()
-                call()
-                times[name].append(time.perf_counter() - start)
+                times[name].append(seconds(call))
     return times
 
 
@@ -148,21 +147,21 @@ def compare(config: Config, K: int, steps: int) -> tuple[list[dict], list[dict]]
     }
     for call in operations.values():
         call()
-    seconds = timed(spectra, config.rounds)
+    of_spectra = timed(spectra, config.rounds)
     parts = timed(operations, config.rounds, at_once=10)
 
     flops = {"Q": 2 * N**2 * K, "product": 2 * LARGE**3}
     qr_flops = 4 * N * K**2 - 4 * K**3 / 3
     medians = {name: statistics.median(values) for name, values in parts.items()}
     rates = {
-        name: flops.get(name.split()[-1], qr_flops) / seconds / 1e9
-        for name, seconds in medians.items()
+        name: flops.get(name.split()[-1], qr_flops) / median / 1e9
+        for name, median in medians.items()
     }
     best = max(rate for name, rate in rates.items() if name.split()[-1] in flops)
-    fastest = statistics.median(seconds["library"])
+    fastest = statistics.median(of_spectra["library"])
     errors = np.asarray(spectrum.standard_errors)
     rows = []
-    for name, values in seconds.items():
+    for name, values in of_spectra.items():
         middle = statistics.median(values)
         away = np.abs(exponents[name] - exponents["library"])
         rows.append(

@@ -34,6 +34,7 @@ from tabulate import tabulate
 
 from benchmarks.peers import JAX_LIBRARIES, torch_calls
 from benchmarks.process_peak import peak_of
+from benchmarks.timing import seconds
 from rnn_jax.cells.checks import choose
 
 GATES = {"lstm": 4, "gru": 3, "elman": 1}
@@ -158,22 +159,13 @@ def _run(program, arguments):
     return jax.block_until_ready(program(*arguments))
 
 
-def product_rate(rounds: int) -> float:
+def product_rate() -> float:
     """FLOP/s of a large float32 matrix product on all cores."""
     n = 2048
     A = jax.random.normal(jax.random.key(0), (n, n))
     multiply = jax.jit(jnp.matmul)
     multiply(A, A).block_until_ready()
-    return 2 * n**3 / statistics.median(_timed(functools.partial(_run, multiply, (A, A)), rounds))
-
-
-def _timed(call, rounds) -> list[float]:
-    times = []
-    for _ in range(rounds):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return times
+    return 2 * n**3 / seconds(lambda: multiply(A, A))
 
 
 def product_flops(cell: str, shape: Shape, mode: str) -> int:
@@ -189,9 +181,9 @@ def measure(cell: str, shape: Shape, config: Config) -> list[dict[str, Any]]:
     times: list[list[float]] = [[] for _ in found]
     rates = []
     for _ in range(config.rounds):
-        rates.append(product_rate(1))
+        rates.append(product_rate())
         for candidate, measured in zip(found, times, strict=True):
-            measured += _timed(candidate.call, 1)
+            measured.append(seconds(candidate.call))
     rows = []
     for candidate, measured in zip(found, times, strict=True):
         B, T, I, H = shape

@@ -24,6 +24,7 @@ import tyro
 from tabulate import tabulate
 
 import rnn_jax
+from benchmarks.timing import seconds
 from rnn_jax import cells
 from rnn_jax.gradients import omega
 from rnn_jax.losses import per_step, squared_error
@@ -109,22 +110,16 @@ def _repeated(step, state, batch):
     return call
 
 
-def timed(call: Callable[[], Any]) -> float:
-    start = time.perf_counter()
-    jax.block_until_ready(call())
-    return time.perf_counter() - start
-
-
 def measure(name: str, shape: str, config: Config) -> list[dict[str, Any]]:
     rows = []
     for group in programs(name, shape, config).values():
         times: dict[str, list[float]] = {label: [] for label in group}
         for call in group.values():
-            timed(call), timed(call)
+            seconds(call), seconds(call)
         began = time.perf_counter()
         for _ in range(config.rounds):
             for label, call in group.items():
-                times[label].append(timed(call))
+                times[label].append(seconds(call))
             if time.perf_counter() - began > config.seconds:
                 break
         first = next(iter(times.values()))

@@ -14,18 +14,23 @@ from rnn_jax.plotting import BOUND, MEASURED, MUTED, PRODUCT, STYLE
 NATS = "nats per step"
 
 
-def theory(result: Mapping[str, np.ndarray], published: Mapping[str, float]) -> Figure:
+def theory(
+    result: Mapping[str, np.ndarray],
+    published: Mapping[str, float],
+    tolerances: Mapping[str, float],
+) -> Figure:
     """Spectra of random networks and of products of random matrices, and what theory says of them.
 
     Args:
       result: what `experiments.lyapunov_theory` measures.
       published: `dimension` and `entropy` a unit.
+      tolerances: of the `largest` exponent and of the `mean`, shown as bands.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10, 5.8), layout="constrained")
         (spectra, errors, trace), (circular, products, sizes) = figure.subplots(2, 3)
         _spectra(spectra, result)
-        _errors(errors, result)
+        _errors(errors, result, tolerances)
         _trace(trace, result)
         _circular(circular, result)
         _products(products, result)
@@ -33,18 +38,19 @@ def theory(result: Mapping[str, np.ndarray], published: Mapping[str, float]) -> 
     return figure
 
 
-def finite_size(result: Mapping[str, np.ndarray]) -> Figure:
+def finite_size(result: Mapping[str, np.ndarray], tolerance: float) -> Figure:
     """How far the mean exponent of networks of N units is from the theory of infinitely many.
 
     Args:
       result: what `experiments.lyapunov_theory` measures.
+      tolerance: shown as a band.
     """
     sizes, gains = result["finite/sizes"], result["gains"]
     errors = result["finite/means"] - result["chaos/mean_theory"][:, None]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5, 3.6), layout="constrained")
         ax = figure.subplots()
-        ax.axhspan(-0.02, 0.02, color=MUTED, alpha=0.15, lw=0)
+        ax.axhspan(-tolerance, tolerance, color=MUTED, alpha=0.15, lw=0)
         ax.axhline(0, color="black", lw=0.6)
         for i, g in enumerate(gains):
             color, place = _shade(i, len(gains)), sizes * 1.05 ** (i - (len(gains) - 1) / 2)
@@ -53,7 +59,9 @@ def finite_size(result: Mapping[str, np.ndarray]) -> Figure:
         ax.set(xscale="log", xlabel="N", xticks=sizes, xticklabels=[f"{N:d}" for N in sizes])
         ax.set_ylabel(f"mean exponent − theory  ({NATS})")
         ax.minorticks_off()
-        ax.set_title("mean-field theory is that of large N\n(dots: networks; band: ± 0.02)")
+        ax.set_title(
+            f"mean-field theory is that of large N\n(dots: networks; band: ± {tolerance:g})"
+        )
         ax.legend(title="g", loc="lower right", ncols=2, fontsize=8, title_fontsize=8)
     return figure
 
@@ -77,12 +85,22 @@ def _spectra(ax: Axes, result: Mapping[str, np.ndarray]) -> None:
     ax.legend(title="g", loc="lower left", fontsize=8, title_fontsize=8)
 
 
-def _errors(ax: Axes, result: Mapping[str, np.ndarray]) -> None:
+def _errors(ax: Axes, result: Mapping[str, np.ndarray], tolerances: Mapping[str, float]) -> None:
     gains = result["gains"]
     exponents = result["chaos/exponents"]
     measured = {
-        "λ₁": (exponents[..., 0] - result["chaos/largest_theory"][:, None], 0.015, MEASURED, -0.03),
-        "mean": (exponents.mean(-1) - result["chaos/mean_theory"][:, None], 0.02, BOUND, 0.03),
+        "λ₁": (
+            exponents[..., 0] - result["chaos/largest_theory"][:, None],
+            tolerances["largest"],
+            MEASURED,
+            -0.03,
+        ),
+        "mean": (
+            exponents.mean(-1) - result["chaos/mean_theory"][:, None],
+            tolerances["mean"],
+            BOUND,
+            0.03,
+        ),
     }
     for name, (error, tolerance, color, aside) in measured.items():
         ax.axhspan(-tolerance, tolerance, color=color, alpha=0.08, lw=0)

@@ -1,6 +1,7 @@
 """`experiments.lyapunov_theory` at toy size: its checks hold, and fail, and it redraws."""
 
 import jax
+import numpy as np
 import pytest
 
 from experiments import lyapunov_theory
@@ -40,13 +41,19 @@ def test_the_experiment(study):
         ("products/law", lambda law: law + 0.02, "Gaussian products"),
         ("chaos/log_det", lambda mean: mean + 0.02, "ln |det J|"),
         ("chaos/largest_theory", lambda rate: rate + 0.2, "λ₁"),
-        ("finite/means", lambda mean: mean + 1, "N = 40, g"),
         ("circular/exponents", lambda rate: rate + 0.1, "circular law"),
     ):
         other = checks(result | {key: wrong(result[key])})
         assert not any(
             check.holds for check in other if part in check.claim and "pub" not in check.claim
         )
+    theory = result["chaos/mean_theory"][:, None]
+    for off, holds in ((0.01, True), (0.03, False)):
+        other = checks(result | {"finite/means": np.broadcast_to(theory + off, (2, 2, 3))})
+        found = [
+            check.holds for check in other if "N = 40" in check.claim and "pub" not in check.claim
+        ]
+        assert found == [holds] * 2
     assert "λ₁ of each network" in (out / "summary.md").read_text()
     figure = out / "figures" / "lyapunov_theory.png"
     drawn = figure.read_bytes()

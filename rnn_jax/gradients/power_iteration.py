@@ -18,8 +18,8 @@ import jax.numpy as jnp
 
 from rnn_jax.types import Array
 
-FEW = 4
-"""Iterations that are written out: a loop over small matrices costs more than they do."""
+UNROLLED = 4
+"""Iterations up to which no loop is made: over small matrices it would cost more than they do."""
 
 
 class SingularValue(NamedTuple):
@@ -56,7 +56,7 @@ def largest_singular_value(
     def again(_, v):
         return unit(_times_transposed(held, _times(held, v)), v)
 
-    v = jax.lax.fori_loop(0, iterations, again, v, unroll=iterations <= FEW)
+    v = jax.lax.fori_loop(0, iterations, again, v, unroll=iterations <= UNROLLED)
     sigma = norm(_times(W, v))
     apart = _times_transposed(held, _times(held, v)) - jnp.square(sigma)[..., None] * v
     residual = jnp.where(sigma > 0, norm(apart) / jnp.where(sigma > 0, jnp.square(sigma), 1), 0)
@@ -76,7 +76,7 @@ def mean_log_growth(W: Array, w: Array, *, iterations: int) -> tuple[Array, Arra
         return unit(grown, w), total + jnp.log(jnp.maximum(norm(grown), tiny))
 
     start = (w, jnp.zeros(W.shape[:-2], W.dtype))
-    w, total = jax.lax.fori_loop(0, iterations, again, start, unroll=iterations <= FEW)
+    w, total = jax.lax.fori_loop(0, iterations, again, start, unroll=iterations <= UNROLLED)
     return total / iterations, w
 
 
