@@ -4,19 +4,21 @@
 
 Float32; Elman and LSTM with a readout, squared error at each step, clipping and Adam. Plain and
 monitored steps are timed in turn, in one process; the table has medians, and the median of the
-ratios of neighbouring calls. Gradients of E + Ω are held against the gradient of E in the same way.
-About four minutes on two cores.
+ratios of neighbouring calls. So are whole loops of `fit`, which read and record the metrics
+besides; their times are those of a step. Gradients of E + Ω are held against the gradient of E in
+the same way. About six minutes on two cores.
 """
 
 from __future__ import annotations
 
 import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -25,7 +27,7 @@ from tabulate import tabulate
 
 import rnn_jax
 from benchmarks.timing import seconds
-from rnn_jax import cells
+from rnn_jax import cells, training
 from rnn_jax.gradients import omega
 from rnn_jax.losses import per_step, squared_error
 from rnn_jax.training import (
@@ -51,11 +53,20 @@ class Config:
     """Timed calls of each, at most."""
     seconds: float = 12.0
     """After which no further round of a group is begun."""
+    loop_seconds: float = 0.6
+    """What a loop of `fit` takes, about: 10 to 1,000 steps."""
     out: Path = Path("runs/benchmark_telemetry")
     """Where table.md and numbers.json go."""
 
 
-def programs(name: str, shape: str, config: Config) -> dict[str, dict[str, Callable[[], Any]]]:
+class Timed(NamedTuple):
+    """Something to call, and how many steps one call takes."""
+
+    call: Callable[[], Any]
+    steps: int = 1
+
+
+def programs(name: str, shape: str, config: Config) -> dict[str, dict[str, Timed]]:
     """What is timed, in groups; the first of a group is what the others are held against."""
     B, T, I, H = map(int, shape.split(","))
     cell = cells.readout(cells.CELLS[name](H), I)
@@ -75,26 +86,46 @@ def programs(name: str, shape: str, config: Config) -> dict[str, dict[str, Calla
 
         return jax.jit(jax.value_and_grad(regularized))
 
-    plain = jax.jit(make_train_step(loss, optimizer, clip_norm=1.0))
-    state = create_train_state(params, optimizer)
-    steps: dict[str, Callable[[], Any]] = {"plain step": _repeated(plain, state, batch)}
+    plain = (
+        jax.jit(make_train_step(loss, optimizer, clip_norm=1.0)),
+        create_train_state(params, optimizer),
+    )
+    monitored = {}
     for every in config.every:
         telemetry = Telemetry(cell, every=every)
         step = jax.jit(make_monitored_train_step(loss, optimizer, telemetry, clip_norm=1.0))
-        steps[f"telemetry, every {every}"] = _repeated(
-            step, create_monitored_train_state(params, optimizer, telemetry), batch
-        )
+        monitored[every] = step, create_monitored_train_state(params, optimizer, telemetry)
+
+    step = _repeated(*plain, batch)
+    seconds(step)
+    steps = max(10, min(1000, round(config.loop_seconds / seconds(step))))
+    loop = lambda step, state, *recorders: Timed(
+        lambda: _loop(step, state, batch, steps, recorders), steps
+    )
+    to_disk = lambda folder: training.to_disk(folder, steps)
+    to_tensorboard = lambda folder: training.to_tensorboard(folder, every=10)
+    first = monitored[config.every[0]]
     gradient, immediate, full = (
         jax.jit(jax.value_and_grad(loss)),
         with_omega("immediate"),
         with_omega("full"),
     )
     return {
-        "training": steps,
+        "step": {"plain step": Timed(step)}
+        | {
+            f"telemetry, every {every}": Timed(_repeated(*at, batch))
+            for every, at in monitored.items()
+        },
+        "loop": {"fit, plain step": loop(*plain)}
+        | {f"fit, telemetry, every {every}": loop(*at) for every, at in monitored.items()}
+        | {
+            "the first, to disk": loop(*first, to_disk),
+            "the first, every 10th to TensorBoard": loop(*first, to_tensorboard),
+        },
         "regularizer": {
-            "gradient of E": lambda: gradient(params, batch),
-            "of E + Ω, immediate": lambda: immediate(params, batch),
-            "of E + Ω, full": lambda: full(params, batch),
+            "gradient of E": Timed(lambda: gradient(params, batch)),
+            "of E + Ω, immediate": Timed(lambda: immediate(params, batch)),
+            "of E + Ω, full": Timed(lambda: full(params, batch)),
         },
     }
 
@@ -110,16 +141,23 @@ def _repeated(step, state, batch):
     return call
 
 
+def _loop(step, state, batch, steps, recorders):
+    """`fit` from the beginning, with recorders into a folder of its own."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = [make(Path(folder) / str(i)) for i, make in enumerate(recorders)]
+        return training.fit(step, state, lambda step: batch, steps, progress=False, recorders=made)
+
+
 def measure(name: str, shape: str, config: Config) -> list[dict[str, Any]]:
     rows = []
     for group in programs(name, shape, config).values():
         times: dict[str, list[float]] = {label: [] for label in group}
-        for call in group.values():
-            seconds(call), seconds(call)
+        for timed in group.values():
+            seconds(timed.call), seconds(timed.call)
         began = time.perf_counter()
         for _ in range(config.rounds):
-            for label, call in group.items():
-                times[label].append(seconds(call))
+            for label, timed in group.items():
+                times[label].append(seconds(timed.call) / timed.steps)
             if time.perf_counter() - began > config.seconds:
                 break
         first = next(iter(times.values()))

@@ -353,6 +353,18 @@ def test_long_profiles_are_histograms_in_tensorboard(tmp_path):
     np.testing.assert_allclose(kept.sum, -500)
 
 
+def test_tensorboard_shows_one_step_in_so_many(tmp_path):
+    """Whatever blocks the steps come in."""
+    record = to_tensorboard(tmp_path, every=4)
+    loss = np.arange(30.0)
+    for begin, end in ((3, 4), (4, 13), (13, 16), (16, 17), (17, 30)):
+        record(begin, {"loss": loss[begin:end]})
+    scalars, _ = events(tmp_path)
+    assert scalars == {"loss": {step: step for step in (4, 8, 12, 16, 20, 24, 28)}}
+    with pytest.raises(ValueError, match="every: got int 0; expected"):
+        to_tensorboard(tmp_path, every=0)
+
+
 def events(folder):
     """What TensorBoard shows: `({name: {step: value}}, {(name, step): histogram})`."""
     from tensorboardX.proto.event_pb2 import Event

@@ -6,14 +6,16 @@ run that resumes hands it once more the steps that it takes once more, and nothi
 
 from __future__ import annotations
 
+import math
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from rnn_jax.cells.checks import check_size
 from rnn_jax.errors import invalid
 
 Metrics = Mapping[str, np.ndarray]
@@ -21,6 +23,8 @@ Recorder = Callable[[int, Metrics], None]
 
 FEW = 8
 """Numbers of a metric that TensorBoard gets one by one; more of them become a histogram."""
+BINS = 30
+"""Of a histogram."""
 
 
 def to_disk(folder: str | Path, steps: int) -> Recorder:
@@ -65,15 +69,22 @@ def read_record(folder: str | Path) -> dict[str, np.ndarray]:
     return files
 
 
-def to_tensorboard(folder: str | Path) -> Recorder:
-    """A recorder into an event file of TensorBoard, by tensorboardX.
+def to_tensorboard(folder: str | Path, *, every: int = 1) -> Recorder:
+    """A recorder into an event file of TensorBoard, by tensorboardX, of one step in `every`.
+
+    Those are the steps that `every` divides; of a `Telemetry` that does not measure at each step,
+    one that its own divides shows the measurements. An event with telemetry takes about 0.15 ms.
 
     A scalar is written as it is, a metric of up to 8 numbers (the gates of an LSTM) number by
     number, as `name/0`, `name/1` and so on, and a larger one, such as the profile
     `state_log_norms`, as a histogram. What is not finite is not written, such as NaN where nothing
     was measured and an endless horizon. Where a run resumes, TensorBoard discards what the killed
     one wrote beyond that step.
+
+    Raises:
+      ValueError: `every` is not a positive integer.
     """
+    check_size("every", every)
     writer: list[Any] = []
 
     def record(step: int, metrics: Metrics) -> None:
@@ -82,13 +93,13 @@ def to_tensorboard(folder: str | Path) -> Recorder:
         if not writer:
             writer.append(_begun(Path(folder), step))
             weakref.finalize(record, writer[0].close)
-        for offset in range(len(next(iter(metrics.values())))):
-            event = Event(step=step + offset, wall_time=time.time())
-            for name, values in metrics.items():
-                for summary in _summaries(name, values[offset]):
-                    event.summary.MergeFrom(summary)
+        shown = range(-step % every, len(next(iter(metrics.values()))), every)
+        for offset in shown:
+            summary = _summary(metrics, offset)
+            event = Event(step=step + offset, wall_time=time.time(), summary=summary)
             writer[0].write_event(event)
-        writer[0].flush()
+        if shown:
+            writer[0].flush()
 
     return record
 
@@ -118,14 +129,22 @@ def _begun(folder: Path, step: int) -> Any:
     return writer
 
 
-def _summaries(name: str, value: np.ndarray) -> Iterator[Any]:
-    from tensorboardX import summary
+def _summary(metrics: Metrics, offset: int) -> Any:
+    """The metrics of one step as TensorBoard's."""
+    from tensorboardX.proto.summary_pb2 import Summary
+    from tensorboardX.summary import make_histogram
 
-    if value.size > FEW:
-        finite = value[np.isfinite(value)]
-        if finite.size:
-            yield summary.histogram(name, finite, bins="auto")
-    else:
-        for i, number in enumerate(np.ravel(value)):
-            if np.isfinite(number):
-                yield summary.scalar(name if value.ndim == 0 else f"{name}/{i}", number)
+    values = []
+    for name, metric in metrics.items():
+        value = metric[offset]
+        if value.size > FEW:
+            finite = value[np.isfinite(value)]
+            if finite.size:
+                histogram = make_histogram(finite.astype(float), BINS)
+                values.append(Summary.Value(tag=name, histo=histogram))
+        else:
+            for i, number in enumerate(value.flat):
+                if math.isfinite(number):
+                    tag = name if value.ndim == 0 else f"{name}/{i}"
+                    values.append(Summary.Value(tag=tag, simple_value=float(number)))
+    return Summary(value=values)

@@ -221,14 +221,12 @@ def _back(log_norms: Nudges, reverse: bool) -> Array:
 
 def _summary(at: Array, back: Array) -> dict[str, Array]:
     """The metrics of the gradient, from `read` and `_back`."""
-    batch_axes = tuple(range(1, at.ndim))
-    profile = jax.nn.logsumexp(2 * at, axis=batch_axes) / 2
-    log_ratio = back - at
-    counts = (2 * at >= math.log(LEAST_SQUARE)) & (back > -jnp.inf)
-    log_ratio = jnp.where(counts, log_ratio, 0)
-    decay_rate = log_ratio.sum() / counts.sum().astype(at.dtype)
-    omega = jnp.where(counts, jnp.square(jnp.exp(log_ratio) - 1), 0).sum(0).mean()
-    decay_rate, omega = (jnp.where(jnp.isnan(at).any(), jnp.nan, x) for x in (decay_rate, omega))
+    profile = jax.nn.logsumexp(2 * at, axis=tuple(range(1, at.ndim))) / 2
+    # Written so that NaN counts.
+    left_out = (2 * at < math.log(LEAST_SQUARE)) | (back == -jnp.inf)
+    log_ratio = jnp.where(left_out, 0, back - at)
+    decay_rate = log_ratio.sum() / (at.size - left_out.sum()).astype(at.dtype)
+    omega = jnp.square(jnp.expm1(log_ratio)).sum() / math.prod(at.shape[1:])
     horizon = jnp.where(decay_rate >= 0, jnp.inf, -1 / decay_rate)
     return {
         "state_log_norms": profile,
