@@ -15,7 +15,6 @@ from __future__ import annotations
 import functools
 import json
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +26,7 @@ import numpy as np
 import tyro
 from tabulate import tabulate
 
-from benchmarks.timing import seconds
+from benchmarks.timing import in_rounds
 from rnn_jax import cells
 from rnn_jax.gradients import lyapunov_spectrum
 from rnn_jax.gradients.frames import initial_frame
@@ -35,9 +34,6 @@ from rnn_jax.gradients.orthonormalization import orthonormalize
 
 LARGE = 2048
 """Of the product that shows the machine's rate: single calls at small sizes wait for threads."""
-
-PAUSE = 0.3
-"""Seconds before a method is timed: threads of the one before wait for more work, busily."""
 
 
 @dataclass(frozen=True)
@@ -91,19 +87,6 @@ def by_jacrev(cell, params, h, Q, xs) -> jax.Array:
     return log_growth.mean(0)
 
 
-def timed(
-    calls: dict[str, Callable[[], Any]], rounds: int, at_once: int = 1
-) -> dict[str, list[float]]:
-    """Seconds of each call, in interleaved rounds of `at_once` calls."""
-    times: dict[str, list[float]] = {name: [] for name in calls}
-    for _ in range(rounds):
-        for name, call in calls.items():
-            time.sleep(PAUSE)
-            for _ in range(at_once):
-                times[name].append(seconds(call))
-    return times
-
-
 def compare(config: Config, K: int, steps: int) -> tuple[list[dict], list[dict]]:
     """Rows of the spectra, and of the operations that they are made of."""
     import torch
@@ -147,8 +130,8 @@ def compare(config: Config, K: int, steps: int) -> tuple[list[dict], list[dict]]
     }
     for call in operations.values():
         call()
-    of_spectra = timed(spectra, config.rounds)
-    parts = timed(operations, config.rounds, at_once=10)
+    of_spectra = in_rounds(spectra, config.rounds)
+    parts = in_rounds(operations, config.rounds, at_once=10)
 
     flops = {"Q": 2 * N**2 * K, "product": 2 * LARGE**3}
     qr_flops = 4 * N * K**2 - 4 * K**3 / 3

@@ -5,10 +5,10 @@
 Float32. The gradient is that of Σ y · w with respect to the parameters, w given. JAX libraries run
 on one CPU device, which has both cores, and, sharing the batch, on two with one thread each
 (`xla_cpu_multi_thread_eigen` off), torch on one thread and on two; the better figure counts, for
-every library. Calls are timed in interleaved
-rounds in one process; tables give medians, with the fastest and slowest. The limit is the time of
-the matrix products alone, at the rate of a large product in the same run. About an hour on two
-cores for everything; peers are installed by `pip install .[bench]`, absent ones are skipped.
+every library. Calls are timed a few in a row, as in training, in interleaved rounds in one process;
+tables give medians, with the fastest and slowest. The limit is the time of the matrix products
+alone, at the rate of a large product in the same run. About an hour and a half on two cores for
+everything; peers are installed by `pip install .[bench]`, absent ones are skipped.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ from tabulate import tabulate
 
 from benchmarks.peers import JAX_LIBRARIES, torch_calls
 from benchmarks.process_peak import peak_of
-from benchmarks.timing import seconds
+from benchmarks.timing import in_rounds, seconds
 from rnn_jax.cells.checks import choose
+from rnn_jax.types import Array
 
 GATES = {"lstm": 4, "gru": 3, "elman": 1}
 ONE_THREAD = {"xla_cpu_multi_thread_eigen": False}
@@ -62,7 +63,9 @@ class Config:
     libraries: tuple[str, ...] = (*JAX_LIBRARIES, "torch.nn")
     """Some of them, by the names that the tables give them."""
     rounds: int = 7
-    """Timed calls of each."""
+    """Of all candidates in turn."""
+    calls: int = 4
+    """Of one candidate in a row."""
     process_peak: bool = True
     """Measure the peak memory of a process of its own for each gradient, too."""
     out: Path = Path("runs/benchmark_recurrent")
@@ -159,13 +162,13 @@ def _run(program, arguments):
     return jax.block_until_ready(program(*arguments))
 
 
-def product_rate() -> float:
-    """FLOP/s of a large float32 matrix product on all cores."""
+def large_product() -> tuple[Callable[[], Array], int]:
+    """A large float32 matrix product on all cores, and its FLOP."""
     n = 2048
     A = jax.random.normal(jax.random.key(0), (n, n))
     multiply = jax.jit(jnp.matmul)
-    multiply(A, A).block_until_ready()
-    return 2 * n**3 / seconds(lambda: multiply(A, A))
+    seconds(lambda: multiply(A, A))
+    return lambda: multiply(A, A), 2 * n**3
 
 
 def product_flops(cell: str, shape: Shape, mode: str) -> int:
@@ -178,16 +181,15 @@ def product_flops(cell: str, shape: Shape, mode: str) -> int:
 def measure(cell: str, shape: Shape, config: Config) -> list[dict[str, Any]]:
     """One row for each candidate."""
     found = candidates(cell, shape, config)
-    times: list[list[float]] = [[] for _ in found]
-    rates = []
-    for _ in range(config.rounds):
-        rates.append(product_rate())
-        for candidate, measured in zip(found, times, strict=True):
-            measured.append(seconds(candidate.call))
+    product, product_flop = large_product()
+    calls = [product, *(candidate.call for candidate in found)]
+    times = in_rounds(dict(enumerate(calls)), config.rounds, config.calls)
+    seconds_a_flop = statistics.median(times[0]) / product_flop
     rows = []
-    for candidate, measured in zip(found, times, strict=True):
+    for i, candidate in enumerate(found, start=1):
         B, T, I, H = shape
-        limit = product_flops(cell, shape, candidate.mode) / statistics.median(rates)
+        measured = times[i]
+        limit = product_flops(cell, shape, candidate.mode) * seconds_a_flop
         row = {
             "cell": cell,
             "B,T,I,H": f"{B},{T},{I},{H}",

@@ -1,4 +1,4 @@
-"""Seconds: of a call, to its result, and of compilation."""
+"""Seconds: of a call, to its result, of calls in turn, and of compilation."""
 
 from __future__ import annotations
 
@@ -8,12 +8,27 @@ from typing import Any
 
 import jax
 
+PAUSE = 0.3
+"""Seconds before another method is timed: threads of the one before wait for more work, busily."""
+
 
 def seconds(call: Callable[[], Any]) -> float:
     """Until the arrays that `call` returns are there."""
     start = time.perf_counter()
     jax.block_until_ready(call())
     return time.perf_counter() - start
+
+
+def in_rounds(
+    calls: Mapping[Any, Callable[[], Any]], rounds: int, at_once: int = 1
+) -> dict[Any, list[float]]:
+    """Seconds of each call, in interleaved rounds of `at_once` calls."""
+    times: dict[Any, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            time.sleep(PAUSE)
+            times[name] += [seconds(call) for _ in range(at_once)]
+    return times
 
 
 def compiled(
