@@ -3,15 +3,16 @@
     python -m benchmarks.telemetry [--out FOLDER]
 
 Float32; Elman and LSTM with a readout, squared error at each step, clipping and Adam. Plain and
-monitored steps are timed in turn, in one process; the table has medians, and the median of the
-ratios of neighbouring calls. So are whole loops of `fit`, which read and record the metrics
-besides; their times are those of a step. Gradients of E + Ω are held against the gradient of E in
-the same way. About six minutes on two cores.
+monitored steps are timed in turn, ten or more in a row, in one process; the table has medians of
+their means, and of the ratios within a round. So are whole loops of `fit`, which read and record
+the metrics besides; their times are those of a step. Gradients of E + Ω are held against the
+gradient of E in the same way. About six minutes on two cores.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import tempfile
 import time
@@ -26,7 +27,7 @@ import tyro
 from tabulate import tabulate
 
 import rnn_jax
-from benchmarks.timing import seconds
+from benchmarks.timing import in_rounds, seconds
 from rnn_jax import cells, training
 from rnn_jax.gradients import omega
 from rnn_jax.losses import per_step, squared_error
@@ -37,6 +38,12 @@ from rnn_jax.training import (
     make_monitored_train_step,
     make_train_step,
 )
+
+IN_A_ROW = 10
+"""Calls of one program, or a multiple of it, whose mean counts: one of ten steps measures."""
+ROW = 0.2
+"""Seconds that they take at least: those after a pause are slower."""
+FEWEST_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -50,9 +57,9 @@ class Config:
     every: tuple[int, ...] = (1, 10)
     """Steps from one measurement of the gradient to the next."""
     rounds: int = 200
-    """Timed calls of each, at most."""
+    """Of a group, at most."""
     seconds: float = 12.0
-    """After which no further round of a group is begun."""
+    """After which no further round of a group is begun, but for the first three."""
     loop_seconds: float = 0.6
     """What a loop of `fit` takes, about: 10 to 1,000 steps."""
     out: Path = Path("runs/benchmark_telemetry")
@@ -150,16 +157,18 @@ def _loop(step, state, batch, steps, recorders):
 
 def measure(name: str, shape: str, config: Config) -> list[dict[str, Any]]:
     rows = []
-    for group in programs(name, shape, config).values():
+    for name_of_group, group in programs(name, shape, config).items():
+        calls = {label: timed.call for label, timed in group.items()}
+        first_calls = in_rounds(calls, rounds=1, at_once=2)
+        shortest = min(map(min, first_calls.values()))
+        at_once = 1 if name_of_group == "loop" else IN_A_ROW * math.ceil(ROW / IN_A_ROW / shortest)
         times: dict[str, list[float]] = {label: [] for label in group}
-        for timed in group.values():
-            seconds(timed.call), seconds(timed.call)
         began = time.perf_counter()
-        for _ in range(config.rounds):
-            for label, timed in group.items():
-                times[label].append(seconds(timed.call) / timed.steps)
-            if time.perf_counter() - began > config.seconds:
+        for n in range(config.rounds):
+            if n >= FEWEST_ROUNDS and time.perf_counter() - began > config.seconds:
                 break
+            for label, measured in in_rounds(calls, 1, at_once).items():
+                times[label].append(statistics.fmean(measured) / group[label].steps)
         first = next(iter(times.values()))
         for label, measured in times.items():
             ratios = [a / b for a, b in zip(measured, first, strict=True)]

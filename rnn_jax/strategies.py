@@ -32,7 +32,7 @@ from rnn_jax.types import Array, Cell, Params, State
 
 ROWS_PER_CHUNK = 256
 """Steps times examples in one chunk: enough for a product to be fast, few enough for the cache."""
-STEPS_PER_CHUNK = (4, 64)
+STEPS_PER_CHUNK = (4, 32)
 """The fewest and the most, however many examples there are."""
 KEPT_FROM = 512
 """Columns of W from which recomputing a pre-activation takes longer than keeping it."""

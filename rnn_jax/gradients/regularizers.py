@@ -47,7 +47,7 @@ def omega(
     Jacobian depends on U and b besides, as φ'(W h + U x + b) does, they have a part in it too. With
     the full one, everything is differentiated, the states and ∂E/∂h_{k+1} as well. The values are
     the same. The immediate one takes the time of about two more gradients, the full one that of
-    about five (`benchmarks/telemetry.py`).
+    about six (`benchmarks/telemetry.py`).
 
     Args:
       cell, params, xs, initial_state, lengths: as for `unroll`; any Cell serves, and h is its
