@@ -95,5 +95,5 @@ def _read_into(history, unread, end) -> None:
 
 @jax.jit
 def _stacked(metrics: list[dict[str, Array]]) -> dict[str, Array]:
-    """Those of all steps in one array each: arrays take their time to the host by number."""
+    """One array for each metric: to the host, time goes by the number of arrays, not their size."""
     return jax.tree.map(lambda *steps: jnp.stack(steps), *metrics)

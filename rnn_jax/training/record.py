@@ -73,7 +73,7 @@ def to_tensorboard(folder: str | Path, *, every: int = 1) -> Recorder:
     """A recorder into an event file of TensorBoard, by tensorboardX, of one step in `every`.
 
     Those are the steps that `every` divides; of a `Telemetry` that does not measure at each step,
-    one that its own divides shows the measurements. An event with telemetry takes about 0.15 ms.
+    one that its own divides shows the measurements. An event with telemetry takes up to 1 ms.
 
     A scalar is written as it is, a metric of up to 8 numbers (the gates of an LSTM) number by
     number, as `name/0`, `name/1` and so on, and a larger one, such as the profile
