@@ -28,7 +28,7 @@ from jax.flatten_util import ravel_pytree
 from tabulate import tabulate
 
 from benchmarks.recurrent import ONE_THREAD
-from benchmarks.timing import compiled, seconds
+from benchmarks.timing import compiled, in_rounds, large_product, seconds
 from rnn_jax import cells, trajectory
 from rnn_jax.gradients import jacobian_log_norms, jacobian_log_norms_by_lag, step_jacobians
 from rnn_jax.gradients.products import log_norm_table, spectral_norm
@@ -101,14 +101,6 @@ def reference(J, sources):
             P, log_scale = P / size, log_scale + np.log(size)
             table[row, t] = np.log(np.linalg.norm(P, 2)) + log_scale
     return table
-
-
-def product_rate(n: int = 2048) -> float:
-    """FLOP/s of a large float32 product: the best of five."""
-    M = jax.random.normal(jax.random.key(0), (n, n))
-    product = jax.jit(lambda M: M @ M)
-    product(M)
-    return 2 * n**3 / min(seconds(lambda: product(M)) for _ in range(5))
 
 
 def network(name, H, config):
@@ -197,7 +189,8 @@ def wide(config) -> dict:
 
 
 def main(config: Config) -> list[dict]:
-    rate = product_rate()
+    product, flop = large_product()
+    rate = flop / min(in_rounds({"product": product}, rounds=1, at_once=5)["product"])
     print(f"a large float32 product: {rate / 1e9:.0f} GFLOP/s", flush=True)
     rows = [row for name in config.cells for row in all_pairs(name, config, rate)]
     if config.wide:

@@ -26,14 +26,14 @@ import numpy as np
 import tyro
 from tabulate import tabulate
 
-from benchmarks.timing import in_rounds
+from benchmarks.timing import in_rounds, large_product
 from rnn_jax import cells
 from rnn_jax.gradients import lyapunov_spectrum
 from rnn_jax.gradients.frames import initial_frame
 from rnn_jax.gradients.orthonormalization import orthonormalize
 
 LARGE = 2048
-"""Of the product that shows the machine's rate: single calls at small sizes wait for threads."""
+"""Of the products that show the machine's rates."""
 
 
 @dataclass(frozen=True)
@@ -113,17 +113,16 @@ def compare(config: Config, K: int, steps: int) -> tuple[list[dict], list[dict]]
     if interval == 1:
         spectra.pop("torch, QR every 1 steps")
     exponents = {name: np.sort(call())[::-1] for name, call in spectra.items()}
-    large, large_jax = torch.ones(LARGE, LARGE), jnp.ones((LARGE, LARGE))
+    large = torch.ones(LARGE, LARGE)
+    product, product_flop = large_product(LARGE)
     M = jax.block_until_ready(params.W @ Q)
     M_t = W_t @ Q_t
-    product, ours, theirs = jax.jit(jnp.matmul), jax.jit(orthonormalize), jax.jit(jnp.linalg.qr)
+    times, ours, theirs = jax.jit(jnp.matmul), jax.jit(orthonormalize), jax.jit(jnp.linalg.qr)
     operations: dict[str, Callable[[], Any]] = {
         f"torch: {LARGE} × {LARGE} product": lambda: large @ large,
-        f"jax: {LARGE} × {LARGE} product": lambda: jax.block_until_ready(
-            product(large_jax, large_jax)
-        ),
+        f"jax: {LARGE} × {LARGE} product": product,
         "torch: W Q": lambda: W_t @ Q_t,
-        "jax: W Q": lambda: jax.block_until_ready(product(params.W, Q)),
+        "jax: W Q": lambda: jax.block_until_ready(times(params.W, Q)),
         "torch.linalg.qr": lambda: torch.linalg.qr(M_t),
         "jnp.linalg.qr": lambda: jax.block_until_ready(theirs(M)),
         "orthonormalize": lambda: jax.block_until_ready(ours(M)),
@@ -133,7 +132,7 @@ def compare(config: Config, K: int, steps: int) -> tuple[list[dict], list[dict]]
     of_spectra = in_rounds(spectra, config.rounds)
     parts = in_rounds(operations, config.rounds, at_once=10)
 
-    flops = {"Q": 2 * N**2 * K, "product": 2 * LARGE**3}
+    flops = {"Q": 2 * N**2 * K, "product": product_flop}
     qr_flops = 4 * N * K**2 - 4 * K**3 / 3
     medians = {name: statistics.median(values) for name, values in parts.items()}
     rates = {

@@ -34,9 +34,8 @@ from tabulate import tabulate
 
 from benchmarks.peers import JAX_LIBRARIES, torch_calls
 from benchmarks.process_peak import peak_of
-from benchmarks.timing import in_rounds, seconds
+from benchmarks.timing import in_rounds, large_product
 from rnn_jax.cells.checks import choose
-from rnn_jax.types import Array
 
 GATES = {"lstm": 4, "gru": 3, "elman": 1}
 ONE_THREAD = {"xla_cpu_multi_thread_eigen": False}
@@ -160,15 +159,6 @@ def candidates(cell: str, shape: Shape, config: Config) -> list[Candidate]:
 
 def _run(program, arguments):
     return jax.block_until_ready(program(*arguments))
-
-
-def large_product() -> tuple[Callable[[], Array], int]:
-    """A large float32 matrix product on all cores, and its FLOP."""
-    n = 2048
-    A = jax.random.normal(jax.random.key(0), (n, n))
-    multiply = jax.jit(jnp.matmul)
-    seconds(lambda: multiply(A, A))
-    return lambda: multiply(A, A), 2 * n**3
 
 
 def product_flops(cell: str, shape: Shape, mode: str) -> int:

@@ -39,10 +39,10 @@ from rnn_jax.training import (
     make_train_step,
 )
 
-IN_A_ROW = 10
-"""Calls of one program, or a multiple of it, whose mean counts: one of ten steps measures."""
-ROW = 0.2
-"""Seconds that they take at least: those after a pause are slower."""
+STEPS_IN_A_ROW = 10
+"""At least, of calls of which the mean counts: one of ten steps measures."""
+SECONDS_IN_A_ROW = 0.2
+"""That they take at least: the first calls after a pause are slower."""
 FEWEST_ROUNDS = 3
 
 
@@ -73,7 +73,7 @@ class Timed(NamedTuple):
     steps: int = 1
 
 
-def programs(name: str, shape: str, config: Config) -> dict[str, dict[str, Timed]]:
+def programs(name: str, shape: str, config: Config) -> list[dict[str, Timed]]:
     """What is timed, in groups; the first of a group is what the others are held against."""
     B, T, I, H = map(int, shape.split(","))
     cell = cells.readout(cells.CELLS[name](H), I)
@@ -117,24 +117,23 @@ def programs(name: str, shape: str, config: Config) -> dict[str, dict[str, Timed
         with_omega("immediate"),
         with_omega("full"),
     )
-    return {
-        "step": {"plain step": Timed(step)}
+    labels = {every: f"telemetry, every {every}" for every in config.every}
+    recorded = f"fit, {labels[config.every[0]]}"
+    return [
+        {"plain step": Timed(step)}
+        | {labels[every]: Timed(_repeated(*at, batch)) for every, at in monitored.items()},
+        {"fit, plain step": loop(*plain)}
+        | {f"fit, {labels[every]}": loop(*at) for every, at in monitored.items()}
         | {
-            f"telemetry, every {every}": Timed(_repeated(*at, batch))
-            for every, at in monitored.items()
+            f"{recorded}, to disk": loop(*first, to_disk),
+            f"{recorded}, every 10th to TensorBoard": loop(*first, to_tensorboard),
         },
-        "loop": {"fit, plain step": loop(*plain)}
-        | {f"fit, telemetry, every {every}": loop(*at) for every, at in monitored.items()}
-        | {
-            "the first, to disk": loop(*first, to_disk),
-            "the first, every 10th to TensorBoard": loop(*first, to_tensorboard),
-        },
-        "regularizer": {
+        {
             "gradient of E": Timed(lambda: gradient(params, batch)),
             "of E + Ω, immediate": Timed(lambda: immediate(params, batch)),
             "of E + Ω, full": Timed(lambda: full(params, batch)),
         },
-    }
+    ]
 
 
 def _repeated(step, state, batch):
@@ -157,11 +156,12 @@ def _loop(step, state, batch, steps, recorders):
 
 def measure(name: str, shape: str, config: Config) -> list[dict[str, Any]]:
     rows = []
-    for name_of_group, group in programs(name, shape, config).items():
+    for group in programs(name, shape, config):
         calls = {label: timed.call for label, timed in group.items()}
         first_calls = in_rounds(calls, rounds=1, at_once=2)
         shortest = min(map(min, first_calls.values()))
-        at_once = 1 if name_of_group == "loop" else IN_A_ROW * math.ceil(ROW / IN_A_ROW / shortest)
+        fewest_steps = min(timed.steps for timed in group.values())
+        at_once = math.ceil(max(STEPS_IN_A_ROW / fewest_steps, SECONDS_IN_A_ROW / shortest))
         times: dict[str, list[float]] = {label: [] for label in group}
         began = time.perf_counter()
         for n in range(config.rounds):

@@ -1,4 +1,4 @@
-"""Seconds: of a call, to its result, of calls in turn, and of compilation."""
+"""Seconds of calls, of calls in turn and of compilation, and of a product to hold them against."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 PAUSE = 0.3
 """Seconds before another method is timed: threads of the one before wait for more work, busily."""
@@ -29,6 +30,17 @@ def in_rounds(
             time.sleep(PAUSE)
             times[name] += [seconds(call) for _ in range(at_once)]
     return times
+
+
+def large_product(n: int = 2048) -> tuple[Callable[[], Any], int]:
+    """A float32 matrix product that shows the machine's rate on all cores, and its FLOP.
+
+    Single calls at small sizes wait for threads.
+    """
+    A = jax.random.normal(jax.random.key(0), (n, n))
+    multiply = jax.jit(jnp.matmul)
+    seconds(lambda: multiply(A, A))
+    return lambda: multiply(A, A), 2 * n**3
 
 
 def compiled(
