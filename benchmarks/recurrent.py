@@ -35,7 +35,7 @@ from tabulate import tabulate
 from benchmarks.peers import JAX_LIBRARIES, torch_calls
 from benchmarks.process_peak import peak_of
 from benchmarks.timing import in_rounds, large_product
-from rnn_jax.cells.checks import choose
+from rnn_jax.errors import choose
 
 GATES = {"lstm": 4, "gru": 3, "elman": 1}
 ONE_THREAD = {"xla_cpu_multi_thread_eigen": False}

@@ -21,8 +21,7 @@ from typing import Any, TypeAlias
 
 import jax
 
-from rnn_jax.cells.checks import check_size
-from rnn_jax.errors import invalid
+from rnn_jax.errors import check_size, invalid
 from rnn_jax.fused import scan_in_chunks, unroll_fused
 from rnn_jax.layouts import Columns, Rows
 from rnn_jax.lengths import Marks

@@ -21,8 +21,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.cells.checks import check_size
-from rnn_jax.errors import describe, invalid
+from rnn_jax.errors import check_size, describe, invalid
 from rnn_jax.lengths import select
 from rnn_jax.losses import at_last_step
 from rnn_jax.strategies import Strategy

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cells.activations import ACTIVATIONS
-from rnn_jax.cells.checks import choose
 from rnn_jax.cells.initializers import gaussian, identity, orthogonal
 from rnn_jax.cells.structured import gated
+from rnn_jax.errors import choose
 from rnn_jax.types import Array, Cell, Initializer, Recurrence
 
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cells.activations import ACTIVATIONS
-from rnn_jax.cells.checks import check_size, choose
 from rnn_jax.cells.initializers import gaussian
 from rnn_jax.cells.structured import structured, zeros_like_W
+from rnn_jax.errors import check_size, choose
 from rnn_jax.structure import Product, Structure
 from rnn_jax.types import Array, Cell, Initializer
 

@@ -6,10 +6,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cells.activations import ACTIVATIONS
-from rnn_jax.cells.checks import check_positive, choose
 from rnn_jax.cells.initializers import gaussian, orthogonal
 from rnn_jax.cells.structured import gated
-from rnn_jax.errors import invalid
+from rnn_jax.errors import check_positive, choose, invalid
 from rnn_jax.types import Array, Cell, Initializer
 
 

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from rnn_jax.cells.checks import check_size
 from rnn_jax.cells.initializers import gaussian, stacked
 from rnn_jax.cells.structured import linear, split_blocks
+from rnn_jax.errors import check_size
 from rnn_jax.types import Array, Cell, Initializer
 
 

@@ -6,9 +6,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cells.activations import ACTIVATIONS
-from rnn_jax.cells.checks import choose
 from rnn_jax.cells.initializers import gaussian, rotations
 from rnn_jax.cells.structured import AffineParams, gated
+from rnn_jax.errors import choose
 from rnn_jax.linalg import exponential
 from rnn_jax.types import Array, Cell, Initializer, Recurrence, at_least_float32
 

@@ -6,8 +6,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.cells.checks import check_size
 from rnn_jax.cells.initializers import gaussian
+from rnn_jax.errors import check_size
 from rnn_jax.linalg import matvec
 from rnn_jax.types import Array, Cell, Initializer, Params, Recurrence, State
 

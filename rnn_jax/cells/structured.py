@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from rnn_jax.cells.checks import check_size
 from rnn_jax.cells.initializers import gaussian, orthogonal, stacked
+from rnn_jax.errors import check_size
 from rnn_jax.structure import Linear, Product, Structure
 from rnn_jax.types import (
     Array,

@@ -19,8 +19,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from rnn_jax.cells import AffineParams, GRUParams, GRUResetBeforeParams, LSTMState
-from rnn_jax.cells.checks import check_size
-from rnn_jax.errors import invalid
+from rnn_jax.errors import check_size, invalid
 from rnn_jax.gradients.comparison import comparison_bound, comparison_matrix
 from rnn_jax.gradients.step_jacobian import FedBack, StepJacobian, UnitBlocks
 from rnn_jax.types import Array

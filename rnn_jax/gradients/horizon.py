@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from rnn_jax.cells.checks import choose
-from rnn_jax.errors import invalid
+from rnn_jax.errors import choose, invalid
 from rnn_jax.types import Array
 
 

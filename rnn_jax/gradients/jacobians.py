@@ -13,7 +13,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, PartitionSpec
 
-from rnn_jax.cells.checks import choose
+from rnn_jax.errors import choose
 from rnn_jax.gradients.blocks import Block, block_entries
 from rnn_jax.gradients.examples import flat_step, flat_trajectory, over_batch
 from rnn_jax.gradients.products import NORMS, log_norm_table, tables_of_examples

@@ -19,8 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_jax.cells.checks import choose
-from rnn_jax.errors import invalid
+from rnn_jax.errors import choose, invalid
 from rnn_jax.gradients.blocks import Block, block_entries
 from rnn_jax.gradients.examples import flat_trajectory, over_batch
 from rnn_jax.gradients.jacobians import step_jacobians

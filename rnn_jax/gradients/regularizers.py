@@ -18,8 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from rnn_jax.cells.checks import choose
-from rnn_jax.errors import invalid
+from rnn_jax.errors import choose, invalid
 from rnn_jax.gradients.nudges import unroll_nudged, zero_nudges
 from rnn_jax.gradients.power_iteration import largest_singular_value
 from rnn_jax.types import Array, Cell, Params, State

@@ -18,8 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_jax.cells.checks import choose
-from rnn_jax.errors import invalid
+from rnn_jax.errors import choose, invalid
 from rnn_jax.interop.blocks import parse, read, write
 from rnn_jax.interop.conventions import OURS, THEIRS, Framework, Layout
 from rnn_jax.types import Array, Params

@@ -13,8 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from rnn_jax.cells.checks import check_size
-from rnn_jax.errors import invalid
+from rnn_jax.errors import check_size, invalid
 from rnn_jax.losses import softmax_cross_entropy
 from rnn_jax.tasks.task import Task
 from rnn_jax.types import Array, Key, StepLoss

@@ -33,7 +33,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from rnn_jax.cells.activations import ACTIVATIONS
-from rnn_jax.cells.checks import choose
+from rnn_jax.errors import choose
 from rnn_jax.theory.gaussian import Pointwise, derivative, gaussian_mean, gaussian_pair_mean
 from rnn_jax.types import Array
 

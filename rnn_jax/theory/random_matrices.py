@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from rnn_jax.cells.checks import check_size
+from rnn_jax.errors import check_size
 from rnn_jax.types import Array
 
 

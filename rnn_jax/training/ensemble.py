@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from rnn_jax.cells.checks import check_size
+from rnn_jax.errors import check_size
 
 
 def over_ensemble(function: Callable[..., Any], members: int) -> Callable[..., Any]:

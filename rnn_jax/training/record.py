@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rnn_jax.cells.checks import check_size
-from rnn_jax.errors import invalid
+from rnn_jax.errors import check_size, invalid
 
 Metrics = Mapping[str, np.ndarray]
 Recorder = Callable[[int, Metrics], None]

@@ -17,8 +17,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, PartitionSpec
 
-from rnn_jax.cells.checks import check_size
-from rnn_jax.errors import invalid
+from rnn_jax.errors import check_size, invalid
 from rnn_jax.gradients.truncation import truncated_gradient
 from rnn_jax.lengths import select_state
 from rnn_jax.losses import per_step

@@ -21,8 +21,7 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 
 import rnn_jax
-from rnn_jax.cells.checks import check_size
-from rnn_jax.errors import invalid
+from rnn_jax.errors import check_size, invalid
 from rnn_jax.gradients.nudges import Nudges, unroll_nudged
 from rnn_jax.gradients.power_iteration import (
     generic_vector,
