@@ -67,12 +67,18 @@ def spectral_norm(W: Array) -> Array:
     return jnp.linalg.svd(W, compute_uv=False)[..., 0]
 
 
-def log_spectral_norm(A: Array) -> Array:
-    """Log of the largest singular value of `A [..., m, n]`: `[...]`. NaN where A is not finite."""
+def scaled_spectral_norm(A: Array) -> tuple[Array, Array]:
+    """Return m and int32 e, `[...]` of the norm m 2^e of `A [..., m, n]`; m is NaN where A is."""
     m, e = split_exponent(A, (-2, -1))
     finite = jnp.isfinite(m).all((-2, -1))
     sigma = spectral_norm(jnp.where(finite[..., None, None], m, 0))
-    return jnp.where(finite, jnp.log(sigma) + log_power_of_two(e, A.dtype), jnp.nan)
+    return jnp.where(finite, sigma, jnp.nan), e
+
+
+def log_spectral_norm(A: Array) -> Array:
+    """Log of the largest singular value of `A [..., m, n]`: `[...]`. NaN where A is not finite."""
+    m, e = scaled_spectral_norm(A)
+    return jnp.log(m) + log_power_of_two(e, A.dtype)
 
 
 def spectral_radius(W: Array, *, squarings: int = 30) -> Array:

@@ -14,7 +14,7 @@ from rnn_jax.gradients.bounds import (
     product_bound,
 )
 from rnn_jax.gradients.comparison import comparison_bound, comparison_matrices
-from rnn_jax.gradients.jacobians import product_log_norms, step_jacobians
+from rnn_jax.gradients.jacobians import certified_log_norms, step_jacobians
 from rnn_jax.types import Array, Cell, Params, State
 
 
@@ -53,9 +53,9 @@ def check_bounds(
     bounds = {"product": product_bound(jacobians), "comparison": comparison_bound(M)}
     if cell.recurrence is not None:
         bounds["power"] = power_bound(*norm_bound(cell, params), T)
-    measured = product_log_norms(jacobians)
+    measured, error = certified_log_norms(jacobians)
     size = jacobians.shape[-1]
     return {
-        name: check_bound(measured, jnp.asarray(bound), state_size=size)
+        name: check_bound(measured, jnp.asarray(bound), state_size=size, error=error)
         for name, bound in {**bounds, **(also or {})}.items()
     }

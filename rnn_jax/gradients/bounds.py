@@ -12,7 +12,12 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.errors import invalid
-from rnn_jax.linalg import log_spectral_norm, spectral_norm
+from rnn_jax.linalg import (
+    log_power_of_two,
+    scaled_spectral_norm,
+    spectral_norm,
+    split_exponent,
+)
 from rnn_jax.types import Array, Cell, Params
 
 
@@ -63,20 +68,25 @@ def product_bound(jacobians: Array, weights: Array | None = None) -> Array:
     """
     T, *batch, _, _ = jacobians.shape
     weights = jnp.ones(jacobians.shape[-1], jacobians.dtype) if weights is None else weights
-    log_norms = log_spectral_norm(jacobians * (weights[:, None] / weights))
+    norms, exponents = scaled_spectral_norm(jacobians * (weights[:, None] / weights))
     log_condition = jnp.log(weights.max() / weights.min())
     k = jnp.arange(T + 1).reshape(T + 1, *[1] * len(batch))
 
-    def next_row(row, step):
-        t, log_norm = step
-        row = jnp.where(k < t, row + log_norm, row)
-        row = jnp.where(k == t, 0, row)
-        return row, row
+    def next_row(carry, step):
+        # Π ‖J_i‖ itself, with an exponent apart: a sum of logarithms would be rounded at its size
+        # in every step.
+        t, norm, e = step
+        product, exponent = carry
+        product, more = split_exponent(jnp.where(k < t, product * norm, 1), ())
+        exponent = jnp.where(k < t, exponent + e, 0) + more
+        product, exponent = (jnp.where(k <= t, x, 0) for x in (product, exponent))
+        return (product, exponent), jnp.log(product) + log_power_of_two(exponent, norm.dtype)
 
-    first = jnp.where(k == 0, 0, -jnp.inf).astype(log_norms.dtype)
-    first = jnp.broadcast_to(first, (T + 1, *batch))
-    _, rows = jax.lax.scan(next_row, first, (jnp.arange(1, T + 1), log_norms))
-    table = jnp.concatenate([first[None], rows])
+    start = jnp.broadcast_to(jnp.where(k == 0, 0.5, 0).astype(norms.dtype), (T + 1, *batch))
+    first = start, jnp.broadcast_to(jnp.where(k == 0, 1, 0).astype(jnp.int32), (T + 1, *batch))
+    first_row = jnp.where(start > 0, 0, -jnp.inf)
+    _, rows = jax.lax.scan(next_row, first, (jnp.arange(1, T + 1), norms, exponents))
+    table = jnp.concatenate([first_row[None], rows])
     lag = _lags(T).reshape(T + 1, T + 1, *[1] * len(batch))
     return jnp.where(lag > 0, table + log_condition, table)
 
@@ -101,11 +111,20 @@ class BoundCheck:
     slack: Array
 
 
-def check_bound(log_norms: Array, log_bound: Array, *, state_size: int) -> BoundCheck:
+def check_bound(
+    log_norms: Array, log_bound: Array, *, state_size: int, error: Array | None = None
+) -> BoundCheck:
     """Hold measured `log_norms [T+1, T+1, *batch]` against `log_bound`, one table or one each.
 
-    Rounding is allowed for as ε [S (t − k + 1) + 4 |ln bound|]: a product of t − k matrices of
-    size S, and a logarithm. ε is that of the measured dtype. NaN counts as a violation.
+    A norm violates the bound if it is above it by more than its `error` and ε [32 (t − k + 1) +
+    4 |ln bound|], which is what rounding may take off a bound that is a product of t − k factors.
+    ε is that of the measured dtype. NaN counts as a violation.
+
+    Args:
+      log_norms: measured.
+      log_bound: the bound.
+      state_size: S, which sets the error where it is not given: ε S (t − k + 1).
+      error: of the measured, like them, as of `certified_log_norms`.
 
     Raises:
       ValueError: tables that are not square or do not fit each other.
@@ -121,8 +140,9 @@ def check_bound(log_norms: Array, log_bound: Array, *, state_size: int) -> Bound
     batch_axes = [1] * (log_norms.ndim - log_bound.ndim)
     log_bound = log_bound.reshape(*log_bound.shape, *batch_axes).astype(log_norms.dtype)
     lag = _lags(T).reshape(T + 1, T + 1, *[1] * (log_norms.ndim - 2)).astype(log_norms.dtype)
-    eps = jnp.finfo(log_norms.dtype).eps
-    rounding = eps * (state_size * (lag + 1) + 4 * jnp.abs(log_bound))
+    eps = jnp.asarray(jnp.finfo(log_norms.dtype).eps, log_norms.dtype)
+    error = eps * state_size * (lag + 1) if error is None else error
+    rounding = error + eps * (32 * (lag + 1) + 4 * jnp.abs(log_bound))
     holds = (log_norms <= log_bound + rounding) | (log_norms == -jnp.inf)
     slack = jnp.where(log_norms == -jnp.inf, jnp.inf, log_bound - log_norms)
     return BoundCheck(

@@ -16,7 +16,12 @@ from jax.sharding import Mesh, PartitionSpec
 from rnn_jax.errors import choose
 from rnn_jax.gradients.blocks import Block, block_entries
 from rnn_jax.gradients.examples import flat_step, flat_trajectory, over_batch
-from rnn_jax.gradients.products import NORMS, log_norm_table, tables_of_examples
+from rnn_jax.gradients.products import (
+    NORMS,
+    log_norm_table,
+    tables_of_examples,
+    with_rounding,
+)
 from rnn_jax.gradients.spectral import LogNorm
 from rnn_jax.gradients.step_jacobian import step_jacobian
 from rnn_jax.types import Array, Cell, Params, State, at_least_float32
@@ -45,7 +50,11 @@ def step_jacobians(
                 return step_jacobian(structure, params, unravel(h), x).dense()
             return jax.jacfwd(lambda h: step(h, x)[0])(h)
 
-        return jax.vmap(jacobian)(flat_trajectory(cell, params, xs, start)[:-1], xs)
+        hs = flat_trajectory(cell, params, xs, start)
+        # A relu that is off, or a gate that is shut, makes a finite derivative of what is not.
+        finite = jnp.isfinite(hs).all(1)
+        known = (finite[:-1] & finite[1:])[:, None, None]
+        return jnp.where(known, jax.vmap(jacobian)(hs[:-1], xs), jnp.nan)
 
     return over_batch(one_example, xs.ndim - 2, out_axis=1)(start, xs)
 
@@ -110,20 +119,22 @@ def certified_log_norms(
     rtol: float | None = None,
     mesh: Mesh | None = None,
 ) -> LogNorm:
-    """`product_log_norms` and how far below the truth each may be: `LogNorm`, `[T+1, T+1, *batch]`.
+    """Return `product_log_norms` and how far from the truth each may be: `[T+1, T+1, *batch]`.
 
-    The error is that of Lanczos' method, which holds but for a probability of 1e-6 for each norm,
-    and ε ‖A‖ ‖B‖ / ‖A B‖ for the factors A and B that a product was made of, which is large where
-    they cancel. NaN where the norm is.
+    The truth, ln of the norm of the exact product of these matrices, lies within value ± error. The
+    error is that of Lanczos' method, which holds but for a probability of 1e-6 for each norm, and
+    that of rounding on the way, which `products.with_rounding` estimates and BENCHMARKS.md
+    measures; it is large where products cancel, and +inf where nothing but rounding is left of
+    them. NaN where a matrix in between is not finite.
     """
     choose("norm", norm, NORMS)
-    return _tables(jacobians, norm, rtol, mesh, _whole(jacobians), lambda found: found)
+    return _tables(jacobians, norm, rtol, mesh, _whole(jacobians), lambda x: x, with_rounding)
 
 
-def _tables(jacobians, norm, rtol, mesh, entries, keep):
+def _tables(jacobians, norm, rtol, mesh, entries, keep, finish=lambda table: table):
     rows, columns = entries
     axes = () if mesh is None else mesh.axis_names
-    table_of = lambda J: log_norm_table(J, NORMS[norm](rtol), rows, columns, keep, axes)
+    table_of = lambda J: finish(log_norm_table(J, NORMS[norm](rtol), rows, columns, keep, axes))
     tables_of = functools.partial(tables_of_examples, table_of)
     if mesh is not None:
         whole = PartitionSpec()

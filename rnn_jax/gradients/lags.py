@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,10 +24,18 @@ from rnn_jax.errors import choose, invalid
 from rnn_jax.gradients.blocks import Block, block_entries
 from rnn_jax.gradients.examples import flat_trajectory, over_batch
 from rnn_jax.gradients.jacobians import step_jacobians
-from rnn_jax.gradients.products import NORMS, Scaled, over_examples
+from rnn_jax.gradients.products import (
+    NORMS,
+    ROUNDING,
+    Norm,
+    log_norms,
+    over_examples,
+    rounding_in_nats,
+)
 from rnn_jax.gradients.spectral import LogNorm, root_of_largest_eigenvalue, start_vector
 from rnn_jax.gradients.tangents import StepProducts
-from rnn_jax.linalg import log_norm, log_power_of_two, split_exponent
+from rnn_jax.linalg import log_power_of_two, split_exponent
+from rnn_jax.scaled import ZERO, Entries, Scaled, power_of_two
 from rnn_jax.types import Array, Cell, Params, State, at_least_float32
 from rnn_jax.unroll import checked_start
 
@@ -62,8 +71,8 @@ def jacobian_log_norms_by_lag(
       times: the t wanted, of 0 .. T; all of them by default.
 
     Returns:
-      LogNorm: `value` at most the truth but for rounding, `error` as in `certified_log_norms`
-      (Lanczos' part alone); with `times`, `[len(times), len(lags), *batch]`.
+      LogNorm: `value`, and `error` with the meaning that `certified_log_norms` gives it; with
+      `times`, `[len(times), len(lags), *batch]`.
 
     Raises:
       ValueError: lags or times out of range, and what `jacobian_log_norms` raises.
@@ -95,29 +104,40 @@ def jacobian_log_norms_by_lag(
     return jax.tree.map(lambda part: part.astype(dtype), found)
 
 
-def _all_times(J: Array, lags: Array, norm, rows, columns) -> LogNorm:
+def _all_times(J: Array, lags: Array, norm: Norm, rows, columns) -> LogNorm:
     """`[T+1, len(lags)]` of one example, `J [T, S, S]`."""
     T, S, _ = J.shape
     chunks = -(-(T + 1) // AT_ONCE)
     t = jnp.arange(chunks * AT_ONCE, dtype=jnp.int32).reshape(chunks, AT_ONCE)
-    identity = jnp.eye(S, dtype=J.dtype)
+    eps = jnp.asarray(jnp.finfo(J.dtype).eps, J.dtype)
+    finite = jnp.isfinite(J).all((1, 2))
+    scaled = Scaled.of(jnp.where(finite[:, None, None], J, 0))
+    identity = Scaled.of(jnp.eye(S, dtype=J.dtype))
+    broken = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(~finite, dtype=jnp.int32)])
+
+    noise = jax.random.normal(jax.random.key(0), (T, S), J.dtype)
 
     def of_lag(lag):
         step, span = jnp.arange(T, dtype=jnp.int32), jnp.maximum(lag, 1)
-        A = _running_products(J, step % span == 0)
-        B = _running_products(J, step % span == span - 1, reverse=True)
+        begins, ends = step % span == 0, step % span == span - 1
+        A = _running_products(scaled, begins)
+        B = _running_products(scaled, ends, reverse=True)
+        lost_A = _accumulated_rounding(scaled, A, begins, noise)
+        lost_B = _accumulated_rounding(scaled, B, ends, noise, reverse=True)
 
         def some(t):
             k = t - lag
             last, first = (jnp.clip(i, 0, T - 1) for i in (t - 1, k))
-            whole = (k % span == 0)[:, None, None]  # A alone spans the lag
-            P = jnp.where(whole, A.m[last], A.m[last] @ B.m[first])
-            e = A.e[last] + jnp.where(whole[:, 0, 0], 0, B.e[first])
-            P, e = jnp.where(lag == 0, identity, P), jnp.where(lag == 0, 0, e)
-            P, f = split_exponent(P[:, rows][:, :, columns], (-2, -1))
-            value, error = norm.of_matrices(P)
-            value = value + log_power_of_two(e + f, value.dtype)
-            there = (k >= 0) & (t <= T)
+            one_span = k % span == 0  # A alone is the product
+            P = _select(one_span, A.take(last), A.take(last) @ B.take(first))
+            P = _select(jnp.broadcast_to(lag == 0, k.shape), identity, P)
+            value, error = log_norms(P.rows(rows).columns(columns), norm)
+            size_A, size_B = A.log2_size()[last], B.log2_size()[first]
+            lost = jnp.maximum(lost_A[last] + size_B, jnp.maximum(lost_B[first], size_B) + size_A)
+            lost = jnp.where(one_span, lost_A[last], lost)
+            lost = jnp.where(lag > 1, lost * math.log(2) - value, -jnp.inf)
+            error = error + rounding_in_nats(ROUNDING * eps * jnp.exp(lost), value)
+            there = (k >= 0) & (t <= T) & (broken[jnp.clip(t, 0, T)] == broken[jnp.clip(k, 0, T)])
             return jax.tree.map(lambda x: jnp.where(there, x, jnp.nan), LogNorm(value, error))
 
         found = jax.lax.map(some, t)
@@ -126,22 +146,53 @@ def _all_times(J: Array, lags: Array, norm, rows, columns) -> LogNorm:
     return jax.tree.map(lambda part: part.T, jax.lax.map(of_lag, lags))
 
 
-def _running_products(J: Array, restart: Array, *, reverse: bool = False) -> Scaled:
+def _select(condition: Array, if_true: Any, if_false: Any) -> Any:
+    """`where` over leading axes, for the parts of two alike."""
+    lead = lambda part: condition.reshape(*condition.shape, *[1] * (part.ndim - condition.ndim))
+    return jax.tree.map(lambda a, b: jnp.where(lead(b), a, b), if_true, if_false)
+
+
+def _running_products(J: Scaled, restart: Array, *, reverse: bool = False) -> Scaled:
     """J_i ··· J_r, r the last restart up to i; reverse: J_r ··· J_i, r the first one from i on.
 
     `J [n, S, S]`, `restart [n]`. Before any restart, the first J counts as one.
     """
 
-    def multiply(carry, at_i):
-        before, exponent = carry
+    def multiply(before, at_i):
         J, restart = at_i
-        product = before @ J if reverse else J @ before
-        product, e = split_exponent(jnp.where(restart, J, product), (-2, -1))
-        exponent = jnp.where(restart, 0, exponent) + e
-        return (product, exponent), Scaled(product, exponent)
+        product = _select(restart, J, before @ J if reverse else J @ before)
+        return product, product
 
-    first = (jnp.eye(J.shape[-1], dtype=J.dtype), jnp.zeros((), jnp.int32))
+    first = Scaled.of(jnp.eye(J.m.shape[-1], dtype=J.m.dtype))
     return jax.lax.scan(multiply, first, (J, restart), reverse=reverse)[1]
+
+
+def _accumulated_rounding(
+    J: Scaled, products: Scaled, restart: Array, noise: Array, *, reverse: bool = False
+) -> Array:
+    """log2 of the error of each of `_running_products`, over ε: `[n]`.
+
+    One vector stands for the errors made so far: multiplied on as they are, it is joined at each
+    step by one of random direction and of the size that a product of these factors rounds to.
+    """
+    J_m, J_e = J.at_one_scale()
+    sizes = products.log2_size()
+    before = jnp.concatenate([sizes[1:], sizes[:1]] if reverse else [sizes[-1:], sizes[:-1]])
+
+    def multiply(carry, at_i):
+        z, e = carry
+        J_m, J_e, new, restart, noise = at_i
+        e = jnp.where(restart, ZERO, e + J_e)
+        new = jnp.where(restart, ZERO, new)
+        top = jnp.maximum(jnp.maximum(e, new), ZERO)
+        old = power_of_two(e - top, z.dtype) * (z @ J_m if reverse else J_m @ z)
+        z, more = split_exponent(old + power_of_two(new - top, z.dtype) * noise, (0,))
+        return (z, top + more), top + more
+
+    first = jnp.zeros_like(noise[0]), jnp.full((), ZERO, jnp.int32)
+    at = J_m, J_e, J.log2_size() + before, restart, noise
+    lost = jax.lax.scan(multiply, first, at, reverse=reverse)[1]
+    return lost.astype(noise.dtype) + 0.5 * math.log2(noise.shape[1])
 
 
 class _Walks:
@@ -151,74 +202,106 @@ class _Walks:
         products = StepProducts(cell, params, start)
         self.states, self.xs, self.times = flat_trajectory(cell, params, xs, start), xs, times
         self._times, self._left_times = jax.vmap(products.times), jax.vmap(products.left_times)
+        self._dtype = at_least_float32(self.states).dtype
+        finite = jnp.isfinite(self.states).all(1)
+        self._broken = jnp.cumsum(~finite, dtype=jnp.int32)
 
-    def forward(self, lag: Array, V: Array) -> Scaled:
-        """J_t ··· J_{t−l+1} v for each row of `V [n, m, S]`: exponents `[n, m]`."""
-        return self._walk(lag, V, self._times, lambda i: self.times - lag + i)
+    def forward(self, lag: Array, V: Entries) -> Entries:
+        """J_t ··· J_{t−l+1} v for each row of `V [n, m, S]`."""
+        return jax.lax.fori_loop(0, lag, lambda i, V: self._step(i, lag, V), V)
 
-    def back(self, lag: Array, U: Array) -> Scaled:
+    def back(self, lag: Array, U: Entries) -> Entries:
         """uᵀ J_t ··· J_{t−l+1} for each row of `U [n, m, S]`."""
-        return self._walk(lag, U, self._left_times, lambda i: self.times - 1 - i)
+        step = lambda i, U: self._multiply(self._left_times, self.times - 1 - i, U)
+        return jax.lax.fori_loop(0, lag, step, U)
 
-    def _walk(self, lag, V, multiply, step_of) -> Scaled:
-        V, e = split_exponent(V, (-1,))
+    def _step(self, i, lag, V: Entries) -> Entries:
+        return self._multiply(self._times, self.times - lag + i, V)
 
-        def step(i, carry):
-            V, e = carry
-            at = jnp.clip(step_of(i), 0, len(self.xs) - 1)
-            V = multiply(self.states[at], self.xs[at], V.astype(self.states.dtype))
-            V, more = split_exponent(V.astype(carry[0].dtype), (-1,))
-            return V, e + more
-
-        return Scaled(*jax.lax.fori_loop(0, lag, step, (V, e)))
+    def _multiply(self, products, step, V: Entries) -> Entries:
+        at = jnp.clip(step, 0, len(self.xs) - 1)
+        h, x = self.states[at], self.xs[at]
+        return V.mapped(
+            lambda V: products(h, x, V.astype(h.dtype)).astype(self._dtype), dtype=h.dtype
+        )
 
     def spectral(self, lag, rows, columns, rtol) -> LogNorm:
-        n, S = len(self.times), self.states.shape[-1]
-        dtype = at_least_float32(self.states).dtype
-        embed = lambda v, at: jnp.zeros((n, 1, S), dtype).at[:, 0, at].set(v)
-        start = start_vector((n, len(columns)), dtype)
-        u, f = self.forward(lag, embed(start, columns))
+        """ln of the largest singular value of P[rows, columns], `[n]`."""
+        start = start_vector((len(self.times), len(columns)), self._dtype)
+        through, gram = self._block(lag, rows, columns)
         # ‖P v‖ of the start gives ‖P‖ to within a factor of about √S.
-        u, g = split_exponent(u[:, 0, rows], (-1,))
-        exponent = f[:, 0] + g
-
-        def gram(v):
-            u, f = self.forward(lag, embed(v, columns))
-            w, b = self.back(lag, embed(u[:, 0, rows], rows))
-            e = f[:, 0] + b[:, 0] - 2 * exponent
-            return w[:, 0, columns] * _power_of_two(e, dtype)[:, None]
-
-        value, error = root_of_largest_eigenvalue(gram, start, rtol=rtol)
-        return self._where_there(lag, value + log_power_of_two(exponent, dtype), error)
+        exponent = through(Entries.of(start)).largest()
+        scaled_gram = lambda v: gram(Entries.of(v)).at(2 * exponent)
+        value, error = root_of_largest_eigenvalue(scaled_gram, start, rtol=rtol)
+        value = value + log_power_of_two(exponent, self._dtype)
+        return self._where_there(lag, value, error + self._rounding(lag, value, rows, columns))
 
     def frobenius(self, lag, rows, columns, rtol) -> LogNorm:
-        n, S = len(self.times), self.states.shape[-1]
-        dtype = at_least_float32(self.states).dtype
+        """ln of the Frobenius norm of P[rows, columns], `[n]`."""
+        n, S = self.states[self.times].shape
 
         def of_columns(some):
-            V = jnp.broadcast_to(jax.nn.one_hot(some, S, dtype=dtype), (n, len(some), S))
-            u, e = self.forward(lag, V)
-            return log_norm(u[..., rows], (-1,)) + log_power_of_two(e, dtype)
+            V = jnp.broadcast_to(jax.nn.one_hot(some, S, dtype=self._dtype), (n, len(some), S))
+            u = self.forward(lag, Entries.of(V))
+            return Entries(u.m[..., rows], u.e[..., rows]).log_norm()
 
         padded = np.full(-(-len(columns) // AT_ONCE) * AT_ONCE, S)  # past the end: zero columns
         padded[: len(columns)] = columns
         logs = jax.lax.map(of_columns, jnp.asarray(padded).reshape(-1, AT_ONCE))
         value = 0.5 * jax.nn.logsumexp(2 * logs, axis=(0, 2))
-        return self._where_there(
-            lag, value, jnp.where(jnp.isnan(value), jnp.nan, jnp.zeros_like(value))
-        )
+        return self._where_there(lag, value, self._rounding(lag, value, rows, columns))
+
+    def _block(self, lag, rows, columns):
+        """v -> P v and v -> PᵀP v of P[rows, columns], on `Entries [n, len(columns)]`."""
+        part = lambda v, at: Entries(v.m[:, 0, at], v.e[:, 0, at])
+        through = lambda v: part(self.forward(lag, self._embed(v, columns)), rows)
+        back = lambda u: part(self.back(lag, self._embed(u, rows)), columns)
+        return through, lambda v: back(through(v))
+
+    def _embed(self, v: Entries, at) -> Entries:
+        """`[n, 1, S]` with `v [n, len(at)]` at some entries, and zeros."""
+        shape = len(self.times), 1, self.states.shape[-1]
+        m, e = jnp.zeros(shape, self._dtype), jnp.full(shape, ZERO, jnp.int32)
+        return Entries(m.at[:, 0, at].set(v.m), e.at[:, 0, at].set(v.e))
+
+    def _rounding(self, lag, value, rows, columns) -> Array:
+        """How far rounding may have moved ln ‖P‖ = `value`, nats: `[n]`.
+
+        A random vector and what a power iteration makes of it, near v_1, go forward once more, each
+        with a vector beside it that stands for the errors made so far: J takes it along, and at
+        each step one of random direction joins it, of the size that J v rounds to.
+        """
+        start = Entries.of(start_vector((len(self.times), len(columns)), self._dtype))
+        gram = self._block(lag, rows, columns)[1]
+        joined = lambda *vs: jax.tree.map(lambda *parts: jnp.concatenate(parts, 1), *vs)
+        V = joined(*(self._embed(v, columns) for v in (start, gram(start))))
+        nothing = Entries(jnp.zeros_like(V.m), jnp.full_like(V.e, ZERO))
+        log2_eps = -jnp.finfo(self._dtype).nmant
+
+        def step(i, both):
+            after = self._step(i, lag, both)
+            before, now = both.e.max(-1), after.e.max(-1)
+            gain = jnp.where(before > ZERO // 2, now - before, ZERO).max(1, keepdims=True)
+            size = jnp.maximum(gain + before[:, :2] + log2_eps, ZERO)
+            noise = jax.random.normal(
+                jax.random.fold_in(jax.random.key(0), i), V.m.shape, V.m.dtype
+            )
+            made = Entries.of(noise, size[..., None])
+            first, second = (lambda x: x[:, :2]), (lambda x: x[:, 2:])
+            vectors, errors = jax.tree.map(first, after), jax.tree.map(second, after)
+            return joined(vectors, errors.plus(made))
+
+        both = jax.lax.fori_loop(0, lag, step, joined(V, nothing))
+        logs = Entries(both.m[..., rows], both.e[..., rows]).log_norm()
+        delta = ROUNDING * jnp.exp(logs[:, 2:] - logs[:, :2]).max(1)
+        delta = jnp.where(jnp.isneginf(value) & (lag > 1), jnp.inf, delta)
+        return jnp.where(lag > 0, rounding_in_nats(delta, value), 0)
 
     def _where_there(self, lag, value, error) -> LogNorm:
-        there = self.times >= lag
+        k = jnp.maximum(self.times - lag, 0)
+        before = jnp.where(k > 0, self._broken[k - 1], 0)
+        there = (self.times >= lag) & (self._broken[self.times] == before)
         return LogNorm(jnp.where(there, value, jnp.nan), jnp.where(there, error, jnp.nan))
-
-
-def _power_of_two(e: Array, dtype) -> Array:
-    """2^e, which may be 0."""
-    limit = jnp.finfo(dtype).maxexp - 2
-    half = jnp.clip(e, -2 * limit, limit) // 2
-    one = jnp.ones((), dtype)
-    return jnp.ldexp(one, half) * jnp.ldexp(one, jnp.clip(e, -2 * limit, limit) - half)
 
 
 def check_states(argument: str, numbers: Sequence[int], T: int) -> Array:

@@ -4,8 +4,8 @@ P_{t,k} = J_t ··· J_{k+1} is A_t B_k with A_t = J_t ··· J_{s+1} and B_k = 
 in between. Halve the sequence at s, the halves again, and so on: T log T matrix products are behind
 all T²/2 pairs, and a norm of A_t B_k asks for A_t B_k only as it acts on a few vectors.
 
-Matrices are carried as mantissas and exponents, so that nothing under- or overflows. Rounding
-changes P_{t,k} by about ε max_s ‖A_t‖ ‖B_k‖, as it does one product after the other.
+Matrices are carried with exponents (`scaled`), so that nothing under- or overflows. Rounding
+changes P_{t,k} by about ε max_s ‖P_{t,s}‖ ‖P_{s,k}‖, as it does one product after the other.
 
 All loops are XLA's: the size of the program depends on neither T nor S.
 """
@@ -27,29 +27,14 @@ from rnn_jax.gradients.spectral import (
     start_vector,
 )
 from rnn_jax.linalg import log_norm, log_power_of_two, split_exponent
+from rnn_jax.scaled import ZERO, Scaled, exact_unless, exponent_range, power_of_two
 from rnn_jax.types import Array
+
+ROUNDING = 64
+"""C of `with_rounding`."""
 
 BLOCK = 16
 """Steps of a block. A pair of blocks is BLOCK² products A_t B_k, whose norms are found together."""
-
-
-class Scaled(NamedTuple):
-    """Matrices m · 2^e, `m [..., R, C]` with largest entries in [½, 1), int32 `e [...]`."""
-
-    m: Array
-    e: Array
-
-    def take(self, i: Array) -> Scaled:
-        """The i-th ones of a leading axis."""
-        return Scaled(self.m[i], self.e[i])
-
-    def put(self, i: Array, others: Scaled) -> Scaled:
-        """`others` in the place of the i-th ones."""
-        return Scaled(self.m.at[i].set(others.m), self.e.at[i].set(others.e))
-
-    def __matmul__(self, other: Scaled) -> Scaled:
-        m, e = split_exponent(self.m @ other.m, (-2, -1))
-        return Scaled(m, e + self.e + other.e)
 
 
 class Norm(NamedTuple):
@@ -58,12 +43,36 @@ class Norm(NamedTuple):
     Attributes:
       of_ones: ln of the norm of a matrix of n ones, one at most in a row or a column.
       of_matrices: `[..., R, C] -> LogNorm`, each part `[...]`.
-      of_products: `A [p, R, S], B [q, S, C] -> LogNorm` of all A_i B_j, each part `[p, q]`.
+      of_products: `A, B -> LogNorm` of all A_i B_j, each part `[p, q]`, of p and q `Factors`.
     """
 
     of_ones: Callable[[int], float]
     of_matrices: Callable[[Array], LogNorm]
-    of_products: Callable[[Array, Array], LogNorm]
+    of_products: Callable[[Factors, Factors], LogNorm]
+
+
+class Factors(NamedTuple):
+    """n factors of products, the S states between them first: `m [n, S, R]`, int32 `e [n, S]`.
+
+    A left factor is A = (2^e m)ᵀ, a right one B = 2^e m, so that the exponents of A_i B_j, the sum
+    of e for each state in between, are known before it is taken: where the state that led dies,
+    those that it overshadowed are there.
+    """
+
+    m: Array
+    e: Array
+
+    def at_one_scale(self) -> tuple[Array, Array, Array]:
+        """Return m' `[n, S, R]`, e' `[n]` of 2^e' m', and whether nothing is lost by it."""
+        top, narrow = exponent_range(self.e)
+        m = self.m * power_of_two(self.e - top, self.m.dtype)[..., None]
+        return m, top[:, 0], narrow
+
+    def between(self, right: Factors) -> tuple[Array, Array]:
+        """Return d `[p, q, S]`, at most 1, and the exponents `[p, q]` of A d B 2^e."""
+        e = self.e[:, None] + right.e
+        top = e.max(-1)
+        return power_of_two(e - top[..., None], self.m.dtype), jnp.where(top < ZERO // 2, 0, top)
 
 
 def frobenius_norm() -> Norm:
@@ -74,10 +83,19 @@ def frobenius_norm() -> Norm:
         return LogNorm(value, jnp.where(jnp.isnan(value), jnp.nan, jnp.zeros_like(value)))
 
     def of_products(A, B):
-        (p, R, S), (q, _, C) = A.shape, B.shape
-        P = (A.reshape(p * R, S) @ B.swapaxes(0, 1).reshape(S, q * C)).reshape(p, R, q, C)
-        value, error = of_matrices(P.swapaxes(1, 2))
-        return LogNorm(value, error + _rounding(A, B, value))
+        (left, e, narrow_A), (right, f, narrow_B) = A.at_one_scale(), B.at_one_scale()
+        (p, S, R), (q, _, C) = left.shape, right.shape
+        P = left.swapaxes(1, 2).reshape(p * R, S) @ right.swapaxes(0, 1).reshape(S, q * C)
+        value, error = of_matrices(P.reshape(p, R, q, C).swapaxes(1, 2))
+        quick = LogNorm(value + log_power_of_two(e[:, None] + f, value.dtype), error)
+
+        def exact() -> LogNorm:
+            d, e = A.between(B)
+            of_left = lambda at: of_matrices(at[0].T @ (at[1][..., None] * B.m))
+            value, error = jax.lax.map(of_left, (A.m, d))
+            return LogNorm(value + log_power_of_two(e, value.dtype), error)
+
+        return exact_unless(narrow_A & narrow_B, quick, exact)
 
     of_ones = lambda n: 0.5 * math.log(n) if n else -math.inf
     return Norm(of_ones, of_matrices, of_products)
@@ -99,32 +117,26 @@ def spectral_norm(rtol: float | None, solve=root_of_largest_eigenvalue) -> Norm:
         return LogNorm((value + log_power_of_two(exponent, P.dtype) / 2) / 4, error / 4)
 
     def of_products(A, B):
-        (p, _, _), (q, _, C) = A.shape, B.shape
-        start = start_vector((q, p, C), A.dtype)
-        A_T, B_T = jax.lax.optimization_barrier((A.mT, B.mT))
+        (p, *_), (q, _, C) = A.m.shape, B.m.shape
+        d, top = A.between(B)
+        start = start_vector((q, p, C), A.m.dtype)
+        A_T, B = A.m, B.m
+        A, B_T = jax.lax.optimization_barrier((A_T.mT, B.mT))
         # ‖A B start‖ is ‖A B‖ to within a factor of about √C, and A B may be far below A and B.
-        Bv, e = split_exponent(start @ B_T, (-1,))
-        _, f = split_exponent(Bv.swapaxes(0, 1) @ A_T, (-1,))
-        exponent = e.T + f
-        scale = jnp.ldexp(jnp.ones((), A.dtype), -exponent)[..., None]
+        Bv, e = split_exponent((start @ B_T).swapaxes(0, 1) * d, (-1,))
+        _, f = split_exponent(Bv @ A_T, (-1,))
+        exponent = e + f
+        d = d * power_of_two(-exponent, d.dtype)[..., None]
 
         def gram(v):
             # Laid out so that each of the p + q matrices meets all of its vectors at once.
-            u = (scale * (v @ B_T).swapaxes(0, 1)) @ A_T
-            return (scale * (u @ A)).swapaxes(0, 1) @ B
+            u = (d * (v @ B_T).swapaxes(0, 1)) @ A_T
+            return (d * (u @ A)).swapaxes(0, 1) @ B
 
         value, error = (part.T for part in solve(gram, start, rtol=rtol))
-        value = value + log_power_of_two(exponent, A.dtype)
-        return LogNorm(value, error + _rounding(A, B, value))
+        return LogNorm(value + log_power_of_two(exponent + top, value.dtype), error)
 
     return Norm(lambda n: 0.0 if n else -math.inf, of_matrices, of_products)
-
-
-def _rounding(A: Array, B: Array, log_norms: Array) -> Array:
-    """ε ‖A_i‖ ‖B_j‖ / ‖A_i B_j‖, `[p, q]`: what is lost where A_i B_j cancels."""
-    sizes = log_norm(A, (-2, -1))[:, None] + log_norm(B, (-2, -1))
-    ratio = jnp.where(jnp.isneginf(log_norms), -jnp.inf, sizes - log_norms)
-    return jnp.asarray(jnp.finfo(A.dtype).eps, A.dtype) * jnp.exp(ratio)
 
 
 NORMS: dict[str, Callable[[float | None], Norm]] = {
@@ -147,8 +159,9 @@ def log_norm_table(
 ) -> Any:
     """ln ‖P_{t,k}[rows, columns]‖ at [t, k], `[T+1, T+1]`, of `jacobians [T, S, S]`.
 
-    -inf for k > t, with an error of zero. On the diagonal P is the identity. Memory: about
-    5 T S², the T rounded up to a power of two, and T² for each part that is kept. Inside a
+    -inf for k > t, with an error of zero. On the diagonal P is the identity. NaN where a J in
+    between is not finite. Memory: about 5 T S², the T rounded up to a power of two, and T² for each
+    part that is kept. Inside a
     `shard_map`, the devices along `axes` share the work, and each has the whole table.
     """
     T = len(jacobians)
@@ -158,13 +171,24 @@ def log_norm_table(
     table = keep(LogNorm(jnp.where(after, -jnp.inf, zeros), zeros))
     of_identity = jnp.asarray([norm.of_ones(len(np.intersect1d(rows, columns))), 0], zeros.dtype)
     table = _set(table, states, states, keep(LogNorm(*of_identity)))
-    J = Scaled(*split_exponent(jacobians, (-2, -1)))
-    of_steps = norm.of_matrices(J.m[:, rows][:, :, columns])
-    table = _set(table, states[1:], states[:-1], keep(_times_power_of_two(of_steps, J.e)))
-    if T == 1:
-        return table
-    of_pairs = _of_pairs(keep(LogNorm(zeros, zeros)), J, norm, rows, columns, keep, axes)
-    return jax.tree.map(jnp.add, table, jax.lax.psum(of_pairs, axes))
+    finite = jnp.isfinite(jacobians).all((1, 2))
+    J = Scaled.of(jnp.where(finite[:, None, None], jacobians, 0))
+    table = _set(
+        table, states[1:], states[:-1], keep(log_norms(J.rows(rows).columns(columns), norm))
+    )
+    if T > 1:
+        of_pairs = _of_pairs(keep(LogNorm(zeros, zeros)), J, norm, rows, columns, keep, axes)
+        table = jax.tree.map(jnp.add, table, jax.lax.psum(of_pairs, axes))
+    broken = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(~finite, dtype=jnp.int32)])
+    unknown = broken[:, None] > broken
+    return jax.tree.map(lambda part: jnp.where(unknown, jnp.nan, part), table)
+
+
+def log_norms(P: Scaled, norm: Norm) -> LogNorm:
+    """Return ln ‖P‖ of each of `P [n, R, C]`."""
+    m, e = P.at_one_scale()
+    value, error = norm.of_matrices(m)
+    return LogNorm(value + log_power_of_two(e, value.dtype), error)
 
 
 def _of_pairs(table, J, norm, rows, columns, keep, axes):
@@ -180,16 +204,16 @@ def _of_pairs(table, J, norm, rows, columns, keep, axes):
     levels = math.ceil(math.log2(T))
     N = 2**levels
     tile_size = min(BLOCK, N // 2)
-    identity = jnp.broadcast_to(jnp.eye(S, dtype=J.m.dtype), (N - T, S, S))
-    J = Scaled(jnp.concatenate([J.m, identity]), jnp.pad(J.e, (0, N - T)))
+    identity = Scaled.of(jnp.broadcast_to(jnp.eye(S, dtype=J.m.dtype), (N - T, S, S)))
+    J = jax.tree.map(lambda *parts: jnp.concatenate(parts), J, identity)
     seconds, firsts, ends = _tiles(T, levels, tile_size)
 
     def level(carry, of_level):
         table, A, B = carry
         half, begin, end = of_level
         first, second, middle = _pairs(N, half)
-        of_A = Scaled(A.m[second][:, rows], A.e[second])
-        of_B = Scaled(B.m[first][:, :, columns], B.e[first])
+        of_A = Factors(*A.take(second).rows(rows).mT.by_rows())
+        of_B = Factors(*B.take(first).columns(columns).by_rows())
 
         def tile(i, table):
             of_tile = lambda parts, at: jax.tree.map(
@@ -200,7 +224,7 @@ def _of_pairs(table, J, norm, rows, columns, keep, axes):
                 of_tile((of_A, second), seconds[at]),
                 of_tile((of_B, first), firsts[at]),
             )
-            found = _times_power_of_two(norm.of_products(A_t.m, B_k.m), A_t.e[:, None] + B_k.e)
+            found = norm.of_products(A_t, B_k)
             of_a_pair = t[:, None] // (2 * half) == k // (2 * half)
             # A of step t leads to state t + 1, B of step k from state k. There is no state N + 1.
             t = jnp.where(of_a_pair, t[:, None] + 1, N + 1)
@@ -219,6 +243,53 @@ def _of_pairs(table, J, norm, rows, columns, keep, axes):
     begins = np.concatenate([[0], ends[:-1]])
     per_level = tuple(jnp.asarray(x, jnp.int32) for x in (halves, begins, ends))
     return jax.lax.scan(level, (table, J, J), per_level)[0][0]
+
+
+def with_rounding(found: LogNorm) -> LogNorm:
+    r"""Return a table of `log_norm_table` with the effect of rounding in its errors.
+
+    P_{t,k} was made of P_{t,s} and P_{s,k}, and to first order each product on the way moves it by
+    ε times the norms of what stands to its left and to its right. Relative to ‖P_{t,k}‖ that is
+
+    .. math:: \delta_{t,k} = \max\Bigl(C \varepsilon \max_m
+        \frac{\|P_{t,m}\| \|P_{m,k}\|}{\|P_{t,k}\|},\; \delta_{t,s},\; \delta_{s,k}\Bigr),
+
+    large where products cancel. ln ‖P_{t,k}‖ is then uncertain by −ln(1 − δ), and by anything from
+    δ = 1 on. C is not derived but measured (BENCHMARKS.md), with a margin.
+    """
+    L, dtype = found.value, found.value.dtype
+    eps = jnp.asarray(jnp.finfo(dtype).eps, dtype)
+    states = jnp.arange(len(L), dtype=jnp.int32)
+
+    def of_row(at):
+        t, row = at
+        m = states[:, None]
+        between = (m > states) & (m < t)
+        detour = jnp.where(between, row[:, None] + L, -jnp.inf).max(0)
+        return jnp.where(detour == -jnp.inf, -jnp.inf, detour - row)
+
+    delta = ROUNDING * eps * jnp.exp(jax.lax.map(of_row, (states, L)))
+    # s has the bits of the last step, t − 1, from the highest one on in which step k differs.
+    last, first = states[:, None] - 1, states
+    for bit in range(max(len(L) - 2, 0).bit_length()):
+        s = last >> bit << bit
+        here = (last >> bit != first >> bit) & (last >> bit + 1 == first >> bit + 1)
+        here = here & (first < last)
+        of_factors = jnp.maximum(delta[states[:, None], s], delta[s, states])
+        delta = jnp.where(here, jnp.maximum(delta, of_factors), delta)
+    return LogNorm(
+        L, jnp.where(states[:, None] > states, found.error + rounding_in_nats(delta, L), 0)
+    )
+
+
+def rounding_in_nats(delta: Array, log_norms: Array) -> Array:
+    """Return how far `log_norms` may be off if their norms are, by a relative `delta`.
+
+    The logarithm's own rounding included; +inf from δ = 1 on, where the norm may be zero.
+    """
+    eps = jnp.asarray(jnp.finfo(log_norms.dtype).eps, log_norms.dtype)
+    own = eps * (4 + jnp.where(jnp.isneginf(log_norms), 0, jnp.abs(log_norms)))
+    return own - jnp.log1p(-jnp.minimum(delta, 1))
 
 
 def _pairs(N: int, half: Array) -> tuple[Array, Array, Array]:
@@ -242,10 +313,6 @@ def _tiles(T: int, levels: int, tile_size: int) -> tuple[Array, Array, np.ndarra
         counts.append(wanted.sum())
     of_A, of_B = (jnp.asarray(np.concatenate(x), jnp.int32) for x in (seconds, firsts))
     return of_A, of_B, np.cumsum(counts)
-
-
-def _times_power_of_two(norms: LogNorm, e: Array) -> LogNorm:
-    return LogNorm(norms.value + log_power_of_two(e, norms.value.dtype), norms.error)
 
 
 def _set(table, t, k, norms):

@@ -44,9 +44,10 @@ class LogNorm(NamedTuple):
     """The logarithm of a norm, and how far it may be from the truth.
 
     Attributes:
-      value: at most ln σ_max, but for rounding; -inf for zero, NaN for what is not finite.
-      error: ln σ_max ≤ value + error, but for a probability of DOUBT; +inf where nothing is known.
-        It is Lanczos' error, without the rounding of the products that P is made of.
+      value: -inf for zero, NaN for what is not finite.
+      error: ln ‖P‖ lies within value ± error; +inf where nothing is known. Lanczos' method alone,
+        `root_of_largest_eigenvalue`, errs to one side, value ≤ ln σ_max ≤ value + error but for a
+        probability of DOUBT; the tools for products of Jacobians add what rounding may do.
     """
 
     value: Array
