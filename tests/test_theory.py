@@ -131,7 +131,7 @@ def test_what_has_no_fixed_point_says_so():
     assert not mean_field(jnp.nan).converged
     assert not critical_gain(0.3, 0.0, "relu").converged
     assert not critical_gain(0.0, 0.0, "relu").converged
-    with pytest.raises(ValueError, match="activation: got tanhh; expected one of tanh"):
+    with pytest.raises(ValueError, match="activation: got str 'tanhh'; expected one of tanh"):
         mean_field(1.5, activation="tanhh")
 
 
