@@ -45,7 +45,7 @@ def number(name: str, value: Any) -> Any:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     has_dtype = hasattr(value, "dtype") and hasattr(value, "shape")
     if not is_number and not (has_dtype and _is_real(value.dtype)):
-        raise invalid(name, value, "a real number, or an array of real numbers", REMEDY)
+        raise invalid(name, describe(value), "a real number, or an array of real numbers", REMEDY)
     return value
 
 
@@ -70,8 +70,9 @@ def within(
     if not infinite:
         ok &= jnp.isfinite(x)
     limits = {"at least": least, "above": above, "below": below, "at most": most}
+    kind = "numbers" if infinite else "finite numbers"
     stated = [f"{word} {limit:g}" for word, limit in limits.items() if np.isfinite(limit)]
-    return where_known(name, x, ok | jnp.isnan(x), " and ".join(["finite numbers", *stated]))
+    return where_known(name, x, ok | jnp.isnan(x), ", ".join([kind, *stated]))
 
 
 def where_known(name: str, x: Array, known: Array, expected: str) -> Array:
@@ -79,8 +80,10 @@ def where_known(name: str, x: Array, known: Array, expected: str) -> Array:
     if is_traced(known):
         return jnp.where(known, x, jnp.nan)
     if not np.all(known):
-        value = np.asarray(x)[~np.asarray(known)].ravel()[0]
-        got = f"{value:g}" if x.ndim == 0 else f"{describe(x)} with {value:g} in it"
+        got = describe(x)
+        if not is_traced(x):  # under `grad` its comparisons have values, x itself has none
+            value = np.asarray(x)[~np.asarray(known)].ravel()[0]
+            got = f"{value:g}" if x.ndim == 0 else f"{got} with {value:g} in it"
         raise invalid(name, got, expected, "There is no answer outside.")
     return x
 
@@ -118,8 +121,10 @@ def _dtype(values: list[Any]) -> Any:
 
 
 def _array(name: str, value: Any, dtype: Any) -> Array:
+    if isinstance(value, jax.Array):
+        return value.astype(dtype)
     try:
-        return jnp.asarray(value if isinstance(value, jax.Array) else np.asarray(value, dtype), dtype)
+        return jnp.asarray(np.asarray(value, dtype))
     except OverflowError as error:
         raise invalid(name, value, f"a number that {dtype} can hold", REMEDY) from error
 

@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
 
 import flax.struct
 import jax
@@ -284,7 +283,7 @@ def _critical_gain(phi, sigma_b, sigma_u):
 
 
 def _is_critical(phi, q, drive_variance):
-    """Whether q's rounding, and what its quadrature leaves out, move σ_w by no more than allowed."""
+    """Whether what q is off by, by rounding and quadrature, moves σ_w by no more than allowed."""
     at = lambda q, rule=ONE: _critical(phi, q, rule)
     (sigma_w, drive), (by_q, slope) = jax.jvp(at, (q,), (jnp.ones_like(q),))
     sigma_w_again, drive_again = at(q, OTHER_ONE)
@@ -343,6 +342,4 @@ def _phi(activation: str | Pointwise) -> Pointwise:
 
 def _drives(**stds: ArrayLike) -> list[Array]:
     """The standard deviations as arrays, each at least 0."""
-    return [
-        within(name, std, least=0) for name, std in zip(stds, numbers(**stds), strict=True)
-    ]
+    return [within(name, std, least=0) for name, std in zip(stds, numbers(**stds), strict=True)]

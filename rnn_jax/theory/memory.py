@@ -12,7 +12,7 @@ from rnn_jax.types import Array
 
 
 def linear_state_power(factor: ArrayLike) -> Array:
-    """Return E[h²] = 1 / (1 − λ²) of h ← λ h + x with white x of variance 1, for `λ [...]`: `[...]`.
+    """Return E[h²] = 1 / (1 − λ²) of h ← λ h + x, x white and of variance 1, for `λ [...]`.
 
     Raises:
       ValueError: outside `jit` (inside, the power is NaN), |λ| ≥ 1, where h has no stationary

@@ -1,4 +1,4 @@
-r"""Nodes and weights for means over a Gaussian variable of any variance, and any function near zero.
+r"""Nodes and weights for means over a Gaussian variable, whatever its variance.
 
 An activation changes on a scale of its own about zero, the Gaussian on the scale of √q about its
 mean, and the one may be a million times the other. The line within nine standard deviations is

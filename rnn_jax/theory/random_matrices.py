@@ -12,7 +12,7 @@ from rnn_jax.types import Array
 
 
 def gaussian_product_exponents(size: int, std: ArrayLike = 1.0) -> Array:
-    r"""Return the exponents of products of independent real matrices with entries N(0, σ²/n): `[n]`.
+    r"""Return the exponents of products of independent real matrices of N(0, σ²/n): `[n]`.
 
     .. math:: \lambda_i = \tfrac12 \left[ \ln(2 \sigma^2 / n) + \psi((n - i + 1) / 2) \right]
 
