@@ -178,7 +178,7 @@ class Templates:
         year = offset[position]
         offset = jnp.where(is_other, (year + 1 + offset) % self.years, offset)
         symbols = _int32(self.first)[n] + offset
-        if is_traced(asked):
+        if asked is not None and is_traced(asked):
             there = asked.astype(jnp.int32) == position
             symbols, year = jnp.where(there, symbols, -1), jnp.where(there, year, -1)
         return Sentence(symbols, _int32(self.lengths)[n], year, position)

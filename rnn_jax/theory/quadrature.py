@@ -44,13 +44,16 @@ OTHER_ONE = Rule(order=13, even=11, levels=21, ratio=2.8)
 OTHER_PAIR = Rule(order=9, even=11, levels=13, ratio=2.8)
 
 
-def nodes(rule: Rule, q: Array, mean: Array | None = None) -> tuple[Array, Array]:
+def nodes(
+    rule: Rule, q: Array, mean: Array | None = None, *, least: float = 1.0
+) -> tuple[Array, Array]:
     """Return u = m + √q z and weights, each `[..., n]`, for N(m, q); m = 0 where `mean` is None.
 
     At q = 0 the nodes lie closer to m than anything that f could resolve, on both sides of it: a
-    mean is then the limit from above. NaN where q or m is.
+    mean is then the limit from above. `least` shrinks the distance between them there. NaN where q
+    or m is.
     """
-    s = standard_deviation(q)[..., None]
+    s = standard_deviation(q, least)[..., None]
     if mean is None:
         z, weight = (jnp.asarray(x, q.dtype) for x in _panels(rule, np.zeros(1), np))
         return s * z, weight
@@ -67,9 +70,9 @@ def weighted(weight: Array, values: Array) -> Array:
     return jnp.sum(jnp.where(weight == 0, 0, weight * values), -1)
 
 
-def standard_deviation(q: Array) -> Array:
+def standard_deviation(q: Array, least: float = 1.0) -> Array:
     """Return √q, at least so much that nodes stand on both sides of zero, their squares at zero."""
-    return jnp.maximum(jnp.sqrt(q), float(jnp.finfo(q.dtype).tiny) ** (2 / 3))
+    return jnp.maximum(jnp.sqrt(q), least * float(jnp.finfo(q.dtype).tiny) ** (2 / 3))
 
 
 def _panels(rule, zero, xp):
