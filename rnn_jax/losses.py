@@ -73,7 +73,10 @@ def softmax_cross_entropy(logits: Array, target: Array) -> Array:
         raise invalid("logits", logits, "[*batch, O] with O at least 1", "Pass a logit a class.")
     if not jnp.issubdtype(_targets(target).dtype, jnp.integer):
         logits, target = _same_shape("logits", logits, target)
-        loss = _cross_entropy(logits, target)
+        half, log_sum = _log_softmax(logits)
+        p = at_least_float32(target)
+        linear = jnp.where((p == 0) & jnp.isneginf(half), 0, half)
+        loss = (p.sum(-1) * log_sum - 2 * (p * linear).sum(-1)).astype(logits.dtype)
         known = ((target >= 0) | jnp.isnan(target)).all(-1)
         return _where_known(loss, known, "target", target, "probabilities, at least 0")
     if target.shape != logits.shape[:-1]:
@@ -81,7 +84,10 @@ def softmax_cross_entropy(logits: Array, target: Array) -> Array:
     classes = jnp.asarray(target)
     classes = classes.astype(jnp.int32) if classes.dtype.itemsize < 4 else classes
     known = (classes >= 0) & (classes < O)
-    loss = optax.softmax_cross_entropy_with_integer_labels(logits, jnp.where(known, classes, 0))
+    half, log_sum = _log_softmax(logits)
+    its_own = jnp.where(known, classes, 0)[..., None]
+    own = jnp.take_along_axis(half, its_own, axis=-1)[..., 0]
+    loss = (log_sum - 2 * own).astype(logits.dtype)
     return _where_known(loss, known, "target", classes, f"classes from 0 to {O - 1}")
 
 
@@ -151,14 +157,16 @@ def at_last_step(ys: Array, lengths: Any = None) -> Array:
     return _where_known(y, known, "lengths", lengths, f"integers from 1 to {T}")
 
 
-def _cross_entropy(logits, target):
-    """−Σ p ln softmax(z), from z − max z, which may be out of range where half of it is not."""
-    z, p = at_least_float32(logits), at_least_float32(target)
+def _log_softmax(z):
+    """ln softmax(z) = d − ln Σ exp d with d = z − max z: (½ d, ln Σ exp d), in float32 at least.
+
+    d may be out of range where half of it is not; and beside a large max z, ln Σ exp d would be
+    lost in rounding.
+    """
+    z = at_least_float32(z)
     most = jax.lax.stop_gradient(z.max(-1, keepdims=True))
     half = 0.5 * z - 0.5 * most
-    linear = jnp.where((p == 0) & jnp.isneginf(half), 0, half)
-    log_sum = jnp.log(jnp.exp(2 * half).sum(-1))
-    return (p.sum(-1) * log_sum - 2 * (p * linear).sum(-1)).astype(logits.dtype)
+    return half, jnp.log(jnp.exp(2 * half).sum(-1))
 
 
 def _where_known(values, known, argument, got, expected):

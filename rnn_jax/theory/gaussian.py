@@ -101,7 +101,7 @@ def pair_mean_over(rule: Rule, f: Pointwise, g: Pointwise, q: Array, c: Array) -
     """Return ⟨f(u) g(v)⟩ by `rule`: given u, v is of mean (c / q) u and variance q − c² / q."""
     u, weight = nodes(rule, q, None)
     # Where nothing is left v is u, even on the scale of the least u.
-    v, v_weight = nodes(rule, _left(q, c)[..., None], _slope(q, c)[..., None] * u, least=1e-6)
+    v, v_weight = nodes(rule, _left(q, c)[..., None], _slope(q, c)[..., None] * u, least=1e-9)
     return weighted(weight, f(u) * weighted(v_weight, g(v)))
 
 
