@@ -208,7 +208,8 @@ def critical_line(q: ArrayLike, activation: str | Pointwise = "tanh") -> tuple[A
         \sigma_w^2 = 1 / \langle \varphi'^2 \rangle, \qquad
         \sigma_b^2 + \sigma_u^2 = q - \langle \varphi^2 \rangle / \langle \varphi'^2 \rangle
 
-    Bias and input enter as the sum of their variances. NaN where no drive gives that q.
+    Bias and input enter as the sum of their variances. NaN where no drive gives that q, both NaN
+    where q is too large for the quadrature to resolve φ (√q beyond 1e9 times its scale).
 
     Raises:
       ValueError: an unknown activation; a q that is negative or infinite, outside `jit`.
@@ -221,6 +222,10 @@ def critical_line(q: ArrayLike, activation: str | Pointwise = "tanh") -> tuple[A
 @functools.partial(jax.jit, static_argnums=0)
 def _critical_line(phi, q):
     sigma_w, drive_variance = _critical(phi, q)
+    again = _critical(phi, q, OTHER_ONE)[0]
+    resolved = jnp.abs(sigma_w - again) <= TOLERANCE[q.dtype.itemsize] * sigma_w
+    sigma_w = jnp.where(resolved & jnp.isfinite(sigma_w), sigma_w, jnp.nan)
+    drive_variance = jnp.where(jnp.isnan(sigma_w), jnp.nan, drive_variance)
     # What is left of zero by rounding is zero.
     rounding = 8 * jnp.finfo(q.dtype).eps * q
     drive_variance = jnp.where(jnp.abs(drive_variance) <= rounding, 0, drive_variance)

@@ -88,6 +88,7 @@ def _panels(rule, zero, xp):
     x, w = (part.astype(dtype) for part in np.polynomial.legendre.leggauss(rule.order))
     z = middle + half * x
     weight = half * w * xp.exp(-z * z / 2)
-    flat = lambda values: values.reshape(*zero.shape[:-1], -1)
+    count = (cuts.shape[-2] - 1) * rule.order
+    flat = lambda values: values.reshape(*zero.shape[:-1], count)
     z, weight = flat(z), flat(weight)
     return z, weight / weight.sum(-1, keepdims=True)
