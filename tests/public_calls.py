@@ -500,6 +500,11 @@ def calls():
                     "telemetry": telemetry,
                     "clip_norm": 1.0,
                 },
+                then=lambda step: train(
+                    step,
+                    training.create_monitored_train_state(PARAMS, sgd, telemetry),
+                    ON_BATCH["xs"],
+                ),
                 cheap=False,
             ),
             "over_ensemble": Call(
@@ -517,19 +522,29 @@ def calls():
                     "label": "training",
                     "progress": False,
                 },
+                kinds={"state": "skip", "label": "skip"},
                 cheap=False,
             ),
             "to_disk": Call(
                 training.to_disk,
-                {"folder": folder(), "steps": 2},
+                {"folder": FRESH, "steps": 2},
                 then=lambda recorder: recorder(0, {"loss": np.ones(2)}),
+                kinds={"folder": "path"},
             ),
-            "read_record": Call(training.read_record, {"folder": record()}),
-            "to_tensorboard": Call(training.to_tensorboard, {"folder": folder(), "every": 1}),
+            "read_record": Call(
+                training.read_record, {"folder": record()}, kinds={"folder": "path"}
+            ),
+            "to_tensorboard": Call(
+                training.to_tensorboard,
+                {"folder": FRESH, "every": 1},
+                then=lambda recorder: recorder(0, {"loss": np.ones(2)}),
+                kinds={"folder": "path"},
+            ),
         },
     }
 
 
+FRESH = "a folder of its own for each call"
 FOLDERS = tempfile.TemporaryDirectory()
 
 
