@@ -425,7 +425,9 @@ def calls():
                 },
                 cheap=False,
             ),
-            "feed_output": Call(topologies.feed_output, {}),
+            "feed_output": Call(
+                topologies.feed_output, {"key": KEY, "y": XS[0]}, kinds={"key": "skip", "y": "skip"}
+            ),
             "generate": Call(
                 topologies.generate,
                 {
