@@ -130,7 +130,7 @@ def test_targets():
     ):
         with pytest.raises(ValueError, match=message("target")):
             losses.per_step(loss, ys, normal(1, T, B, 1))
-        with pytest.raises(ValueError, match=message("target")):
+        with pytest.raises(ValueError, match=message("targets")):
             losses.per_step(loss, ys, normal(1, T - 1, B, H))
     with pytest.raises(ValueError, match=message("target")):
         losses.softmax_cross_entropy(ys, jnp.zeros((T, B, H), jnp.int32))

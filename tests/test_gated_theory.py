@@ -85,3 +85,23 @@ def test_gated_mean_field_by_quadrature():
     numeric = (exponent(1.3 + 1e-5)[0] - exponent(1.3 - 1e-5)[0]) / 2e-5
     np.testing.assert_allclose(exponent(1.3)[1], numeric, rtol=1e-6)
     assert not gru_mean_field(1.0, 0.0).converged
+
+
+def test_gates_of_any_size():
+    """Shut gates, large weights, and derivatives through an open reset gate: numbers, or a flag."""
+    shut = theory.gru_mean_field(1.0, 1.0, 0.0, -1e4)
+    np.testing.assert_allclose(shut.chi, shut.chi_drawn_anew, rtol=1e-12)
+    for reset_bias in (-np.inf, -1e4):
+        np.testing.assert_allclose(theory.gru_mean_field(1.0, 1.0, 0.0, reset_bias).chi, shut.chi)
+    # z = 0 leaves h = tanh(a) with a network of its own inside: r W h.
+    memoryless = theory.gru_mean_field(1.3, 0.8, -1e4, np.inf)
+    elman = theory.mean_field(1.3, 0.0, 0.8)
+    np.testing.assert_allclose(memoryless.chi, elman.chi, rtol=1e-9)
+    np.testing.assert_allclose(1.3**2 * memoryless.power + 0.64, elman.q, rtol=1e-9)
+    large = theory.gru_mean_field(1e3, 1e3, -1e4, np.inf)
+    np.testing.assert_allclose(large.chi, theory.mean_field(1e3, 0.0, 1e3).chi, rtol=1e-8)
+    assert memoryless.converged
+    assert large.converged
+    slope = jax.grad(lambda w: theory.gru_mean_field(w, 1.0, 0.0, np.inf).chi)(1.0)
+    at = lambda w: theory.gru_mean_field(w, 1.0, 0.0, np.inf).chi
+    np.testing.assert_allclose(slope, (at(1 + 1e-5) - at(1 - 1e-5)) / 2e-5, rtol=1e-7)

@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from rnn_jax.errors import choose, invalid
-from rnn_jax.types import Array
+from rnn_jax.errors import check_array, check_number, choose, describe, invalid
+from rnn_jax.types import Array, at_least_float32
 
 
 def by_lag(log_norms: Array, *, average: str = "median") -> Array:
-    """One value for each lag l = t − k: `[T+1, T+1, *batch] -> [T+1, *batch]`.
+    """Return one value for each lag l = t − k: `[T+1, T+1, *batch] -> [T+1, *batch]`.
 
     The median or the mean over t of table[t, t − l], of logarithms: the mean is that of a geometric
     mean. T + 1 − l pairs have lag l; the last lag has one.
 
     Args:
-      log_norms: a table of natural logarithms, measured or a bound.
+      log_norms: a table of natural logarithms at [t, k], measured or a bound.
       average: "median" or "mean".
 
     Raises:
-      ValueError: an unknown average, a table that is not square.
+      ValueError: an unknown average; a table that is not one of floats, square, or is empty.
     """
     over = choose("average", average, AVERAGES)
-    if log_norms.ndim < 2 or log_norms.shape[0] != log_norms.shape[1]:
-        raise invalid("log_norms", log_norms, "[T+1, T+1, ...]", "Pass a table at [t, k].")
+    table = ("T+1", "T+1", "*batch")
+    log_norms = check_array("log_norms", log_norms, table, remedy="Pass a table at [t, k].")
+    if len(log_norms) == 0:
+        raise invalid("log_norms", log_norms, "T+1 of at least 1", "Pass a table with an entry.")
     lag, k = jnp.indices(log_norms.shape[:2], dtype=jnp.int32)
     pairs = len(log_norms) - lag[:, 0]
     there = (k < pairs[:, None]).reshape(*lag.shape, *[1] * (log_norms.ndim - 2))
@@ -52,7 +55,7 @@ AVERAGES: dict[str, Callable[..., Array]] = {"median": _median, "mean": _mean}
 
 
 def effective_horizon(log_left: ArrayLike, *, factor: float = float(np.e)) -> Array:
-    r"""The lag at which a gradient has fallen by `factor`: `[L+1, *batch] -> [*batch]`, steps.
+    r"""Return the lag, in steps, at which a gradient has fallen by `factor`: `[*batch]`.
 
     .. math:: \min\{l : g(l) \le g(0) - \ln(\mathrm{factor})\}, \qquad g = \mathrm{log\_left}
 
@@ -66,19 +69,35 @@ def effective_horizon(log_left: ArrayLike, *, factor: float = float(np.e)) -> Ar
     the fall to be seen.
 
     Args:
-      log_left: natural logarithms by lag, the lag first, as `by_lag` returns them.
+      log_left: `[L+1, *batch]`, natural logarithms by lag, as `by_lag` returns them, or a list
+        of them.
       factor: above 1.
 
     Raises:
-      ValueError: a factor that is not above 1.
+      ValueError: log_left without a lag, or of anything but real numbers; a factor that is not
+        above 1.
     """
-    if not factor > 1:
-        raise invalid("factor", factor, "above 1", "Pass 10 for the lag where a tenth is left.")
-    g = jnp.asarray(log_left)
-    level = g[0] - jnp.log(jnp.asarray(factor, g.dtype))
+    remedy = "Pass 10 for the lag where a tenth is left."
+    check_number("factor", factor, above=1, remedy=remedy)
+    g = _by_lag("log_left", log_left)
+    level = g[0] - jnp.log(jnp.asarray(factor)).astype(g.dtype)
     ends = (g <= level) | jnp.isnan(g)
     lag = jnp.argmax(ends, axis=0)
     at = lambda lag: jnp.take_along_axis(g, lag[None], axis=0)[0]
     before, after = at(jnp.maximum(lag - 1, 0)), at(lag)
     crossing = (lag - 1).astype(g.dtype) + (before - level) / (before - after)
     return jnp.where(ends.any(0), crossing, jnp.inf)
+
+
+def _by_lag(argument: str, values: Any) -> Array:
+    """Values by lag as floats, in float32 at least: lags are counted in them."""
+    expected, remedy = "real numbers [L+1, *batch]", "Pass by_lag(table)."
+    try:
+        numbers = values if hasattr(values, "dtype") else np.asarray(values)
+    except ValueError as error:  # a ragged list
+        raise invalid(argument, values, expected, remedy) from error
+    real = any(jnp.issubdtype(numbers.dtype, kind) for kind in (jnp.floating, jnp.integer))
+    if not real or numbers.ndim == 0 or len(numbers) == 0:
+        raise invalid(argument, describe(values), expected, remedy)
+    integers = jnp.issubdtype(numbers.dtype, jnp.integer)
+    return at_least_float32(jnp.asarray(numbers, float if integers else None))

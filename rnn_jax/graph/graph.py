@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from rnn_jax.errors import invalid
+from rnn_jax.errors import check_integer, describe, invalid
 from rnn_jax.graph.letters import Letter
 
 Kind = Literal["parameter", "input", "state", "operation", "output", "loss"]
@@ -112,12 +112,12 @@ def gradient_path(graph: Graph, t: int, k: int, leaf: str | None = None) -> Path
     Raises:
       ValueError: a graph of one step; t or k that are not in it; no such leaf.
     """
+    if not isinstance(graph, Graph):
+        raise invalid("graph", describe(graph), "a graph over steps", "Draw unfolded_graph(...).")
     if graph.steps is None:
         raise invalid("graph", "one step", "a graph over steps", "Draw unfolded_graph(...).")
-    if not 1 <= t <= graph.steps:
-        raise invalid("t", t, f"a step from 1 to {graph.steps}", "Unfold over more steps.")
-    if not 0 <= k <= t:
-        raise invalid("k", k, f"a step from 0 to t = {t}", "E_t does not depend on later states.")
+    t = check_integer("t", t, most=graph.steps, remedy="Unfold over more steps.")
+    k = check_integer("k", k, least=0, most=t, remedy="E_t does not depend on later states.")
     state = [node for node in graph.of_kind("state") if node.step == k]
     chosen = {node.id for node in state if leaf in (None, node.name)}
     if not chosen:

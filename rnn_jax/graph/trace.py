@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from graphlib import TopologicalSorter
 from typing import Literal
@@ -9,7 +10,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.errors import describe, invalid
+from rnn_jax.errors import check_integer, choose, describe, invalid
 from rnn_jax.graph.graph import Edge, Graph, Kind, Node
 from rnn_jax.graph.letters import Letter, free, letters
 from rnn_jax.graph.names import author_names
@@ -31,12 +32,15 @@ def step_graph(cell: Cell, params: Params, x: Array) -> Graph:
       x: one input, `[I]`; only its shape and dtype are read.
 
     Raises:
-      ValueError: x that has more axes than one.
+      ValueError: no cell; params that are not its; x that has more axes than one, or is no array of
+        real numbers.
     """
-    if jnp.ndim(x) != 1:
+    if not isinstance(cell, Cell):
+        raise invalid("cell", describe(cell), "a Cell", "Pass cells.from_function(step, state).")
+    is_array = hasattr(x, "dtype") and hasattr(x, "shape")
+    if not is_array or len(x.shape) != 1 or jnp.issubdtype(x.dtype, jnp.complexfloating):
         raise invalid("x", describe(x), "one input of one example, [I]", "Pass xs[0], or xs[0, 0].")
-    state = jax.eval_shape(cell.initial_state, params)
-    closed, (_, y) = jax.make_jaxpr(cell.step, return_shape=True)(params, state, x)
+    state, closed, y = _traced(cell, params, x)
     program = Program(closed, body_to_inline)
     in_params, in_state = len(jax.tree.leaves(params)), len(jax.tree.leaves(state))
 
@@ -54,6 +58,37 @@ def step_graph(cell: Cell, params: Params, x: Array) -> Graph:
     outputs += [_variable("output", letter, 0) for letter in y_letters]
     assert len(inputs) == len(program.inputs) == in_params + in_state + 1
     return _graph(program, inputs, outputs, author_names(program, __file__))
+
+
+def _traced(cell, params, x):
+    """(state, jaxpr of the step, y), and an error of ours where params do not fit the cell and x.
+
+    That is what is wrong in an exception here, whatever it says: of `cell.initial_state`, or of a
+    step that has run for other parameters.
+    """
+    try:
+        state = jax.eval_shape(cell.initial_state, params)
+        closed, (after, y) = jax.make_jaxpr(cell.step, return_shape=True)(params, state, x)
+    except ValueError as error:
+        if re.match(r"^[\w.]+: got ", str(error)):
+            raise
+        raise _misfit(params, error) from error
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise _misfit(params, error) from error
+    shape = lambda tree: jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), tree)
+    if shape(state) != shape(after):
+        got = f"params with which a step makes {shape(after)} of a state {shape(state)}"
+        raise invalid("params", got, FITTING, "Pass cell.init(key, len(x)) of this cell.")
+    return state, closed, y
+
+
+def _misfit(params, error):
+    words = " ".join(str(error).split())[:200]
+    got = f"{type(params).__name__}, with which the step ends in {type(error).__name__}: {words}"
+    return invalid("params", got, FITTING, "Pass cell.init(key, len(x)) of this cell.")
+
+
+FITTING = "parameters that the cell's step takes with this x"
 
 
 def unfolded_graph(
@@ -77,10 +112,8 @@ def unfolded_graph(
     Raises:
       ValueError: steps below 1; an unknown detail; what `step_graph` raises.
     """
-    if not isinstance(steps, int) or steps < 1:
-        raise invalid("steps", steps, "an integer of at least 1", "Pass how many steps to draw.")
-    if detail not in ("states", "operations"):
-        raise invalid("detail", detail, "states or operations", "Pick one of these names.")
+    steps = check_integer("steps", steps, remedy="Pass how many steps to draw.")
+    choose("detail", detail, {"states": None, "operations": None})
     one = step_graph(cell, params, x)
     if detail == "states":
         one = without_operations(one)
@@ -103,7 +136,9 @@ def unfolded_graph(
 
 
 def without_operations(graph: Graph) -> Graph:
-    """Only variables: an edge wherever operations alone lie between one and the other."""
+    """Return variables alone, an edge wherever operations alone lie between one and the other."""
+    if not isinstance(graph, Graph):
+        raise invalid("graph", describe(graph), "a Graph", "Pass step_graph(cell, params, x).")
     incoming: dict[str, list[Edge]] = {node: [] for node in graph.nodes}
     for edge in graph.edges:
         incoming[edge.target].append(edge)

@@ -8,16 +8,17 @@ what stands around a number tells whether it is the year.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from rnn_jax.errors import invalid
+from rnn_jax.errors import check_array, check_integer, describe, invalid, is_traced
+from rnn_jax.tasks.text import check_float_dtype, check_symbols
 from rnn_jax.types import Array, Key
 
 OPENINGS = (
@@ -119,7 +120,19 @@ class Templates:
         return self.first == FIRST_YEAR
 
     def no_number_in(self, positions: Sequence[int]) -> Templates:
-        """Those without any number, the year's or another, there. ValueError if there is none."""
+        """Return those without any number, the year's or another, there.
+
+        Raises:
+          ValueError: no words in front of which a number could stand, or every template has one
+            there.
+        """
+        T = self.first.shape[1]
+        if isinstance(positions, str) or not isinstance(positions, Iterable):
+            raise invalid("positions", describe(positions), f"integers below {T}", "Pass [0].")
+        positions = [
+            check_integer("positions", p, least=0, most=T - 1, remedy="Pass positions of words.")
+            for p in positions
+        ]
         number_there = np.any(self.is_number[:, list(positions)], axis=1)
         kept = np.logical_not(number_there)
         if not kept.any():
@@ -133,18 +146,20 @@ class Templates:
         return replace(self, **{name: getattr(self, name)[kept] for name in parts})
 
     def draw(self, key: Key, position: Array | int | None = None) -> Sentence:
-        """One sentence, a pure function of the key; `jax.vmap` draws more.
+        """Draw one sentence, a pure function of the key; `jax.vmap` draws more.
 
         The template is uniform over those that have the year at `position`, each word over its
         class; no other number equals the year.
 
         Args:
-          key: all that is random.
+          key: a JAX key, all that is random.
           position: one of `positions`; uniform over them by default.
 
         Raises:
-          ValueError: an integer that is not one of `positions`.
+          ValueError: no key; outside `jit` (inside, symbols and year are −1), a position that is
+            not one of `positions`.
         """
+        check_key("key", key)
         starts = np.searchsorted(self.year_at, self.positions)
         counts = np.diff(starts, append=len(self))
         # Bits mod a count of at most a few hundred are uniform to one part in ten million.
@@ -153,42 +168,71 @@ class Templates:
         if position is None:
             p = below(bits[0], jnp.uint32(len(starts)))
         else:
-            self._check_position(position)
-            p = jnp.searchsorted(self.positions, position)
+            position = self._checked_position(position)
+            p = jnp.minimum(jnp.searchsorted(self.positions, position), len(starts) - 1)
         n = _int32(starts)[p] + below(bits[1], _int32(counts)[p])
 
-        position = _int32(self.year_at)[n]
+        asked, position = position, _int32(self.year_at)[n]
         is_other = jnp.asarray(self.is_number)[n].at[position].set(False)
         offset = below(bits[2:], _int32(self.size)[n] - is_other.astype(jnp.int32))
         year = offset[position]
         offset = jnp.where(is_other, (year + 1 + offset) % self.years, offset)
-        return Sentence(_int32(self.first)[n] + offset, _int32(self.lengths)[n], year, position)
+        symbols = _int32(self.first)[n] + offset
+        if asked is not None and is_traced(asked):
+            there = asked.astype(jnp.int32) == position
+            symbols, year = jnp.where(there, symbols, -1), jnp.where(there, year, -1)
+        return Sentence(symbols, _int32(self.lengths)[n], year, position)
 
-    def _check_position(self, position: Array | int) -> None:
-        if isinstance(position, int) and position not in self.positions:
+    def _checked_position(self, position: Any) -> Array:
+        if is_traced(position):
+            return check_array("position", position, (), kind="integer", remedy="Pass one integer.")
+        remedy = f"Pick one of {', '.join(map(str, self.positions))}."
+        number = check_integer("position", position, least=None, remedy=remedy)
+        if number not in self.positions:
             raise invalid("position", position, f"one of {self.positions}", "Pick one of these.")
+        return jnp.asarray(number, jnp.int32)
 
     def one_hot(self, symbols: Array, dtype: DTypeLike = jnp.float32) -> Array:
-        """`[...] -> [..., I]`, I the words of the vocabulary; padding is the zero vector."""
-        return jax.nn.one_hot(symbols - 1, self.input_size, dtype=dtype)
+        """Return symbols as unit vectors: `[...] -> [..., I]`, I the words of the vocabulary.
+
+        Padding is the zero vector.
+
+        Raises:
+          ValueError: as for `tasks.one_hot`.
+        """
+        symbols = check_symbols("symbols", symbols, self.input_size + 1)
+        known = (symbols >= 0) & (symbols <= self.input_size)
+        dtype = check_float_dtype("dtype", dtype)
+        vectors = jax.nn.one_hot(symbols - 1, self.input_size, dtype=dtype)
+        return jnp.where(known[..., None], vectors, jnp.nan) if is_traced(symbols) else vectors
 
     def text(self, symbols: Array) -> str:
-        """`[T]` symbols as words."""
+        """Return `symbols [T]` as words. ValueError for symbols that the vocabulary lacks."""
+        symbols = check_symbols("symbols", symbols, self.input_size + 1)
+        if symbols.ndim != 1 or is_traced(symbols):
+            raise invalid("symbols", symbols, "[T] with values", "Pass one sentence, outside jit.")
         return " ".join(self.vocabulary[s] for s in np.asarray(symbols) if s != PADDING)
 
 
 def year_sentences(years: Sequence[int] = range(1980, 2020), *, max_length: int = 20) -> Templates:
-    """Templates of sentences that say one of `years`: every opening, statement, date and ending.
+    """Return templates of sentences that say one of `years`, a class each.
+
+    Every opening, statement, date and ending is combined with every other.
 
     The date stands in front of the statement, behind it, or behind the ending.
 
     Args:
-      years: the classes, distinct.
+      years: the classes, distinct integers from 0.
       max_length: T; templates with more words are left out.
 
     Raises:
-      ValueError: fewer than two years, or a repeated one; a length that no template has.
+      ValueError: fewer than two years, a repeated one, or one that is no integer; a length that no
+        template has.
     """
+    if isinstance(years, str) or not isinstance(years, Iterable):
+        raise invalid("years", describe(years), "two or more integers", "Pass range(1980, 2020).")
+    years = [check_integer("years", year, 0, remedy="Pass range(1980, 2020).") for year in years]
+    max_length = check_integer("max_length", max_length, 1, remedy="Pass the default, 20.")
     if len(set(years)) != len(years) or len(years) < 2:
         raise invalid("years", f"{list(years)}", "two or more, distinct", "Pass range(1980, 2020).")
     classes = {"year": list(map(str, years)), **{name: w.split() for name, w in WORDS.items()}}
@@ -213,6 +257,14 @@ def year_sentences(years: Sequence[int] = range(1980, 2020), *, max_length: int 
         lengths=np.array([len(words) for words in templates], np.int32),
         year_at=np.array([_year_at(words) for words in templates], np.int32),
     )
+
+
+def check_key(argument: str, key: Any) -> None:
+    """Raise ValueError unless `key` is one key of `jax.random`, typed or two words of 32 bits."""
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
+    if not typed and not (dtype == jnp.uint32 and len(shape or ()) == 1):
+        raise invalid(argument, describe(key), "one key of jax.random", "Pass jax.random.key(0).")
 
 
 def _templates() -> Iterator[str]:

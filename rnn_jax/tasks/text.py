@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from rnn_jax.errors import check_size, invalid
+from rnn_jax.errors import (
+    check_array,
+    check_integer,
+    check_number,
+    check_size,
+    describe,
+    invalid,
+    is_traced,
+)
 from rnn_jax.losses import softmax_cross_entropy
 from rnn_jax.tasks.task import Task
 from rnn_jax.types import Array, Key, StepLoss
@@ -55,12 +64,13 @@ def load_text(path: str | Path | None = None, *, held_out_fraction: float = 0.1)
 
     Raises:
       FileNotFoundError, IsADirectoryError, PermissionError: as `open` does, with the path.
-      ValueError: a file that is not UTF-8 or is too short to split; a fraction outside (0, 1).
+      ValueError: a file that is not UTF-8 or is too short to split; a fraction outside (0, 1); a
+        path that is none.
     """
-    if not 0 < held_out_fraction < 1:
-        raise invalid(
-            "held_out_fraction", held_out_fraction, "in (0, 1)", "Pass 0.1 to keep a tenth."
-        )
+    remedy = "Pass 0.1 to keep a tenth."
+    check_number("held_out_fraction", held_out_fraction, above=0, below=1, remedy=remedy)
+    if not (path is None or isinstance(path, str | os.PathLike)):
+        raise invalid("path", path, "a path, or None", "Pass the name of a file.")
     characters = _python_reference() if path is None else _read_utf8(Path(path))
     train_size = round(len(characters) * (1 - held_out_fraction))
     if not 0 < train_size < len(characters):
@@ -82,20 +92,19 @@ def load_text(path: str | Path | None = None, *, held_out_fraction: float = 0.1)
 
 
 def next_character(text: Text, *, T: int, batch_size: int) -> Task:
-    """Predict each next character: random windows of the training part, in nats per character.
+    """Return the task of predicting each next character: random windows of the training part.
+
+    The loss is in nats per character.
 
     xs are one-hot `[T, batch_size, I]`, targets the symbols one later, `[T, batch_size]`.
 
     Raises:
-      ValueError: windows of T + 1 characters that do not fit the training part.
+      ValueError: windows of T + 1 characters that do not fit the training part; a T or batch size
+        that is no positive integer; no Text.
     """
-    if not 0 < T < len(text.train):
-        raise invalid(
-            "T",
-            T,
-            f"from 1 to {len(text.train) - 1}, a window within the training part",
-            "Shorten the window or pass a longer text.",
-        )
+    _check_text(text)
+    T = check_integer("T", T, most=len(text.train) - 1, remedy=SHORTER)
+    batch_size = check_size("batch_size", batch_size)
     symbols = jnp.asarray(text.train)
 
     def batch(key, step):
@@ -126,7 +135,9 @@ class StreamTask(NamedTuple):
 
 
 def consecutive_characters(text: Text, *, T: int, batch_size: int) -> StreamTask:
-    """Predict each next character of the training part, read in order, in nats per character.
+    """Return the task of predicting each next character of the training part, read in order.
+
+    The loss is in nats per character.
 
     The text is cut into `batch_size` streams, and each batch holds the next T characters of all of
     them: one-hot xs `[T, batch_size, I]` and the symbols one later, `[T, batch_size]`. All streams
@@ -136,15 +147,13 @@ def consecutive_characters(text: Text, *, T: int, batch_size: int) -> StreamTask
     Raises:
       ValueError: windows longer than a stream; a T or batch size that is no positive integer.
     """
-    check_size("batch_size", batch_size)
+    _check_text(text)
+    batch_size = check_integer(
+        "batch_size", batch_size, most=len(text.train) - 1, remedy="Take fewer streams."
+    )
     longest = (len(text.train) - 1) // batch_size
-    if not isinstance(T, int) or not 0 < T <= longest:
-        raise invalid(
-            "T",
-            T,
-            f"from 1 to {longest}, the steps of each of {batch_size} streams",
-            "Shorten the window, take fewer streams, or pass a longer text.",
-        )
+    there_are = f"There are {longest} steps in each of {batch_size} streams. "
+    T = check_integer("T", T, most=longest, remedy=there_are + SHORTER)
     inputs, targets = streams(text.train, batch_size)
     windows = longest // T
 
@@ -160,16 +169,34 @@ def consecutive_characters(text: Text, *, T: int, batch_size: int) -> StreamTask
 
 
 def one_hot(text: Text, symbols: Array, dtype: DTypeLike = jnp.float32) -> Array:
-    """`[...] -> [..., I]`, I the size of the vocabulary."""
-    return jax.nn.one_hot(symbols, len(text.vocabulary), dtype=dtype)
+    """Return the symbols as unit vectors: `[...] -> [..., I]`, I the size of the vocabulary.
+
+    Raises:
+      ValueError: no Text; symbols that are no integers, or, outside `jit` (inside, their vectors
+        are NaN), that the vocabulary does not have; a dtype that is none of floats.
+    """
+    _check_text(text)
+    size = len(text.vocabulary)
+    symbols = check_symbols("symbols", symbols, size)
+    known = (symbols >= 0) & (symbols < size)
+    vectors = jax.nn.one_hot(symbols, size, dtype=check_float_dtype("dtype", dtype))
+    return jnp.where(known[..., None], vectors, jnp.nan) if is_traced(symbols) else vectors
 
 
 def streams(symbols: np.ndarray, count: int) -> tuple[Array, Array]:
-    """`symbols` as `count` parallel streams: inputs and next symbols, each `[n // count, count]`.
+    """Return `count` parallel streams: inputs and next symbols, each `[n // count, count]`.
 
-    The last `n mod count` predictions, which fill no row, are left out. ValueError if a stream
-    would be empty.
+    The last `n mod count` predictions, which fill no row, are left out.
+
+    Args:
+      symbols: `[n + 1]` integers.
+      count: number of streams.
+
+    Raises:
+      ValueError: symbols that are no such array; a count that is no positive integer; a stream
+        that would be empty.
     """
+    symbols, count = _line("symbols", symbols), check_size("count", count)
     steps = (len(symbols) - 1) // count
     if steps < 1:
         raise invalid(
@@ -183,10 +210,63 @@ def streams(symbols: np.ndarray, count: int) -> tuple[Array, Array]:
 
 
 def unigram_entropy(symbols: np.ndarray) -> float:
-    """−Σ p log₂ p, bits per character: no predictor that ignores context does better on these."""
+    """Return −Σ p log₂ p, bits per character: no predictor that ignores context does better.
+
+    Args:
+      symbols: `[n]` integers, from 0.
+
+    Raises:
+      ValueError: anything else, or no symbol at all.
+    """
+    symbols = _line("symbols", symbols)
+    if len(symbols) == 0 or symbols.min() < 0:
+        got = f"{describe(symbols)} from {symbols.min()}" if len(symbols) else describe(symbols)
+        raise invalid("symbols", got, "one or more, from 0 on", "Pass text.held_out.")
     p = np.bincount(symbols) / len(symbols)
     p = p[p > 0]
     return float(-(p * np.log2(p)).sum())
+
+
+SHORTER = "Shorten the window, take fewer streams, or pass a longer text."
+
+
+def check_symbols(argument: str, symbols: Array, size: int) -> Array:
+    """Return `symbols [...]` as an array.
+
+    Raises:
+      ValueError: no array of integers; one that is not from 0 to size − 1, outside `jit`.
+    """
+    remedy = "Pass symbols, integers that stand for characters or words."
+    symbols = check_array(argument, symbols, ("*batch",), kind="integer", remedy=remedy)
+    if not is_traced(symbols) and symbols.size:
+        least, most = int(symbols.min()), int(symbols.max())
+        if least < 0 or most >= size:
+            got = f"{describe(symbols)} from {least} to {most}"
+            raise invalid(argument, got, f"symbols from 0 to {size - 1}", remedy)
+    return symbols
+
+
+def check_float_dtype(argument: str, dtype: DTypeLike) -> DTypeLike:
+    """Return `dtype`. ValueError unless it is one of floats."""
+    try:
+        is_float = dtype is not None and jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+    except TypeError:
+        is_float = False
+    if not is_float:
+        raise invalid(argument, describe(dtype), "a dtype of floats", "Pass jnp.float32, say.")
+    return dtype
+
+
+def _check_text(text: Text) -> None:
+    if not isinstance(text, Text):
+        raise invalid("text", describe(text), "a Text", "Pass load_text(path).")
+
+
+def _line(argument: str, symbols: np.ndarray) -> np.ndarray:
+    remedy = "Pass text.held_out, one axis of integers."
+    if is_traced(symbols):
+        raise invalid(argument, symbols, "integers [n] with values", "Call this outside jit.")
+    return np.asarray(check_array(argument, symbols, ("n",), kind="integer", remedy=remedy))
 
 
 def _read_utf8(path: Path) -> str:

@@ -32,7 +32,7 @@ Growth by χ a step means that all fluctuations since add up to what there is, �
 χ'; without fluctuations it is (⟨A⟩ + σ_w ⟨B⟩)², the spectral radius of M squared. A and B
 both depend on z: with κ = ⟨A B⟩ / (⟨A⟩ ⟨B⟩) − 1, w = χ − p − q solves
 
-.. math:: (1 + \kappa)^2 (w^2 - 4 p q) = (v + \kappa w)^2
+.. math:: (1 + \kappa) \sqrt{w^2 - 4 p q} = v + \kappa w
 
 References, for χ' of cells like these: Chen, Pennington and Schoenholz, Dynamical isometry and a
 mean field theory of RNNs (2018), arXiv 1806.05394; Gilboa et al., Dynamical isometry and a mean
@@ -42,13 +42,17 @@ is worked out here.
 
 from __future__ import annotations
 
+import functools
+
 import flax.struct
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from rnn_jax.theory.gaussian import NODES_OF_A_PAIR, derivative, gaussian_mean, nodes
-from rnn_jax.theory.mean_field import fixed_point, same_dtype
+from rnn_jax.theory.arguments import numbers, where_known, within
+from rnn_jax.theory.fixed_points import TOLERANCE, fixed_point
+from rnn_jax.theory.gaussian import derivative, mean_over
+from rnn_jax.theory.quadrature import OTHER_PAIR, PAIR, Rule, nodes, weighted
 from rnn_jax.types import Array
 
 
@@ -62,10 +66,13 @@ class GatedMeanField:
       chi_drawn_anew: the same if W were another at every step.
       largest_exponent: λ₁ = ½ ln χ, nats per step.
       time_scale: −1 / ln χ, steps in which the squared norm falls by e; negative where it grows.
-      recurrence: σ_w² ⟨h²⟩ / σ_u², what the network gives its gates over what its input does. The
-        theory is exact as it goes to 0. Measured at 512 units, λ₁ is within 0.02 and ⟨h²⟩ within
-        15 % up to a recurrence of 1; beyond, λ₁ has been overestimated by up to 0.1.
-      converged: whether ⟨h²⟩ solves its equation to rounding and is stable and isolated.
+      recurrence: σ_w² ⟨h²⟩ / σ_u², what the network gives its gates over what its input does; NaN
+        where there is neither. The theory is exact as it goes to 0. Measured at 512 units, λ₁ is
+        within 0.02 and ⟨h²⟩ within 15 % up to a recurrence of 1; beyond, λ₁ has been overestimated
+        by up to 0.1.
+      converged: whether the theory's equations are solved, ⟨h²⟩ and χ to one part in a million in
+        float64, in a thousand in float32: ⟨h²⟩ solves its equation, is stable and isolated, and a
+        second quadrature agrees. What the theory leaves out is said by `recurrence`.
     """
 
     power: Array
@@ -83,81 +90,133 @@ def gru_mean_field(
     update_bias: ArrayLike = 0.0,
     reset_bias: ArrayLike = 0.0,
 ) -> GatedMeanField:
-    """The wide `cells.gru` at its fixed point; and `cells.ugrnn`, whose reset gate is always open.
+    """Return what a wide `cells.gru` comes to; and `cells.ugrnn`, whose reset gate is always open.
 
     Args:
       weight_std: σ_w, √N times the standard deviation of an entry of each block of W.
       input_std: σ_u, of an entry of each block of U x_t; at each step new and independent.
       update_bias: b of z, the gate that keeps.
       reset_bias: b of r; inf for `cells.ugrnn`. The other biases are zero.
-    """
-    sigma_w, sigma_u, b_z, b_r = same_dtype(weight_std, input_std, update_bias, reset_bias)
-    moments = lambda power: _moments(power, sigma_w, sigma_u, b_z, b_r)
 
-    def next_power(power):
-        m = moments(power)
+    Raises:
+      ValueError: a standard deviation that is negative or infinite, an infinite update_bias,
+        outside `jit` (inside, every field is NaN and `converged` False); what is no number.
+    """
+    sigma_w, sigma_u, b_z, b_r = numbers(
+        weight_std=weight_std,
+        input_std=input_std,
+        update_bias=update_bias,
+        reset_bias=reset_bias,
+    )
+    return _gru_mean_field(
+        within("weight_std", sigma_w, least=0),
+        within("input_std", sigma_u, least=0),
+        within("update_bias", b_z),
+        within("reset_bias", b_r, infinite=True),
+    )
+
+
+@jax.jit
+def _gru_mean_field(sigma_w, sigma_u, b_z, b_r):
+    moments = functools.partial(_moments, sigma_w=sigma_w, sigma_u=sigma_u, b_z=b_z, b_r=b_r)
+
+    def next_power(power, rule=PAIR):
+        m = moments(power, rule)
         return m["kept"] * power + m["renewed"] * m["candidate"]
 
     zero = jnp.zeros_like(sigma_w)
-    power, converged = fixed_point(next_power, zero + 1, zero + 1, zero)
-    m = moments(power)
-    p, q = m["A"] ** 2, sigma_w**2 * m["B"] ** 2
-    squares = m["renewed"] * (m["BB"] + m["DD"]) + m["slope"] * (power + m["candidate"])
-    v = m["kept"] - p + sigma_w**2 * squares - q
-    chi = tied_growth(p, q, v, m["AB"] / (m["A"] * m["B"]) - 1)
+    power, converged = fixed_point(
+        next_power,
+        functools.partial(next_power, rule=OTHER_PAIR),
+        start=zero + 1,
+        limits=(zero, zero + 1),
+        scale=zero,
+    )
+    chi, drawn_anew = _growth(power, moments(power, PAIR), sigma_w)
+    again, _ = _growth(power, moments(power, OTHER_PAIR), sigma_w)
+    resolved = jnp.abs(chi - again) <= TOLERANCE[chi.dtype.itemsize] * chi
     return GatedMeanField(
         power=power,
         chi=chi,
-        chi_drawn_anew=p + q + v,
+        chi_drawn_anew=drawn_anew,
         largest_exponent=0.5 * jnp.log(chi),
         time_scale=-1 / jnp.log(chi),
         recurrence=sigma_w**2 * power / sigma_u**2,
-        converged=converged,
+        converged=converged & resolved,
     )
 
 
 def tied_growth(p: ArrayLike, q: ArrayLike, v: ArrayLike, kappa: ArrayLike = 0.0) -> Array:
-    """χ of d ← A ⊙ d + B ⊙ W d + .. with one W for all steps: the module's equation, `[...]`.
+    """Return χ of d ← A ⊙ d + B ⊙ W d + .. with one W for all steps, the module's, `[...]`.
 
     Args:
       p, q: ⟨A⟩² and σ_w² ⟨B⟩².
-      v: the variance that one step adds to a d of variance 1, ways of mean zero included.
-      kappa: ⟨A B⟩ / (⟨A⟩ ⟨B⟩) − 1.
+      v: the variance that one step adds to a d of variance 1, ways of mean zero included. It is at
+        least Var A + σ_w² Var B, and so at least 2 |κ| √(p q).
+      kappa: κ = ⟨A B⟩ / (⟨A⟩ ⟨B⟩) − 1.
+
+    Raises:
+      ValueError: outside `jit` (inside, χ is NaN), a negative p, q or v, a v that no A and B of
+        this κ have; what is no number.
     """
-    p, q, v, k = same_dtype(p, q, v, kappa)
-    # (1 + 2κ) w² − 2 κ v w − (v² + 4 p q (1 + κ)²) = 0
+    p, q, v, kappa = numbers(p=p, q=q, v=v, kappa=kappa)
+    p, q, v = (within(name, x, least=0) for name, x in (("p", p), ("q", q), ("v", v)))
+    kappa = within("kappa", kappa)
+    least = 2 * jnp.abs(kappa) * jnp.sqrt(p) * jnp.sqrt(q)
+    known = ~(v < (1 - 64 * jnp.finfo(v.dtype).eps) * least)
+    return _tied_growth(p, q, where_known("v", v, known, "at least 2 |kappa| √(p q)"), kappa)
+
+
+def _tied_growth(p, q, v, k):
+    # (1 + 2κ) w² − 2 κ v w − (v² + 4 p q (1 + κ)²) = 0, and of its two roots that of the equation
+    # before it was squared. v ≥ 2 |κ| √(p q) keeps what stands under the root from being negative.
     c = v**2 + 4 * p * q * (1 + k) ** 2
-    return p + q + c / (jnp.sqrt((k * v) ** 2 + (1 + 2 * k) * c) - k * v)
+    root = (1 + k) * jnp.sqrt(jnp.maximum(v**2 + 4 * p * q * (1 + 2 * k), 0))
+    below = root - k * v
+    still = (v == 0) & (below == 0)  # nothing fluctuates, and one of A and B is zero
+    return p + q + jnp.where(still, 0, c / jnp.where(still, 1, below))
 
 
-def _moments(power, sigma_w, sigma_u, b_z, b_r) -> dict[str, Array]:
+def _growth(power, m, sigma_w):
+    """(χ, χ if W were drawn anew at each step)."""
+    p, q = m["A"] ** 2, sigma_w**2 * m["B"] ** 2
+    squares = m["renewed"] * (m["BB"] + m["DD"]) + m["slope"] * (power + m["candidate"])
+    v = m["kept"] - p + sigma_w**2 * squares - q
+    # A gate that is shut to rounding takes its part away, whatever κ is.
+    both = m["A"] * m["B"]
+    kappa = jnp.where(both > 0, m["AB"] / jnp.where(both > 0, both, 1) - 1, 0)
+    return _tied_growth(p, q, jnp.maximum(v, 0), kappa), p + q + v
+
+
+def _moments(power, rule: Rule, *, sigma_w, sigma_u, b_z, b_r) -> dict[str, Array]:
     """Means over one unit's gates, at a given ⟨h²⟩."""
     square = lambda f: lambda x: jnp.square(f(x))
     slope = derivative(jnp.tanh)
     recurrent = sigma_w**2 * power
     drive = recurrent + sigma_u**2
-    A = gaussian_mean(jax.nn.sigmoid, drive, b_z)
-    kept = gaussian_mean(square(jax.nn.sigmoid), drive, b_z)
+    of_update = lambda f: mean_over(rule, f, drive, b_z)
+    A, kept = of_update(jax.nn.sigmoid), of_update(square(jax.nn.sigmoid))
 
     # Given r, a has variance s, and u = (r recurrent / s) a + the rest.
-    z, weight = nodes(NODES_OF_A_PAIR, drive.dtype)
-    r = jax.nn.sigmoid(b_r[..., None] + jnp.sqrt(drive)[..., None] * z)
+    z, weight = nodes(rule, drive, b_r)
+    r = jax.nn.sigmoid(z)
     recurrent = recurrent[..., None]
     s = sigma_u[..., None] ** 2 + r**2 * recurrent
-    u_by_a = r * recurrent / s
-    squared_slope = gaussian_mean(square(slope), s)
-    steep = gaussian_mean(lambda a: jnp.square(a * slope(a)), s)
+    of_candidate = lambda f: mean_over(rule, f, s, None)
+    u_by_a = r * recurrent / jnp.where(s > 0, s, 1)
+    squared_slope = of_candidate(square(slope))
+    steep = of_candidate(lambda a: jnp.square(a * slope(a)))
     squared_u_slope = u_by_a**2 * steep + (recurrent - u_by_a**2 * s) * squared_slope
-    mean = lambda values: jnp.sum(weight * values, -1)
-    through = mean(r * gaussian_mean(slope, s))
+    mean = lambda values: weighted(weight, values)
+    through = mean(r * of_candidate(slope))
     return {
         "A": A,
         "kept": kept,
-        "renewed": 1 - 2 * A + kept,
-        "slope": gaussian_mean(square(derivative(jax.nn.sigmoid)), drive, b_z),
-        "candidate": mean(gaussian_mean(square(jnp.tanh), s)),
-        "B": (1 - A) * through,
-        "AB": (A - kept) * through,
+        "renewed": of_update(lambda x: jnp.square(jax.nn.sigmoid(-x))),
+        "slope": of_update(square(derivative(jax.nn.sigmoid))),
+        "candidate": mean(of_candidate(square(jnp.tanh))),
+        "B": of_update(lambda x: jax.nn.sigmoid(-x)) * through,
+        "AB": of_update(derivative(jax.nn.sigmoid)) * through,
         "BB": mean(r**2 * squared_slope),
         "DD": mean((r * (1 - r)) ** 2 * squared_u_slope),
     }

@@ -7,90 +7,166 @@ r"""Means over Gaussian variables, whose derivatives are again means over Gaussi
     \frac{\partial}{\partial q} \langle f(u) f(v) \rangle = \langle f''(u) f(v) \rangle
 
 with z ~ N(0, 1), and u, v of variance q and covariance c (the heat equation; Price 1958). So q = 0
-and c = q, where √q and √(q − c) have no derivative, are points like any other.
+and c = q, where √q and √(q − c) have no derivative, are points like any other: the limits from
+above.
 
-The integrals are midpoint sums over |z| < 9. For a function that is analytic within a distance d
-of the real line their error falls as exp(−2π d / h) with the spacing h, which Gauss and Hermite's
-rule does not reach: tanh(√q z) has its poles at d = π / (2 √q). No node stands at zero, where the
-derivative of a rectifier has no value.
+**A jump or a kink at zero**, as a step and a rectifier have one, belongs to these derivatives:
+where f jumps by J at 0, f' has J δ(u) beside what automatic differentiation sees, and ⟨δ(u)⟩ is
+the density of u at 0.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnn_jax.theory.arguments import Pointwise, check_pointwise, numbers, where_known, within
+from rnn_jax.theory.quadrature import ONE, PAIR, Rule, nodes, standard_deviation, weighted
 from rnn_jax.types import Array
 
-Pointwise = Callable[[Array], Array]
-"""f, number by number; it must not close over traced values."""
 
-REACH = 9.0  # the mass beyond is 2e-19
-NODES, NODES_OF_A_PAIR = 512, 256
+def gaussian_mean(f: Pointwise, q: Any, mean: Any = 0.0) -> Array:
+    """Return ⟨f(m + √q z)⟩, z ~ N(0, 1), for variances `q [...]` and means `mean [...]`: `[...]`.
 
+    The error is below 1e-12 of the largest |f| within nine standard deviations, for any q, where
+    f is smooth on the scale of its distance from 0: made of tanh, the logistic function, their
+    logarithms and rectifiers. Kinks and steep places elsewhere cost more. What lies beyond nine
+    standard deviations, a mass of 2e-19, is left out: f must not grow faster than a power.
 
-def gaussian_mean(f: Pointwise, q: Array, mean: Array | float = 0.0) -> Array:
-    """⟨f(m + √q z)⟩, for `q [...]` of at least 0 and `mean [...]`: `[...]`.
+    Args:
+      f: a function, elementwise.
+      q: variances, at least 0.
+      mean: m, of the shape of q or one that broadcasts with it.
 
-    For f made of tanh or of the logistic function the error is below 1e-12 up to √q = 10; at
-    √q = 30 it is 1e-4.
+    Raises:
+      ValueError: a negative q, outside `jit` (inside, the mean is NaN); what is no number; an f
+        that is no function of an array.
     """
-    return _mean(f, *jnp.broadcast_arrays(q, jnp.asarray(mean, q.dtype)))
+    q, mean = numbers(q=q, mean=mean)
+    check_pointwise("f", f, q.dtype)
+    return mean_over(ONE, f, within("q", q, least=0), within("mean", mean, infinite=True))
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0,))
-def _mean(f, q, mean):
-    z, weight = nodes(NODES, q.dtype)
-    return jnp.sum(weight * f(mean[..., None] + jnp.sqrt(q)[..., None] * z), -1)
+def gaussian_pair_mean(f: Pointwise, q: Any, c: Any) -> Array:
+    """Return ⟨f(u) f(v)⟩ for u, v of variance `q [...]` and covariance `c [...]`: `[...]`.
 
+    For f as in `gaussian_mean` the error is below 1e-11 of the largest f².
 
-@_mean.defjvp
-def _(f, at, tangents):
-    (q, mean), (dq, dmean) = at, tangents
-    df = derivative(f)
-    by_q = 0.5 * _mean(derivative(df), q, mean)
-    return _mean(f, q, mean), by_q * dq + _mean(df, q, mean) * dmean
+    Args:
+      f: a function, elementwise.
+      q: variances, at least 0.
+      c: covariances, |c| ≤ q.
 
-
-def gaussian_pair_mean(f: Pointwise, q: Array, c: Array) -> Array:
-    """⟨f(u) f(v)⟩, for u, v of variance `q [...]` and covariance `c [...]`, |c| ≤ q: `[...]`.
-
-    For f made of tanh the error is below 1e-11 up to √q = 5. A kink, as a rectifier has one, costs
-    more: 1e-4.
+    Raises:
+      ValueError: as for `gaussian_mean`; |c| > q, outside `jit`.
     """
-    return _pair_mean(f, f, q, c)
+    q, c = numbers(q=q, c=c)
+    check_pointwise("f", f, q.dtype)
+    q = within("q", q, least=0)
+    rounding = 1 + 8 * jnp.finfo(q.dtype).eps
+    known = (jnp.abs(c) <= rounding * q) | jnp.isnan(c) | jnp.isnan(q)
+    c = where_known("c", c, known, "covariances of at most q in size")
+    return pair_mean_over(PAIR, f, f, q, c)
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _pair_mean(f, g, q, c):
-    # u, v = √((q + c) / 2) z ± √((q − c) / 2) z' has no other root than these two.
-    z, weight = nodes(NODES_OF_A_PAIR, q.dtype)
-    root = lambda x: jnp.sqrt(jnp.maximum(x, 0) / 2)[..., None, None]
-    sum_, difference = root(q + c) * z[:, None], root(q - c) * z
-    inner = jnp.sum(weight * f(sum_ + difference) * g(sum_ - difference), -1)
-    return jnp.sum(weight * inner, -1)
+def mean_over(rule: Rule, f: Pointwise, q: Array, mean: Array | None) -> Array:
+    """Return ⟨f(m + √q z)⟩ by `rule`, m = 0 where `mean` is None."""
+    u, weight = nodes(rule, q, mean)
+    return weighted(weight, f(u))
 
 
-@_pair_mean.defjvp
-def _(f, g, at, tangents):
+@mean_over.defjvp
+def _(rule, f, at, tangents):
+    (q, mean), (dq, dmean) = at, tangents
+    df = derivative(f)
+    jump, kink = _jump(f, q.dtype), _jump(df, q.dtype)
+    by_q = mean_over(rule, derivative(df), q, mean)
+    by_mean = 0 if mean is None else mean_over(rule, df, q, mean)
+    if jump or kink:
+        m = jnp.zeros_like(q) if mean is None else mean
+        at_zero = _density(m, q)
+        by_q += (kink - jump * m / jnp.where(q > 0, q, 1)) * at_zero  # ⟨δ'(u)⟩ = −p'(0)
+        by_mean += jump * at_zero
+    moved = 0.5 * by_q * dq + (0 if mean is None else by_mean * dmean)
+    return mean_over(rule, f, q, mean), moved
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
+def pair_mean_over(rule: Rule, f: Pointwise, g: Pointwise, q: Array, c: Array) -> Array:
+    """Return ⟨f(u) g(v)⟩ by `rule`: given u, v is of mean (c / q) u and variance q − c² / q."""
+    u, weight = nodes(rule, q, None)
+    # Where nothing is left v is u, even on the scale of the least u.
+    v, v_weight = nodes(rule, _left(q, c)[..., None], _slope(q, c)[..., None] * u, least=1e-9)
+    return weighted(weight, f(u) * weighted(v_weight, g(v)))
+
+
+@pair_mean_over.defjvp
+def _(rule, f, g, at, tangents):
     (q, c), (dq, dc) = at, tangents
     df, dg = derivative(f), derivative(g)
-    by_c = _pair_mean(df, dg, q, c)
-    by_q = 0.5 * (_pair_mean(derivative(df), g, q, c) + _pair_mean(f, derivative(dg), q, c))
-    return _pair_mean(f, g, q, c), by_q * dq + by_c * dc
+    by_c = pair_mean_over(rule, df, dg, q, c) + _steps_by_c(rule, f, g, q, c)
+    by_q = _by_one_variance(rule, f, g, q, c) + _by_one_variance(rule, g, f, q, c)
+    return pair_mean_over(rule, f, g, q, c), 0.5 * by_q * dq + by_c * dc
+
+
+def _by_one_variance(rule, f, g, q, c):
+    """⟨f''(u) g(v)⟩, with what the jumps of f and f' at zero add: ⟨δ g⟩ and ⟨δ' g⟩."""
+    df = derivative(f)
+    jump, kink = _jump(f, q.dtype), _jump(df, q.dtype)
+    total = pair_mean_over(rule, derivative(df), g, q, c)
+    if jump or kink:
+        left, zero = _left(q, c), jnp.zeros_like(q)
+        at_zero = _density(zero, q)
+        total += kink * at_zero * mean_over(ONE, g, left, None)
+        if jump:
+            slope_of_g = mean_over(ONE, derivative(g), left, None)
+            slope_of_g += _jump(g, q.dtype) * _density(zero, left)
+            total -= jump * at_zero * _slope(q, c) * slope_of_g
+    return total
+
+
+def _steps_by_c(rule, f, g, q, c):
+    """What the jumps of f and g at zero add to ⟨f'(u) g'(v)⟩."""
+    left, zero = _left(q, c), jnp.zeros_like(q)
+    f_jump, g_jump = _jump(f, q.dtype), _jump(g, q.dtype)
+    total = zero
+    for jump, other in ((f_jump, g), (g_jump, f)):
+        if jump:
+            total += jump * _density(zero, q) * mean_over(ONE, derivative(other), left, None)
+    if f_jump and g_jump:
+        total += f_jump * g_jump * _density(zero, q) * _density(zero, left)
+    return total
+
+
+def _left(q, c):
+    """The variance of v that is left when u is known."""
+    return jnp.maximum((q - c) * (q + c), 0) / jnp.where(q > 0, q, 1)
+
+
+def _slope(q, c):
+    """The mean of v over u. One for q = 0, where both are the same number."""
+    return jnp.where(q > 0, c / jnp.where(q > 0, q, 1), 1)
+
+
+def _density(mean, q):
+    """Of N(m, q) at zero."""
+    s = standard_deviation(q)
+    return jnp.exp(-0.5 * jnp.square(mean / s)) / (np.sqrt(2 * np.pi).astype(q.dtype) * s)
+
+
+def _jump(f: Pointwise, dtype: Any) -> float:
+    """f(0+) − f(0−), a number that is known while tracing; 0 for a function that is continuous."""
+    tiny = float(jnp.finfo(dtype).tiny)
+    with jax.ensure_compile_time_eval():
+        above, below = np.asarray(f(jnp.asarray([tiny, -tiny], dtype)), np.float64)
+    return float(above - below) if not abs(above - below) < tiny**0.5 else 0.0
 
 
 def derivative(f: Pointwise) -> Pointwise:
-    """f', number by number."""
+    """Return f', elementwise."""
     return lambda x: jax.jvp(f, (x,), (jnp.ones_like(x),))[1]
-
-
-def nodes(count: int, dtype) -> tuple[Array, Array]:
-    """Midpoints on (−REACH, REACH), and their weights, which sum to one."""
-    z = (np.arange(count) + 0.5) * (2 * REACH / count) - REACH
-    weight = np.exp(-(z**2) / 2)
-    return jnp.asarray(z, dtype), jnp.asarray(weight / weight.sum(), dtype)

@@ -6,35 +6,41 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from rnn_jax.errors import check_size
+from rnn_jax.errors import check_size, invalid
+from rnn_jax.theory.arguments import numbers, within
 from rnn_jax.types import Array
 
 
 def gaussian_product_exponents(size: int, std: ArrayLike = 1.0) -> Array:
-    r"""Of products of independent real matrices with entries N(0, σ²/n): `[n]`, nats per step.
+    r"""Return the exponents of products of independent real matrices of N(0, σ²/n): `[n]`.
 
     .. math:: \lambda_i = \tfrac12 \left[ \ln(2 \sigma^2 / n) + \psi((n - i + 1) / 2) \right]
 
-    ψ the digamma function; largest first.
+    in nats per step, largest first; ψ is the digamma function.
 
     Args:
       size: n.
-      std: σ, a scalar.
+      std: σ, a scalar; at 0 every exponent is -inf.
 
     Raises:
-      ValueError: a size that is not a positive integer.
+      ValueError: a size that is not a positive integer; a std that is not one number, or is
+        negative or infinite, outside `jit` (inside, the exponents are NaN).
 
     Reference: Newman, The distribution of Lyapunov exponents: exact results for random matrices,
     Communications in Mathematical Physics 103 (1986).
     """
-    check_size("size", size)
-    std = jnp.asarray(std, jnp.result_type(std, float))
-    i = jnp.arange(1, size + 1).astype(std.dtype)
-    return 0.5 * (jnp.log(2 * std**2 / size) + jax.scipy.special.digamma((size - i + 1) / 2))
+    size = check_size("size", size)
+    (sigma,) = numbers(std=std)
+    if sigma.ndim:
+        raise invalid("std", std, "one number", "Add ln σ to the exponents of σ = 1.")
+    sigma = within("std", sigma, least=0)
+    half = jnp.arange(size, 0, -1).astype(sigma.dtype) / 2
+    digamma = jax.scipy.special.digamma(half)
+    return jnp.log(sigma) + 0.5 * (jnp.log(jnp.asarray(2 / size, sigma.dtype)) + digamma)
 
 
 def fraction_of_exponents_below(s: ArrayLike, weight_std: ArrayLike) -> Array:
-    r"""Of x ← W φ(x), φ'(0) = 1, with gain g < 1: the fraction of exponents below s.
+    r"""Return the fraction of exponents below s, of x ← W φ(x) with φ'(0) = 1 and gain g < 1.
 
     .. math:: P(\lambda < s) = \min(1, e^{2 s} / g^2)
 
@@ -43,10 +49,14 @@ def fraction_of_exponents_below(s: ArrayLike, weight_std: ArrayLike) -> Array:
 
     Args:
       s: `[...]`, nats per step.
-      weight_std: g, √N times the standard deviation of an entry of W.
+      weight_std: g in (0, 1), √N times the standard deviation of an entry of W.
+
+    Raises:
+      ValueError: a gain outside (0, 1), outside `jit` (inside, the fraction is NaN); what is no
+        number.
 
     Reference: Girko, Circular law (1985).
     """
-    dtype = jnp.result_type(s, weight_std, float)
-    s, g = (jnp.asarray(number, dtype) for number in (s, weight_std))
-    return jnp.minimum(1, jnp.exp(2 * s) / g**2)
+    s, g = numbers(s=s, weight_std=weight_std)
+    s, g = within("s", s, infinite=True), within("weight_std", g, above=0, below=1)
+    return jnp.minimum(1, jnp.exp(2 * (s - jnp.log(g))))
