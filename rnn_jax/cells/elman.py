@@ -111,8 +111,10 @@ def irnn(
 
     .. math:: h_t = \max(0, b + W h_{t-1} + U x_t), \qquad W_0 = \mathrm{scale} \cdot I
 
-    With no input the state stands still at the start, and so does its gradient. The other
-    arguments and the errors are those of `elman`.
+    At the start, with scale 1 and no input, h_t = max(0, h_{t-1}): a state with no negative entry
+    is carried through unchanged, and ∂h_t/∂h_{t-1} = I where its entries are positive. From h = 0,
+    where the cell starts, the derivative of relu is 0, and nothing is passed back until inputs have
+    made units positive. The other arguments and the errors are those of `elman`.
 
     Args:
       hidden_size: H.
