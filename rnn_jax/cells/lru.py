@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cells.initializers import drawing_dtype, gaussian, stacked
+from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import linear, split_blocks
-from rnn_jax.errors import check_size, invalid
+from rnn_jax.errors import check_positive, check_size, invalid
 from rnn_jax.linalg import matvec
 from rnn_jax.types import Array, Cell, Complex, Initializer
 
@@ -42,6 +43,7 @@ LARGEST = 40.0
 """e^40 radians are beyond the resolution of every dtype, and far from the largest number of any."""
 
 
+@maker
 def lru(
     hidden_size: int,
     *,
@@ -75,12 +77,13 @@ def lru(
 
     Raises:
       ValueError: a hidden size that is not a positive integer, radii not in 0 ≤ r_min < r_max ≤ 1,
-        an input that does not fit B.
+        a max_phase that is not positive, an input that does not fit B.
 
     Reference: Orvieto et al., Resurrecting recurrent neural networks for long sequences (2023),
     arXiv 2303.06349. Departure: D is a matrix, since x need not have H features.
     """
     check_size("hidden_size", hidden_size)
+    check_positive("max_phase", max_phase)
     if not 0 <= r_min < r_max <= 1:
         got = f"r_min = {r_min}, r_max = {r_max}"
         raise invalid("r_min", got, "0 <= r_min < r_max <= 1", "Try 0.9 and 0.999.")
@@ -135,6 +138,7 @@ def lru(
     )
 
 
+@maker
 def rg_lru(
     hidden_size: int,
     *,
@@ -166,7 +170,7 @@ def rg_lru(
 
     Raises:
       ValueError: a hidden size that is not a positive integer, factors other than
-        0 < a_min < a_max < 1, an input that does not fit U.
+        0 < a_min < a_max < 1, a sharpness that is not positive, an input that does not fit U.
 
     Reference: De et al., Griffin: mixing gated linear recurrences with local attention (2024),
     arXiv 2402.19427. Departures: the gates are full, not block-diagonal; U_n takes an input of any
@@ -175,6 +179,7 @@ def rg_lru(
     taken as 0.
     """
     check_size("hidden_size", hidden_size)
+    check_positive("sharpness", sharpness)
     if not 0 < a_min < a_max < 1:
         got = f"a_min = {a_min}, a_max = {a_max}"
         raise invalid("a_min", got, "0 < a_min < a_max < 1", "Try 0.9 and 0.999.")

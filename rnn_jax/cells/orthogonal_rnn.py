@@ -6,17 +6,18 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from rnn_jax.cells.activations import ACTIVATIONS
+from rnn_jax.cells.activations import ActivationLike, activation_of
 from rnn_jax.cells.initializers import gaussian, rotations
+from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import AffineParams, gated
-from rnn_jax.errors import choose
 from rnn_jax.linalg import exponential
-from rnn_jax.types import Array, Cell, Initializer, Recurrence, at_least_float32
+from rnn_jax.types import Array, Cell, Initializer, at_least_float32
 
 
+@maker
 def orthogonal_rnn(
     hidden_size: int,
-    activation: str = "tanh",
+    activation: ActivationLike = "tanh",
     *,
     recurrent_init: Initializer = rotations(),
     input_init: Initializer = gaussian(),
@@ -36,7 +37,8 @@ def orthogonal_rnn(
     (2019), arXiv 1901.08428. Departure: they use the modReLU. Where ‖W − Wᵀ‖₁ is above 2³¹,
     so that no float32 resolves the angles, Q is that of W times a smaller power of two.
     """
-    phi, sup_derivative = choose("activation", activation, ACTIVATIONS)
+    found = activation_of("activation", activation, dtype)
+    phi = found.phi
 
     def Q(params: AffineParams) -> Array:
         W = at_least_float32(params.W)
@@ -54,7 +56,7 @@ def orthogonal_rnn(
         input_init=input_init,
         dtype=dtype,
         effective=Q,
-        recurrence=lambda params: Recurrence(Q(params), sup_derivative),
+        recurrence=found.recurrence(Q),
         unitwise=True,
     )
 

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cells.initializers import drawing_dtype, gaussian
+from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import linear
-from rnn_jax.errors import check_positive, check_size
+from rnn_jax.errors import check_positive, check_size, invalid
 from rnn_jax.types import Array, Cell, Initializer
 
 
@@ -27,6 +28,7 @@ LARGEST = 40.0
 """A rate e^40 forgets at once, and is far from the largest number of every dtype."""
 
 
+@maker
 def selective(
     hidden_size: int,
     *,
@@ -57,8 +59,8 @@ def selective(
       A Cell with state s `[*batch, H, N]`, zero at the start.
 
     Raises:
-      ValueError: sizes that are not positive integers, steps that are not positive, an input that
-        does not fit U.
+      ValueError: sizes that are not positive integers, steps that are not positive or not in
+        order, an input that does not fit U.
 
     Reference: Gu and Dao, Mamba (2023), arXiv 2312.00752, the layer "S6". Departures: U takes an
     input of any size to H channels, and δ is not of low rank. The input enters by Euler's rule,
@@ -69,6 +71,8 @@ def selective(
     check_size("state_size", state_size)
     check_positive("dt_min", dt_min)
     check_positive("dt_max", dt_max)
+    if dt_min > dt_max:
+        raise invalid("dt_min", dt_min, f"at most dt_max = {dt_max}", "Try 0.001 and 0.1.")
     H, N = hidden_size, state_size
     sizes = [H, H, N, N]
 

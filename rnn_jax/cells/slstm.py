@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cells.initializers import gaussian, orthogonal
+from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import gated, split_blocks
 from rnn_jax.types import Array, Cell, Initializer, at_least_float32
 
@@ -24,6 +25,7 @@ class SLSTMState:
     h: Array
 
 
+@maker
 def slstm(
     hidden_size: int,
     *,
