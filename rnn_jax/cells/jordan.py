@@ -5,6 +5,7 @@ from __future__ import annotations
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 
 from rnn_jax.cells.activations import ActivationLike, activation_of
@@ -89,13 +90,17 @@ def jordan(
     def drive(params: JordanParams, Ux: Array) -> tuple[Array, Array]:
         return Ux + params.b, jnp.broadcast_to(params.c, (*Ux.shape[:-1], O))
 
+    # The names are for pictures of the network (`rnn_jax.graph`): o is fed back, h is within.
+    def hidden(_, o: Array, a: Array) -> Array:
+        return checkpoint_name(phi(a), "h")
+
     def pointwise(_, o: Array, a: Array, at_output: Array) -> tuple[Array, Array]:
-        o = phi_o(at_output)
+        o = checkpoint_name(phi_o(at_output), "o")
         return o, o
 
     products = (
         Product(lambda params: params.W, lambda _, o: o),
-        Product(lambda params: params.V, lambda _, o, a: phi(a)),
+        Product(lambda params: params.V, hidden),
     )
     structure = Structure(lambda params: params.U, drive, products, pointwise, unitwise=O == H)
     return structured(init, zeros_like_W(O), structure)
