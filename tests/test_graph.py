@@ -281,7 +281,7 @@ def bad_graphs():
     return {
         "x: got float64[2, 3]": lambda: step_graph(cell, params, jnp.zeros((2, INPUT_SIZE))),
         "steps: got int 0": lambda: unfolded_graph(cell, params, X, 0),
-        "detail: got all": lambda: unfolded_graph(cell, params, X, 1, detail="all"),
+        "detail: got str 'all'": lambda: unfolded_graph(cell, params, X, 1, detail="all"),
         "t: got int 4": lambda: gradient_path(unfolded, 4, 1),
         "k: got int 3": lambda: gradient_path(unfolded, 2, 3),
         "leaf: got c": lambda: gradient_path(unfolded, 2, 1, "c"),
