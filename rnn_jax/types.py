@@ -13,7 +13,7 @@ Sequences are time-major: `xs [T, *batch, I]`, `ys [T, *batch, O]`. Weights are 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import flax.struct
@@ -85,7 +85,7 @@ def at_least_float32(x: Array) -> Array:
     return x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Cell:
     """A recurrent cell: three pure functions.
 
@@ -105,6 +105,8 @@ class Cell:
       over_time: for a cell that is made of other cells, `(run, params, xs, start, marks, reverse)
         -> (final state, ys)`: its parts one after the other, each over the whole sequence by
         `run(cell, params, xs, start, marks, reverse)`.
+      name: the call that made it, as in `lstm(64)`, which it prints as; two Cells that are equal
+        may differ in it.
     """
 
     init: Callable[..., Params]
@@ -113,3 +115,8 @@ class Cell:
     recurrence: Callable[[Params], Recurrence] | None = None
     structure: Structure | None = None
     over_time: Callable[..., tuple[State, Array]] | None = None
+    name: str | None = field(default=None, compare=False)
+
+    def __repr__(self) -> str:
+        step = getattr(self.step, "__qualname__", type(self.step).__name__)
+        return self.name or f"Cell(step={step})"

@@ -90,10 +90,11 @@ def slstm(p, state, x):
     i, f, o, z = affine(p, h, x, 4)
     log_f = np.log(sigma(f))
     # Without the stabilizer: memory and normalizer in their own scale.
+    empty, kept = n == 0, log_f + m
     c, n = c * exp(m), n * exp(m)
     c = exp(log_f) * c + exp(i) * tanh(z)
     n = exp(log_f) * n + exp(i)
-    m = np.maximum(log_f + m, i)
+    m = np.where(empty, i, np.maximum(kept, i))  # an empty memory has no scale of its own
     h = sigma(o) * c / n
     return (c * exp(-m), n * exp(-m), m, h), h
 

@@ -281,7 +281,7 @@ def bad_graphs():
     return {
         "x: got float64[2, 3]": lambda: step_graph(cell, params, jnp.zeros((2, INPUT_SIZE))),
         "steps: got int 0": lambda: unfolded_graph(cell, params, X, 0),
-        "detail: got all": lambda: unfolded_graph(cell, params, X, 1, detail="all"),
+        "detail: got str 'all'": lambda: unfolded_graph(cell, params, X, 1, detail="all"),
         "t: got int 4": lambda: gradient_path(unfolded, 4, 1),
         "k: got int 3": lambda: gradient_path(unfolded, 2, 3),
         "leaf: got c": lambda: gradient_path(unfolded, 2, 1, "c"),
@@ -352,3 +352,25 @@ def test_the_command_writes_every_figure(tmp_path):
         assert (tmp_path / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
         assert "<svg" in (tmp_path / "figures" / f"{figure}.svg").read_text()
     assert name in (tmp_path / "config.json").read_text()
+
+
+def test_a_jordan_network_feeds_its_output_back_and_has_a_hidden_layer():
+    """o is handed on, h lies between; an Elman network hands on h. By parameters: its equation."""
+    x = X.astype(jnp.float32)
+    plain = cells.jordan(4, 2)
+    for cell in (plain, cells.jordan(4, 4, "relu"), cells.readout(plain, 3)):
+        params = cell.init(jax.random.key(0), INPUT_SIZE)
+        graph = unfolded_graph(cell, params, x, 2)
+        assert [node.label for node in graph.of_kind("state")] == ["$o_{0}$", "$o_{1}$", "$o_{2}$"]
+        assert [node.label for node in graph.of_kind("hidden")] == ["$h_{1}$", "$h_{2}$"]
+        path = gradient_path(graph, 2, 0)
+        assert {"hidden h @ 1", "hidden h @ 2", "state o @ 1"} <= path.nodes
+    graph = unfolded_graph(plain, plain.init(jax.random.key(0), INPUT_SIZE), x, 2)
+    expected = {("W", "h1"), ("U", "h1"), ("b", "h1"), ("o0", "h1"), ("x1", "h1")}
+    expected |= {("V", "o1"), ("c", "o1"), ("h1", "o1"), ("o1", "y1"), ("y1", "E1")}
+    assert {edge for edge in edges(graph) if edge[1].endswith("1")} == expected
+    for figure in (draw_unfolded(graph, 2, 0), draw_folded(graph.step)):
+        assert "hidden layer" in [text.get_text() for text in figure.legends[0].get_texts()]
+    both = cells.stack(cells.jordan(4, 2), cells.elman(3))
+    graph = step_graph(both, both.init(jax.random.key(0), INPUT_SIZE), x)
+    assert [n.name for n in graph.of_kind("state") if n.step == 0] == ["o(1)", "h(2)"]

@@ -338,8 +338,8 @@ def torch_weights(kind, **changes):
 KEY = jax.random.key(0)
 OF_KIND = {"lstm": LSTM, "gru": GRU}
 BAD = {
-    "framework: got keras; expected one of": lambda: interop.import_weights("keras", "lstm", {}),
-    "kind: got elman; expected one of lstm, gru": lambda: interop.import_weights(
+    "framework: got str 'keras'; expected one of": lambda: interop.import_weights("keras", "lstm", {}),
+    "kind: got str 'elman'; expected one of lstm, gru": lambda: interop.import_weights(
         "equinox", "elman", {}
     ),
     "weights: got no 'weight_hh_l0'": lambda: interop.import_weights(
@@ -376,6 +376,36 @@ BAD = {
         KEY, 4
     ),
 }
+ARGUMENTS = {
+    "at": lambda: interop.import_weights("torch", "lstm", torch_weights("lstm"), at=1),
+    r"weights\['bias_hh_l0'\]": lambda: interop.import_weights(
+        "torch", "lstm", torch_weights("lstm", bias_hh_l0=jnp.ones(16, jnp.int32))
+    ),
+    r"weights\['bias_ih_l0'\]": lambda: interop.import_weights(
+        "torch", "lstm", torch_weights("lstm", bias_ih_l0="b")
+    ),
+    "weights": lambda: interop.import_weights("torch", "lstm", None),
+    "params.b": lambda: interop.export_weights("torch", "lstm", LSTM.init(KEY, I).replace(b=None)),
+    "params": lambda: interop.export_weights("torch", "lstm", None),
+    "module": lambda: interop.from_linen(nn.LSTMCell),
+    "input_shape": lambda: interop.from_linen(nn.LSTMCell(H), input_shape=3),
+    r"input_shape\[1\]": lambda: interop.from_haiku(lambda: hk.LSTM(H), input_shape=(3, 0)),
+    "make_core": lambda: interop.from_haiku(None),
+    "dtype": lambda: interop.from_haiku(lambda: hk.LSTM(H), dtype=jnp.int32),
+    "step": lambda: interop.from_equinox(lambda n, key: eqx.nn.GRUCell(n, H, key=key), step=1),
+    "cell": lambda: interop.LinenCell(cells.lstm),
+}
+
+
+@pytest.mark.parametrize("argument", ARGUMENTS)
+def test_arguments_of_the_wrong_kind_are_refused(argument):
+    with pytest.raises(ValueError, match=rf"(?s)^{argument}: got .+; expected .+\. [A-Z].+"):
+        ARGUMENTS[argument]()
+    for make in (interop.from_nnx, interop.from_equinox):
+        with pytest.raises(ValueError, match=r"module: got int 1; expected .+\. [A-Z].+"):
+            make(1)
+    with pytest.raises(ValueError, match="cell: got int 1; expected a Cell"):
+        interop.NNXCell(1, 3, rngs=nnx.Rngs(0))
 
 
 @pytest.mark.parametrize("message", BAD)

@@ -3,15 +3,17 @@
 from collections.abc import Callable
 
 from rnn_jax.cells import initializers
-from rnn_jax.cells.activations import ACTIVATIONS
+from rnn_jax.cells.activations import ACTIVATIONS, Activation
 from rnn_jax.cells.antisymmetric import antisymmetric, antisymmetric_gated
 from rnn_jax.cells.cornn import OscillatorState, cornn
 from rnn_jax.cells.diagonal import DiagonalParams, diagonal
+from rnn_jax.cells.dropout import Masks, draw_masks, dropout
 from rnn_jax.cells.elman import elman, elman_preactivation, irnn
 from rnn_jax.cells.fastgrnn import FastGRNNParams, fastgrnn
 from rnn_jax.cells.function import from_function
 from rnn_jax.cells.gru import GRUParams, GRUResetBeforeParams, gru, gru_reset_before
 from rnn_jax.cells.indrnn import IndRNNParams, indrnn
+from rnn_jax.cells.initial_state import LearnedInitialStateParams, learned_initial_state
 from rnn_jax.cells.jordan import JordanParams, jordan
 from rnn_jax.cells.leaky import continuous_time, leaky
 from rnn_jax.cells.lem import LEMParams, LEMState, lem
@@ -25,15 +27,7 @@ from rnn_jax.cells.orthogonal_rnn import orthogonal_rnn
 from rnn_jax.cells.readout import ReadoutParams, readout
 from rnn_jax.cells.selective import SelectiveParams, selective
 from rnn_jax.cells.slstm import SLSTMState, slstm
-from rnn_jax.cells.stack import (
-    LayerNormParams,
-    Masks,
-    draw_masks,
-    dropout,
-    layer_norm,
-    residual,
-    stack,
-)
+from rnn_jax.cells.stack import LayerNormParams, layer_norm, residual, stack
 from rnn_jax.cells.structured import AffineParams, gated, linear, structured
 from rnn_jax.cells.ugrnn import ugrnn
 from rnn_jax.types import Cell
@@ -74,6 +68,7 @@ CELLS: dict[str, Callable[..., Cell]] = {
 __all__ = [
     "ACTIVATIONS",
     "CELLS",
+    "Activation",
     "AffineParams",
     "DiagonalParams",
     "FastGRNNParams",
@@ -87,6 +82,7 @@ __all__ = [
     "LRUParams",
     "LSTMState",
     "LayerNormParams",
+    "LearnedInitialStateParams",
     "MGUParams",
     "MGUResetAfterParams",
     "Masks",
@@ -116,6 +112,7 @@ __all__ = [
     "jordan",
     "layer_norm",
     "leaky",
+    "learned_initial_state",
     "lem",
     "linear",
     "lipschitz",

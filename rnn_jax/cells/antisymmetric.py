@@ -7,12 +7,14 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cells.initializers import gaussian, stacked
+from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import AffineParams, gated, structured, zeros_like_W
-from rnn_jax.errors import check_positive, check_size
+from rnn_jax.errors import check_number, check_positive, check_size
 from rnn_jax.structure import Product, Structure
 from rnn_jax.types import Array, Cell, Initializer
 
 
+@maker
 def antisymmetric(
     hidden_size: int,
     *,
@@ -43,12 +45,13 @@ def antisymmetric(
       A Cell with state h `[*batch, H]`, zero at the start.
 
     Raises:
-      ValueError: a hidden size that is not a positive integer, a dt that is not positive, an input
-        that does not fit U.
+      ValueError: a hidden size that is not a positive integer, a dt that is not positive, a γ below
+        0, an input that does not fit U.
 
     Reference: Chang, Chen, Haber and Chi, AntisymmetricRNN (2019), arXiv 1902.09689.
     """
     check_positive("dt", dt)
+    check_number("gamma", gamma, least=0)
 
     def pointwise(h: Array, a: Array) -> tuple[Array, Array]:
         h = h + dt * jnp.tanh(a)
@@ -66,6 +69,7 @@ def antisymmetric(
     )
 
 
+@maker
 def antisymmetric_gated(
     hidden_size: int,
     *,
@@ -86,6 +90,7 @@ def antisymmetric_gated(
     """
     check_size("hidden_size", hidden_size)
     check_positive("dt", dt)
+    check_number("gamma", gamma, least=0)
     H = hidden_size
 
     def init(key, input_size):

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cells.initializers import gaussian
+from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import AffineParams, structured
 from rnn_jax.errors import check_positive, check_size
 from rnn_jax.structure import Product, Structure
@@ -22,6 +23,7 @@ class OscillatorState:
     z: Array
 
 
+@maker
 def cornn(
     hidden_size: int,
     *,

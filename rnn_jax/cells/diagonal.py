@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cells.initializers import gaussian, uniform
+from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import linear
 from rnn_jax.errors import check_size
 from rnn_jax.types import Array, Cell, Initializer, Recurrence
@@ -22,6 +23,7 @@ class DiagonalParams:
     b: Array
 
 
+@maker
 def diagonal(
     hidden_size: int,
     *,

@@ -5,16 +5,17 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from rnn_jax.cells.activations import ACTIVATIONS
+from rnn_jax.cells.activations import ActivationLike, activation_of
 from rnn_jax.cells.initializers import gaussian, identity, orthogonal
+from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import gated
-from rnn_jax.errors import choose
-from rnn_jax.types import Array, Cell, Initializer, Recurrence
+from rnn_jax.types import Array, Cell, Initializer
 
 
+@maker
 def elman(
     hidden_size: int,
-    activation: str = "tanh",
+    activation: ActivationLike = "tanh",
     *,
     recurrent_init: Initializer = orthogonal(),
     input_init: Initializer = gaussian(),
@@ -29,7 +30,7 @@ def elman(
 
     Args:
       hidden_size: H.
-      activation: φ, one of `ACTIVATIONS`.
+      activation: φ: a name of `ACTIVATIONS`, an elementwise function, or an `Activation`.
       recurrent_init: draws W; `orthogonal(gain)` puts every singular value at `gain`.
       input_init: draws U. b starts at zero.
       dtype: of the parameters, and with them of the state.
@@ -43,7 +44,8 @@ def elman(
 
     Reference: Elman, Finding structure in time, Cognitive Science 14 (1990).
     """
-    phi, sup_derivative = choose("activation", activation, ACTIVATIONS)
+    found = activation_of("activation", activation, dtype)
+    phi = found.phi
 
     def pointwise(h: Array, a: Array) -> tuple[Array, Array]:
         h = phi(a)
@@ -56,14 +58,15 @@ def elman(
         recurrent_init=recurrent_init,
         input_init=input_init,
         dtype=dtype,
-        recurrence=lambda params: Recurrence(params.W, sup_derivative),
+        recurrence=found.recurrence(lambda params: params.W),
         unitwise=True,
     )
 
 
+@maker
 def elman_preactivation(
     hidden_size: int,
-    activation: str = "tanh",
+    activation: ActivationLike = "tanh",
     *,
     recurrent_init: Initializer = orthogonal(),
     input_init: Initializer = gaussian(),
@@ -82,7 +85,8 @@ def elman_preactivation(
 
     Reference: Pascanu, Mikolov and Bengio (2013), arXiv 1211.5063, equation 2.
     """
-    phi, sup_derivative = choose("activation", activation, ACTIVATIONS)
+    found = activation_of("activation", activation, dtype)
+    phi = found.phi
 
     def pointwise(h: Array, a: Array) -> tuple[Array, Array]:
         return a, phi(a)
@@ -95,11 +99,12 @@ def elman_preactivation(
         recurrent_init=recurrent_init,
         input_init=input_init,
         dtype=dtype,
-        recurrence=lambda params: Recurrence(params.W, sup_derivative),
+        recurrence=found.recurrence(lambda params: params.W),
         unitwise=True,
     )
 
 
+@maker
 def irnn(
     hidden_size: int,
     *,
@@ -111,8 +116,10 @@ def irnn(
 
     .. math:: h_t = \max(0, b + W h_{t-1} + U x_t), \qquad W_0 = \mathrm{scale} \cdot I
 
-    With no input the state stands still at the start, and so does its gradient. The other
-    arguments and the errors are those of `elman`.
+    At the start, with scale 1 and no input, h_t = max(0, h_{t-1}): a state with no negative entry
+    is carried through unchanged, and ∂h_t/∂h_{t-1} = I where its entries are positive. From h = 0,
+    where the cell starts, the derivative of relu is 0, and nothing is passed back until inputs have
+    made units positive. The other arguments and the errors are those of `elman`.
 
     Args:
       hidden_size: H.

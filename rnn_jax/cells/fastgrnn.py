@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cells.initializers import gaussian, orthogonal
+from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import AffineParams, gated
 from rnn_jax.types import Array, Cell, Initializer
 
@@ -24,6 +25,7 @@ class FastGRNNParams:
     nu: Array
 
 
+@maker
 def fastgrnn(
     hidden_size: int,
     *,

@@ -7,10 +7,12 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.cells.maker import named
 from rnn_jax.errors import invalid
 from rnn_jax.types import Array, Cell, Params, State
 
 
+@named
 def from_function(
     step: Callable[[Params, State, Array], tuple[State, Array]],
     state: State | Callable[[Params], State],

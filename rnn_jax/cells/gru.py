@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cells.initializers import gaussian, orthogonal, stacked
+from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import split_blocks, structured, zeros_like_W
 from rnn_jax.errors import check_size
 from rnn_jax.structure import Product, Structure
@@ -34,6 +35,7 @@ class GRUResetBeforeParams:
     b: Array
 
 
+@maker
 def gru(
     hidden_size: int,
     *,
@@ -98,6 +100,7 @@ def gru(
     )
 
 
+@maker
 def gru_reset_before(
     hidden_size: int,
     *,

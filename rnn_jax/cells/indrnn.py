@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from rnn_jax.cells.activations import ACTIVATIONS
+from rnn_jax.cells.activations import ActivationLike, activation_of
 from rnn_jax.cells.initializers import gaussian, uniform
+from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import structured
-from rnn_jax.errors import check_size, choose
+from rnn_jax.errors import check_size
 from rnn_jax.structure import Structure
-from rnn_jax.types import Array, Cell, Initializer, Recurrence
+from rnn_jax.types import Array, Cell, Initializer
 
 
 @flax.struct.dataclass
@@ -24,9 +25,10 @@ class IndRNNParams:
     b: Array
 
 
+@maker
 def indrnn(
     hidden_size: int,
-    activation: str = "relu",
+    activation: ActivationLike = "relu",
     *,
     recurrent_init: Initializer = uniform(0.0, 1.0),
     input_init: Initializer = gaussian(),
@@ -41,7 +43,7 @@ def indrnn(
 
     Args:
       hidden_size: H.
-      activation: φ, one of `ACTIVATIONS`.
+      activation: φ: a name of `ACTIVATIONS`, an elementwise function, or an `Activation`.
       recurrent_init: draws w `[H]`.
       input_init: draws U. b starts at zero.
       dtype: of the parameters, and with them of the state.
@@ -57,7 +59,8 @@ def indrnn(
     1803.04831.
     """
     check_size("hidden_size", hidden_size)
-    phi, sup_derivative = choose("activation", activation, ACTIVATIONS)
+    found = activation_of("activation", activation, dtype)
+    phi = found.phi
 
     def init(key, input_size):
         check_size("input_size", input_size, least=0)
@@ -81,5 +84,5 @@ def indrnn(
         unitwise=True,
     )
     start = lambda params, batch=(): jnp.zeros((*batch, hidden_size), params.w.dtype)
-    recurrence = lambda params: Recurrence(jnp.diag(params.w), sup_derivative)
+    recurrence = found.recurrence(lambda params: jnp.diag(params.w))
     return structured(init, start, structure, recurrence)

@@ -4,27 +4,56 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
 
-from rnn_jax.errors import invalid
+from rnn_jax.errors import check_number, check_size, invalid
 from rnn_jax.linalg import spectral_radius
 from rnn_jax.types import Array, Initializer
 
 
+def drawing_dtype(dtype: DTypeLike) -> jnp.dtype:
+    """Return the dtype to draw numbers in that are then rounded to `dtype`: at least float32.
+
+    Half precision has 256 or 2,048 uniform numbers: those that are drawn in it have a mean and
+    logarithms that are off.
+    """
+    return jnp.dtype(dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32)
+
+
 def gaussian(std: float | None = None) -> Initializer:
-    """Independent N(0, std²); std defaults to 1/√in, which keeps the variance of W x that of x."""
+    """Independent N(0, std²); std defaults to 1/√in, which keeps the variance of W x that of x.
+
+    Raises:
+      ValueError: a std that is not a number of at least 0.
+    """
+    if std is not None:
+        check_number("std", std, least=0)
 
     def init(key, shape, dtype=jnp.float32):
         scale = max(shape[-1], 1) ** -0.5 if std is None else std
-        return jnp.asarray(scale, dtype) * jax.random.normal(key, shape, dtype)
+        wide = drawing_dtype(dtype)
+        return (jnp.asarray(scale, wide) * jax.random.normal(key, shape, wide)).astype(dtype)
 
     return init
 
 
 def uniform(low: float, high: float) -> Initializer:
-    """Independent and uniform on [low, high)."""
+    """Independent and uniform on [low, high), also where `high` rounds up in a narrow dtype.
+
+    Raises:
+      ValueError: limits that are not numbers, or a low above high.
+    """
+    check_number("high", high)
+    check_number("low", low, most=float(high))
 
     def init(key, shape, dtype=jnp.float32):
-        return jax.random.uniform(key, shape, dtype, low, high)
+        wide = drawing_dtype(dtype)
+        drawn = jax.random.uniform(key, shape, wide, low, high).astype(dtype)
+        nearest = np.asarray(high, dtype)
+        if wide == dtype or float(nearest) < high or low == high:
+            return drawn
+        return jnp.minimum(drawn, np.nextafter(nearest, np.asarray(low, dtype)))
 
     return init
 
@@ -33,19 +62,27 @@ def orthogonal(gain: float = 1.0) -> Initializer:
     """gain · Q with Q uniform over orthogonal matrices: every singular value equals `gain`.
 
     A shape that is not square has orthonormal rows or columns, whichever are fewer.
+
+    Raises:
+      ValueError: a gain that is not a number of at least 0.
     """
+    check_number("gain", gain, least=0)
     draw = jax.nn.initializers.orthogonal()
 
     def init(key, shape, dtype=jnp.float32):
-        has_qr = jnp.finfo(dtype).bits >= 32
-        Q = draw(key, shape, dtype if has_qr else jnp.float32).astype(dtype)
-        return jnp.asarray(gain, dtype) * Q
+        wide = drawing_dtype(dtype)
+        return (jnp.asarray(gain, wide) * draw(key, shape, wide)).astype(dtype)
 
     return init
 
 
 def identity(scale: float = 1.0) -> Initializer:
-    """scale · I, the start of Le, Jaitly and Hinton (2015, arXiv 1504.00941)."""
+    """scale · I, the start of Le, Jaitly and Hinton (2015, arXiv 1504.00941).
+
+    Raises:
+      ValueError: a scale that is not a finite number.
+    """
+    check_number("scale", scale)
 
     def init(key, shape, dtype=jnp.float32):
         del key
@@ -61,9 +98,10 @@ def rotations() -> Initializer:
     """
 
     def init(key, shape, dtype=jnp.float32):
-        angles = jax.random.uniform(key, (shape[0] // 2,), dtype, -jnp.pi, jnp.pi)
+        wide = drawing_dtype(dtype)
+        angles = jax.random.uniform(key, (shape[0] // 2,), wide, -jnp.pi, jnp.pi)
         first = 2 * jnp.arange(shape[0] // 2)
-        return jnp.zeros(shape, dtype).at[first, first + 1].set(angles)
+        return jnp.zeros(shape, dtype).at[first, first + 1].set(angles.astype(dtype))
 
     return init
 
@@ -73,7 +111,13 @@ def sparse_spectral_radius(radius: float = 0.95, connections: int = 15) -> Initi
 
     For square shapes. A unit of a matrix with fewer than `connections` columns is connected to
     all. Pascanu, Mikolov and Bengio (2013, arXiv 1211.5063), after Sutskever et al. (2011).
+
+    Raises:
+      ValueError: a radius that is not a number of at least 0; fewer than one connection; a shape
+        that is not square.
     """
+    check_number("radius", radius, least=0)
+    check_size("connections", connections)
 
     def init(key, shape, dtype=jnp.float32):
         rows, columns = shape
@@ -83,8 +127,9 @@ def sparse_spectral_radius(radius: float = 0.95, connections: int = 15) -> Initi
             )
         weight_key, place_key = jax.random.split(key)
         rank = jnp.argsort(jax.random.uniform(place_key, shape), axis=1)
-        W = jnp.where(rank < connections, jax.random.normal(weight_key, shape, dtype), 0)
-        return W * (jnp.asarray(radius, dtype) / spectral_radius(W))
+        wide = drawing_dtype(dtype)
+        W = jnp.where(rank < connections, jax.random.normal(weight_key, shape, wide), 0)
+        return (W * (jnp.asarray(radius, wide) / spectral_radius(W))).astype(dtype)
 
     return init
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 
-from rnn_jax.cells.activations import ACTIVATIONS
+from rnn_jax.cells.activations import ActivationLike, activation_of
 from rnn_jax.cells.initializers import gaussian
+from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import structured, zeros_like_W
-from rnn_jax.errors import check_size, choose
+from rnn_jax.errors import check_size
 from rnn_jax.structure import Product, Structure
 from rnn_jax.types import Array, Cell, Initializer
 
@@ -26,12 +28,13 @@ class JordanParams:
     c: Array
 
 
+@maker
 def jordan(
     hidden_size: int,
     output_size: int | None = None,
-    activation: str = "tanh",
+    activation: ActivationLike = "tanh",
     *,
-    output_activation: str = "identity",
+    output_activation: ActivationLike = "identity",
     recurrent_init: Initializer = gaussian(),
     input_init: Initializer = gaussian(),
     output_init: Initializer = gaussian(),
@@ -50,8 +53,8 @@ def jordan(
     Args:
       hidden_size: H.
       output_size: O; H if None.
-      activation: φ, one of `ACTIVATIONS`.
-      output_activation: φ_o, one of them too.
+      activation: φ: a name of `ACTIVATIONS`, an elementwise function, or an `Activation`.
+      output_activation: φ_o, likewise.
       recurrent_init: draws W.
       input_init: draws U. b starts at zero.
       output_init: draws V. c starts at zero.
@@ -70,8 +73,8 @@ def jordan(
     check_size("hidden_size", hidden_size)
     H, O = hidden_size, hidden_size if output_size is None else output_size
     check_size("output_size", O)
-    phi = choose("activation", activation, ACTIVATIONS).phi
-    phi_o = choose("output_activation", output_activation, ACTIVATIONS).phi
+    phi = activation_of("activation", activation, dtype).phi
+    phi_o = activation_of("output_activation", output_activation, dtype).phi
 
     def init(key, input_size):
         check_size("input_size", input_size, least=0)
@@ -87,13 +90,17 @@ def jordan(
     def drive(params: JordanParams, Ux: Array) -> tuple[Array, Array]:
         return Ux + params.b, jnp.broadcast_to(params.c, (*Ux.shape[:-1], O))
 
+    # The names are for pictures of the network (`rnn_jax.graph`): o is fed back, h is within.
+    def hidden(_, o: Array, a: Array) -> Array:
+        return checkpoint_name(phi(a), "h")
+
     def pointwise(_, o: Array, a: Array, at_output: Array) -> tuple[Array, Array]:
-        o = phi_o(at_output)
+        o = checkpoint_name(phi_o(at_output), "o")
         return o, o
 
     products = (
         Product(lambda params: params.W, lambda _, o: o),
-        Product(lambda params: params.V, lambda _, o, a: phi(a)),
+        Product(lambda params: params.V, hidden),
     )
     structure = Structure(lambda params: params.U, drive, products, pointwise, unitwise=O == H)
     return structured(init, zeros_like_W(O), structure)

@@ -5,17 +5,19 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from rnn_jax.cells.activations import ACTIVATIONS
+from rnn_jax.cells.activations import ActivationLike, activation_of
 from rnn_jax.cells.initializers import gaussian, orthogonal
+from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import gated
-from rnn_jax.errors import check_positive, choose, invalid
+from rnn_jax.errors import check_number, check_positive, invalid, is_traced
 from rnn_jax.types import Array, Cell, Initializer
 
 
+@maker
 def leaky(
     hidden_size: int,
     leak: float = 0.1,
-    activation: str = "tanh",
+    activation: ActivationLike = "tanh",
     *,
     recurrent_init: Initializer = orthogonal(),
     input_init: Initializer = gaussian(),
@@ -28,7 +30,7 @@ def leaky(
     Args:
       hidden_size: H.
       leak: α, in (0, 1]; 1 is `elman`, and 1/α is the time constant in steps.
-      activation: φ, one of `ACTIVATIONS`.
+      activation: φ: a name of `ACTIVATIONS`, an elementwise function, or an `Activation`.
       recurrent_init: draws W.
       input_init: draws U. b starts at zero.
       dtype: of the parameters, and with them of the state.
@@ -43,9 +45,8 @@ def leaky(
     Reference: Jaeger, Lukoševičius, Popovici and Siewert, Optimization and applications of echo
     state networks with leaky-integrator neurons (2007).
     """
-    phi = choose("activation", activation, ACTIVATIONS).phi
-    if not 0 < leak <= 1:
-        raise invalid("leak", leak, "in (0, 1]", "Pass 1 for a network without leak.")
+    phi = activation_of("activation", activation, dtype).phi
+    check_number("leak", leak, above=0, most=1, remedy="Pass 1 for a network without leak.")
 
     def pointwise(h: Array, a: Array) -> tuple[Array, Array]:
         h = (1 - leak) * h + leak * phi(a)
@@ -62,9 +63,10 @@ def leaky(
     )
 
 
+@maker
 def continuous_time(
     hidden_size: int,
-    activation: str = "tanh",
+    activation: ActivationLike = "tanh",
     *,
     dt: float = 0.1,
     tau: float = 1.0,
@@ -83,7 +85,7 @@ def continuous_time(
 
     Args:
       hidden_size: H.
-      activation: φ, one of `ACTIVATIONS`.
+      activation: φ: a name of `ACTIVATIONS`, an elementwise function, or an `Activation`.
       dt: the length of a step.
       tau: τ, the time constant, at least dt.
       recurrent_init: draws W.
@@ -101,10 +103,10 @@ def continuous_time(
     and Nakamura, Approximation of dynamical systems by continuous time recurrent neural networks
     (1993).
     """
-    phi = choose("activation", activation, ACTIVATIONS).phi
+    phi = activation_of("activation", activation, dtype).phi
     check_positive("dt", dt)
     check_positive("tau", tau)
-    if dt > tau:
+    if not is_traced(dt) and not is_traced(tau) and dt > tau:
         raise invalid("dt", dt, f"at most tau = {tau}", "A longer step overshoots the fixed point.")
     rate = dt / tau
 

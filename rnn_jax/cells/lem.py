@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cells.initializers import gaussian, stacked
+from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import split_blocks, structured
 from rnn_jax.errors import check_positive, check_size
 from rnn_jax.structure import Product, Structure
@@ -32,6 +33,7 @@ class LEMState:
     z: Array
 
 
+@maker
 def lem(
     hidden_size: int,
     *,

@@ -7,12 +7,14 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cells.initializers import gaussian, stacked
+from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import AffineParams, split_blocks, structured, zeros_like_W
-from rnn_jax.errors import check_positive, check_size, invalid
+from rnn_jax.errors import check_number, check_positive, check_size
 from rnn_jax.structure import Product, Structure
 from rnn_jax.types import Array, Cell, Initializer
 
 
+@maker
 def lipschitz(
     hidden_size: int,
     *,
@@ -45,16 +47,17 @@ def lipschitz(
       A Cell with state h `[*batch, H]`, zero at the start.
 
     Raises:
-      ValueError: a hidden size that is not a positive integer, a β outside [½, 1], a dt that is not
-        positive, an input that does not fit U.
+      ValueError: a hidden size that is not a positive integer, a β outside [½, 1], a γ below 0, a
+        dt that is not positive, an input that does not fit U.
 
     Reference: Erichson, Azencot, Queiruga, Hodgkinson and Mahoney, Lipschitz recurrent neural
     networks (2021), arXiv 2006.12070. Departure: β and γ are the same for A and B.
     """
     check_size("hidden_size", hidden_size)
     check_positive("dt", dt)
-    if not 0.5 <= beta <= 1:
-        raise invalid("beta", beta, "in [0.5, 1]", "Pass 1 for antisymmetric, 0.5 for W itself.")
+    check_number("gamma", gamma, least=0)
+    remedy = "Pass 1 for antisymmetric, 0.5 for W itself."
+    check_number("beta", beta, least=0.5, most=1, remedy=remedy)
     H = hidden_size
 
     def init(key, input_size):

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import flax.struct
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from rnn_jax.cells.initializers import gaussian, stacked
+from rnn_jax.cells.initializers import drawing_dtype, gaussian, stacked
+from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import linear, split_blocks
-from rnn_jax.errors import check_size, invalid
+from rnn_jax.errors import check_positive, check_size, invalid
 from rnn_jax.linalg import matvec
 from rnn_jax.types import Array, Cell, Complex, Initializer
 
@@ -34,6 +37,13 @@ class RGLRUParams:
     b: Array
 
 
+FORGOTTEN = 10.0
+"""A factor e^{-e^10} is zero in every dtype: its exponent need not grow any further."""
+LARGEST = 40.0
+"""e^40 radians are beyond the resolution of every dtype, and far from the largest number of any."""
+
+
+@maker
 def lru(
     hidden_size: int,
     *,
@@ -67,12 +77,13 @@ def lru(
 
     Raises:
       ValueError: a hidden size that is not a positive integer, radii not in 0 ≤ r_min < r_max ≤ 1,
-        an input that does not fit B.
+        a max_phase that is not positive, an input that does not fit B.
 
     Reference: Orvieto et al., Resurrecting recurrent neural networks for long sequences (2023),
     arXiv 2303.06349. Departure: D is a matrix, since x need not have H features.
     """
     check_size("hidden_size", hidden_size)
+    check_positive("max_phase", max_phase)
     if not 0 <= r_min < r_max <= 1:
         got = f"r_min = {r_min}, r_max = {r_max}"
         raise invalid("r_min", got, "0 <= r_min < r_max <= 1", "Try 0.9 and 0.999.")
@@ -82,15 +93,16 @@ def lru(
         check_size("input_size", input_size, least=0)
         r_key, phase_key, U_key, C_key = jax.random.split(key, 4)
         # Uniform on the ring in area; drawn away from both ends, where logarithms are infinite.
-        u = jax.random.uniform(r_key, (H,), dtype, 1e-3, 1 - 1e-3)
-        square = r_min**2 + u * (r_max**2 - r_min**2)
-        phase = max_phase * jax.random.uniform(phase_key, (H,), dtype, 1e-3, 1)
+        wide = drawing_dtype(dtype)
+        u = jax.random.uniform(r_key, (H,), wide, 1e-3, 1 - 1e-3)
+        log_square, log_rest = _logs_on_the_ring(u, r_min, r_max)
+        phase = max_phase * jax.random.uniform(phase_key, (H,), wide, 1e-3, 1)
         half = jnp.asarray(0.5**0.5, dtype)
         U = stacked(input_init, 3)(U_key, (3 * H, input_size), dtype)
         return LRUParams(
-            nu=jnp.log(-0.5 * jnp.log(square)),
-            theta=jnp.log(phase),
-            gamma=0.5 * jnp.log(1 - square),
+            nu=jnp.log(-0.5 * log_square).astype(dtype),
+            theta=jnp.log(phase).astype(dtype),
+            gamma=(0.5 * log_rest).astype(dtype),
             U=U.at[: 2 * H].multiply(half),
             C=output_init(C_key, (H, 2 * H), dtype),
         )
@@ -101,7 +113,8 @@ def lru(
 
     def coefficients(constants, re: Array, im: Array, Dx: Array):
         nu, theta, gamma = constants
-        factor = jnp.exp(jax.lax.complex(-jnp.exp(nu), jnp.exp(theta)))
+        decay, phase = jnp.exp(jnp.minimum(nu, FORGOTTEN)), jnp.exp(jnp.minimum(theta, LARGEST))
+        factor = jnp.exp(jax.lax.complex(-decay, phase))
         scale = jnp.exp(gamma)
         return factor, jax.lax.complex(scale * re, scale * im)
 
@@ -125,6 +138,7 @@ def lru(
     )
 
 
+@maker
 def rg_lru(
     hidden_size: int,
     *,
@@ -156,13 +170,16 @@ def rg_lru(
 
     Raises:
       ValueError: a hidden size that is not a positive integer, factors other than
-        0 < a_min < a_max < 1, an input that does not fit U.
+        0 < a_min < a_max < 1, a sharpness that is not positive, an input that does not fit U.
 
     Reference: De et al., Griffin: mixing gated linear recurrences with local attention (2024),
     arXiv 2402.19427. Departures: the gates are full, not block-diagonal; U_n takes an input of any
-    size to H channels, which in the paper the layer before does.
+    size to H channels, which in the paper the layer before does. The authors' code bounds the slope
+    of the square root by 1,000; here it is exact until √(1 − α²) is below 1e-19 (of float32) and
+    taken as 0.
     """
     check_size("hidden_size", hidden_size)
+    check_positive("sharpness", sharpness)
     if not 0 < a_min < a_max < 1:
         got = f"a_min = {a_min}, a_max = {a_max}"
         raise invalid("a_min", got, "0 < a_min < a_max < 1", "Try 0.9 and 0.999.")
@@ -171,17 +188,17 @@ def rg_lru(
     def init(key, input_size):
         check_size("input_size", input_size, least=0)
         a_key, U_key = jax.random.split(key)
-        log_a = jnp.log(jax.random.uniform(a_key, (H,), dtype, a_min, a_max)) / sharpness
+        wide = drawing_dtype(dtype)
+        log_a = jnp.log(jax.random.uniform(a_key, (H,), wide, a_min, a_max)) / sharpness
         return RGLRUParams(
-            a=log_a - jnp.log(-jnp.expm1(log_a)),
+            a=(log_a - jnp.log(-jnp.expm1(log_a))).astype(dtype),
             U=stacked(input_init, 3)(U_key, (3 * H, input_size), dtype),
             b=jnp.zeros(3 * H, dtype),
         )
 
     def coefficients(a: Array, r: Array, i: Array, n: Array) -> tuple[Array, Array]:
         log_alpha = sharpness * jax.nn.sigmoid(r) * jax.nn.log_sigmoid(a)
-        scale = jnp.sqrt(-jnp.expm1(2 * log_alpha))
-        return jnp.exp(log_alpha), scale * jax.nn.sigmoid(i) * n
+        return jnp.exp(log_alpha), _root(-jnp.expm1(2 * log_alpha)) * jax.nn.sigmoid(i) * n
 
     return linear(
         init,
@@ -192,3 +209,22 @@ def rg_lru(
         constants=lambda params: params.a,
         unitwise=True,
     )
+
+
+def _logs_on_the_ring(u: Array, r_min: float, r_max: float) -> tuple[Array, Array]:
+    """ln |λ|² and ln (1 − |λ|²) where |λ|² lies a fraction `u` of the way from r_min² to r_max²."""
+    inner = (r_min / r_max) ** 2
+    log_square = 2 * math.log(r_max) + jnp.log(inner + u * (1 - inner))
+    rest = (1 - r_max) * (1 + r_max) + (1 - u) * (r_max - r_min) * (r_max + r_min)
+    # Each logarithm from the one of the two numbers that is not rounded to 1.
+    return jnp.where(rest < 0.5, jnp.log1p(-rest), log_square), jnp.log(rest)
+
+
+def _root(square: Array) -> Array:
+    """√ of a number that may be zero to rounding, where the root and its slope are taken as zero.
+
+    1 − α² falls with the gate r as e^r, and its root as e^{r/2}, whose slope falls too. Only the
+    slope of √ by itself grows without limit.
+    """
+    least = float(jnp.finfo(square.dtype).tiny)
+    return jnp.where(square > least, jnp.sqrt(jnp.where(square > least, square, 1)), 0)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cells.initializers import gaussian, orthogonal
+from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import gated, split_blocks
 from rnn_jax.types import Array, Cell, Initializer
 
@@ -20,6 +21,7 @@ class LSTMState:
     h: Array
 
 
+@maker
 def lstm(
     hidden_size: int,
     *,

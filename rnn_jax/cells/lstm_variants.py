@@ -9,6 +9,7 @@ from jax.typing import DTypeLike
 
 from rnn_jax.cells.initializers import gaussian, orthogonal, stacked
 from rnn_jax.cells.lstm import LSTMState
+from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import AffineParams, gated, split_blocks
 from rnn_jax.types import Array, Cell, Initializer
 
@@ -23,6 +24,7 @@ class PeepholeParams:
     p: Array
 
 
+@maker
 def lstm_peephole(
     hidden_size: int,
     *,
@@ -75,6 +77,7 @@ def lstm_peephole(
     )
 
 
+@maker
 def lstm_coupled(
     hidden_size: int,
     *,

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cells.initializers import gaussian, orthogonal, stacked
+from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import AffineParams, gated, split_blocks, structured, zeros_like_W
 from rnn_jax.errors import check_size
 from rnn_jax.structure import Product, Structure
@@ -34,6 +35,7 @@ class MGUResetAfterParams:
     b_n: Array
 
 
+@maker
 def mgu(
     hidden_size: int,
     *,
@@ -92,6 +94,7 @@ def mgu(
     return structured(init, zeros_like_W(H), structure)
 
 
+@maker
 def mgu_reset_after(
     hidden_size: int,
     *,

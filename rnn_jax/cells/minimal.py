@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cells.initializers import gaussian, stacked
+from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import linear, split_blocks
 from rnn_jax.errors import check_size
 from rnn_jax.types import Array, Cell, Initializer
@@ -23,6 +24,7 @@ class InputParams:
     b: Array
 
 
+@maker
 def min_gru(
     hidden_size: int,
     *,
@@ -58,6 +60,7 @@ def min_gru(
     return _of_input_alone(hidden_size, 2, coefficients, lambda zeros: zeros, input_init, dtype)
 
 
+@maker
 def min_lstm(
     hidden_size: int,
     *,

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from rnn_jax.cells.activations import ACTIVATIONS
+from rnn_jax.cells.activations import ActivationLike, activation_of
 from rnn_jax.cells.initializers import gaussian, rotations
+from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import AffineParams, gated
-from rnn_jax.errors import choose
 from rnn_jax.linalg import exponential
-from rnn_jax.types import Array, Cell, Initializer, Recurrence, at_least_float32
+from rnn_jax.types import Array, Cell, Initializer, at_least_float32
 
 
+@maker
 def orthogonal_rnn(
     hidden_size: int,
-    activation: str = "tanh",
+    activation: ActivationLike = "tanh",
     *,
     recurrent_init: Initializer = rotations(),
     input_init: Initializer = gaussian(),
@@ -32,13 +34,15 @@ def orthogonal_rnn(
     The arguments and errors are those of `elman`; `recurrent_init` draws W.
 
     Reference: Lezcano-Casado and Martínez-Rubio, Cheap orthogonal constraints in neural networks
-    (2019), arXiv 1901.08428. Departure: they use the modReLU.
+    (2019), arXiv 1901.08428. Departure: they use the modReLU. Where ‖W − Wᵀ‖₁ is above 2³¹,
+    so that no float32 resolves the angles, Q is that of W times a smaller power of two.
     """
-    phi, sup_derivative = choose("activation", activation, ACTIVATIONS)
+    found = activation_of("activation", activation, dtype)
+    phi = found.phi
 
     def Q(params: AffineParams) -> Array:
-        generator = at_least_float32(params.W - params.W.T)
-        return exponential(generator).astype(params.W.dtype)
+        W = at_least_float32(params.W)
+        return exponential_of_skew(W - W.T).astype(params.W.dtype)
 
     def pointwise(h: Array, a: Array) -> tuple[Array, Array]:
         h = phi(a)
@@ -52,6 +56,37 @@ def orthogonal_rnn(
         input_init=input_init,
         dtype=dtype,
         effective=Q,
-        recurrence=lambda params: Recurrence(Q(params), sup_derivative),
+        recurrence=found.recurrence(Q),
         unitwise=True,
     )
+
+
+SQUARINGS = (4, 8)
+"""Groups of squarings, and squarings in each, after which Q is made orthogonal again."""
+
+
+def exponential_of_skew(A: Array) -> Array:
+    """Return Q = e^A for A = −Aᵀ `[n, n]` of any norm, orthogonal to a few roundings.
+
+    e^A = (e^B)^(2^s) with ‖B‖₁ < ½. Each squaring doubles the distance of Q from the orthogonal
+    matrices; one step of Newton and Schulz, Q (3 I − Qᵀ Q) / 2, squares it.
+    """
+    groups, each = SQUARINGS
+    identity = jnp.eye(len(A), dtype=A.dtype)
+    _, e = jnp.frexp(jnp.abs(jax.lax.stop_gradient(A)).sum(0).max())
+    s = jnp.maximum(e + 1, 0).astype(jnp.int32)
+    half = s // 2  # of the scaling, for 2^-s may be out of range
+    one = jnp.ones((), A.dtype)
+    B = A * jnp.ldexp(one, -half) * jnp.ldexp(one, half - s)
+
+    def group(Q, first):
+        for n in range(each):
+            Q = jnp.where(first + n < s, Q @ Q, Q)
+        return Q + 0.5 * Q @ (identity - Q.T @ Q)
+
+    def body(Q, first):
+        return jax.lax.cond(first < s, group, lambda Q, _: Q, Q, first), None
+
+    starts = jnp.arange(0, groups * each, each, dtype=jnp.int32)
+    Q = exponential(B, squarings=0)
+    return jax.lax.scan(jax.checkpoint(body, prevent_cse=False), Q, starts)[0]

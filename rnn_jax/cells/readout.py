@@ -7,7 +7,9 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.cells.initializers import gaussian
-from rnn_jax.errors import check_size
+from rnn_jax.cells.maker import maker
+from rnn_jax.cells.wrapping import input_and_output
+from rnn_jax.errors import check_size, describe, invalid
 from rnn_jax.linalg import matvec
 from rnn_jax.types import Array, Cell, Initializer, Params, Recurrence, State
 
@@ -21,6 +23,7 @@ class ReadoutParams:
     c: Array
 
 
+@maker
 def readout(cell: Cell, output_size: int, *, output_init: Initializer = gaussian()) -> Cell:
     """o_t = c + V y_t, the linear readout of a cell's y_t.
 
@@ -33,14 +36,19 @@ def readout(cell: Cell, output_size: int, *, output_init: Initializer = gaussian
       output_init: draws V, in the dtype of y; c starts at zero.
 
     Raises:
-      ValueError: an output size that is not a positive integer.
+      ValueError: what is not a Cell; an output size that is not a positive integer; a cell whose y
+        is not one vector.
     """
     check_size("output_size", output_size)
 
     def init(key, input_size):
         cell_key, V_key = jax.random.split(key)
         params = cell.init(cell_key, input_size)
-        y = output_at_start(cell, params, input_size)
+        y = input_and_output(cell, params, input_size)[1]
+        if not hasattr(y, "dtype") or y.ndim != 1 or not jnp.issubdtype(y.dtype, jnp.inexact):
+            got = str(jax.tree.map(describe, y))
+            remedy = "Let the cell put out one vector, or read it by a readout of your own."
+            raise invalid("cell", f"one whose y is {got}", "a y of floats [H]", remedy)
         return ReadoutParams(
             cell=params,
             V=output_init(V_key, (output_size, y.shape[-1]), y.dtype),
@@ -73,10 +81,3 @@ def readout(cell: Cell, output_size: int, *, output_init: Initializer = gaussian
         cell.structure and cell.structure.inside(lambda params: params.cell, output),
         over_time if cell.over_time else None,
     )
-
-
-def output_at_start(cell: Cell, params: Params, input_size: int) -> jax.ShapeDtypeStruct:
-    """Shape and dtype of one example's y."""
-    state = jax.eval_shape(cell.initial_state, params)
-    x = jax.ShapeDtypeStruct((input_size,), jax.tree.leaves(state)[0].dtype)
-    return jax.eval_shape(cell.step, params, state, x)[1]

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from rnn_jax.cells.initializers import gaussian
+from rnn_jax.cells.initializers import drawing_dtype, gaussian
+from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import linear
-from rnn_jax.errors import check_positive, check_size
+from rnn_jax.errors import check_positive, check_size, invalid
 from rnn_jax.types import Array, Cell, Initializer
 
 
@@ -23,6 +24,11 @@ class SelectiveParams:
     D: Array
 
 
+LARGEST = 40.0
+"""A rate e^40 forgets at once, and is far from the largest number of every dtype."""
+
+
+@maker
 def selective(
     hidden_size: int,
     *,
@@ -53,28 +59,34 @@ def selective(
       A Cell with state s `[*batch, H, N]`, zero at the start.
 
     Raises:
-      ValueError: sizes that are not positive integers, steps that are not positive, an input that
-        does not fit U.
+      ValueError: sizes that are not positive integers, steps that are not positive or not in
+        order, an input that does not fit U.
 
     Reference: Gu and Dao, Mamba (2023), arXiv 2312.00752, the layer "S6". Departures: U takes an
-    input of any size to H channels, and δ is not of low rank.
+    input of any size to H channels, and δ is not of low rank. The input enters by Euler's rule,
+    Δ B, as in the authors' code; the paper's equation 4 has the exact integral of a constant input,
+    (e^{−Δ e^A} − 1) B / −e^A, to which that is the first order in Δ.
     """
     check_size("hidden_size", hidden_size)
     check_size("state_size", state_size)
     check_positive("dt_min", dt_min)
     check_positive("dt_max", dt_max)
+    if dt_min > dt_max:
+        raise invalid("dt_min", dt_min, f"at most dt_max = {dt_max}", "Try 0.001 and 0.1.")
     H, N = hidden_size, state_size
     sizes = [H, H, N, N]
 
     def init(key, input_size):
         check_size("input_size", input_size, least=0)
         U_key, dt_key = jax.random.split(key)
-        low, high = jnp.log(jnp.asarray([dt_min, dt_max], dtype))
-        dt = jnp.exp(low + (high - low) * jax.random.uniform(dt_key, (H,), dtype))
-        b = jnp.zeros(sum(sizes), dtype).at[H : 2 * H].set(jnp.log(jnp.expm1(dt)))
-        rates = jnp.arange(1, N + 1).astype(dtype)
+        wide = drawing_dtype(dtype)
+        low, high = jnp.log(jnp.asarray([dt_min, dt_max], wide))
+        dt = jnp.exp(low + (high - low) * jax.random.uniform(dt_key, (H,), wide))
+        delta = dt + jnp.log(-jnp.expm1(-dt))  # softplus of it is dt, however large that is
+        b = jnp.zeros(sum(sizes), dtype).at[H : 2 * H].set(delta.astype(dtype))
+        rates = jnp.arange(1, N + 1).astype(wide)
         return SelectiveParams(
-            A=jnp.broadcast_to(jnp.log(rates), (H, N)),
+            A=jnp.broadcast_to(jnp.log(rates).astype(dtype), (H, N)),
             U=input_init(U_key, (sum(sizes), input_size), dtype),
             b=b,
             D=jnp.ones(H, dtype),
@@ -83,7 +95,8 @@ def selective(
     def coefficients(constants, u: Array, delta: Array, B: Array, C: Array):
         A, _ = constants
         Delta = jax.nn.softplus(delta)
-        return jnp.exp(-Delta[..., None] * jnp.exp(A)), (Delta * u)[..., None] * B[..., None, :]
+        rate = jnp.exp(jnp.minimum(A, LARGEST))
+        return jnp.exp(-Delta[..., None] * rate), (Delta * u)[..., None] * B[..., None, :]
 
     def emit(constants, s: Array, u: Array, delta: Array, B: Array, C: Array) -> Array:
         _, D = constants

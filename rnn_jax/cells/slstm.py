@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import flax.struct
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cells.initializers import gaussian, orthogonal
+from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import gated, split_blocks
-from rnn_jax.types import Array, Cell, Initializer
+from rnn_jax.types import Array, Cell, Initializer, at_least_float32
 
 
 @flax.struct.dataclass
@@ -22,6 +25,7 @@ class SLSTMState:
     h: Array
 
 
+@maker
 def slstm(
     hidden_size: int,
     *,
@@ -33,29 +37,39 @@ def slstm(
     r"""The sLSTM of xLSTM: an exponential input gate, kept in range by a running maximum.
 
     .. math::
-        m_t = \max(\ln\sigma(\tilde f) + m_{t-1},\, \tilde\imath), \qquad
+        m_t = \max(\ln\sigma(\tilde f) + m_{t-1},\, \tilde\imath)
+            \ \text{or, where}\ n_{t-1} = 0,\ \tilde\imath, \qquad
         i = e^{\tilde\imath - m_t}, \qquad f = e^{\ln\sigma(\tilde f) + m_{t-1} - m_t}, \\
         c_t = f \odot c_{t-1} + i \odot \tanh(\tilde z), \qquad n_t = f \odot n_{t-1} + i, \\
         h_t = \sigma(\tilde o) \odot c_t / n_t, \qquad y_t = h_t
 
     with the rows of U x_t + W h_{t-1} + b in the order i f o z. c and n are the unscaled ones times
-    e^{-m}, so h does not depend on m, and neither overflows. The arguments and errors are those of
-    `lstm`; the state is (c, n, m, h).
+    e^{-m}, so h does not depend on m, and neither overflows. A memory that is empty, n = 0, has no
+    scale, and takes that of the first input gate, so that n is at least 1 from then on. The
+    arguments and errors are those of `lstm`; the state is (c, n, m, h).
 
     Reference: Beck et al., xLSTM: extended long short-term memory (2024), arXiv 2405.04517,
-    equations 8 to 17, with the sigmoid forget gate. Departure: one head, that is a full W.
+    equations 8 to 17, with the sigmoid forget gate, and the authors' code for the empty memory.
+    Departures: one head, that is a full W; the f of an empty memory, which multiplies zeros and is
+    felt in ∂c_1/∂c_0 alone, is at most the square root of the largest number of its dtype.
     """
     H = hidden_size
 
     def pointwise(state: SLSTMState, a: Array) -> tuple[SLSTMState, Array]:
-        i, f, o, z = split_blocks(a, 4)
-        kept = jax.nn.log_sigmoid(f) + state.m
-        m = jnp.maximum(kept, i)
-        i, f = jnp.exp(i - m), jnp.exp(kept - m)
-        c = f * state.c + i * jnp.tanh(z)
-        n = f * state.n + i
-        h = jax.nn.sigmoid(o) * c / n
-        return SLSTMState(c=c, n=n, m=m, h=h), h
+        dtype = a.dtype
+        i, f, o, z = split_blocks(at_least_float32(a), 4)
+        c, n, m = map(at_least_float32, (state.c, state.n, state.m))
+        kept = jax.nn.log_sigmoid(f) + m
+        # Two `where` in place of maximum and minimum, whose derivatives cost more: they share ties.
+        m = jnp.where((n == 0) | (i > kept), i, kept)
+        kept = kept - m  # above zero where the memory is empty, and there alone
+        most = _half_of_the_range(dtype)
+        f = jnp.exp(jnp.where(kept > most, most, kept))
+        i = jnp.exp(i - m)
+        c = f * c + i * jnp.tanh(z)
+        n = f * n + i
+        h = (jax.nn.sigmoid(o) * c / n).astype(dtype)
+        return SLSTMState(c=c.astype(dtype), n=n.astype(dtype), m=m.astype(dtype), h=h), h
 
     return gated(
         H,
@@ -69,3 +83,8 @@ def slstm(
         dtype=dtype,
         unitwise=True,
     )
+
+
+def _half_of_the_range(dtype: DTypeLike) -> float:
+    """ln √max, the logarithm of a factor that leaves room for what it is multiplied by."""
+    return 0.5 * math.log(float(jnp.finfo(dtype).max))

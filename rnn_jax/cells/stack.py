@@ -1,21 +1,18 @@
-"""Cells on cells: depth, skip connections, normalization and dropout."""
+"""Cells on cells: depth, skip connections and normalization."""
 
 from __future__ import annotations
-
-from collections.abc import Callable
-from dataclasses import replace
-from typing import Any, NamedTuple
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.cells.readout import output_at_start
-from rnn_jax.errors import describe, invalid
-from rnn_jax.structure import Product, Structure
-from rnn_jax.types import Array, Cell, Key, Params, State
+from rnn_jax.cells.maker import maker
+from rnn_jax.cells.wrapping import around, input_and_output
+from rnn_jax.errors import check_positive, describe, invalid
+from rnn_jax.types import Array, Cell, Key, Params, State, at_least_float32
 
 
+@maker
 def stack(*layers: Cell) -> Cell:
     r"""Cells one above the other, each reading the outputs of the one below.
 
@@ -41,7 +38,7 @@ def stack(*layers: Cell) -> Cell:
         params = []
         for layer, layer_key in zip(layers, jax.random.split(key, len(layers)), strict=True):
             params.append(layer.init(layer_key, input_size))
-            input_size = output_at_start(layer, params[-1], input_size).shape[-1]
+            input_size = input_and_output(layer, params[-1], input_size)[1].shape[-1]
         return tuple(params)
 
     def initial_state(params, batch=()) -> tuple[State, ...]:
@@ -64,6 +61,7 @@ def stack(*layers: Cell) -> Cell:
     return Cell(init, initial_state, step, over_time=over_time)
 
 
+@maker
 def residual(cell: Cell) -> Cell:
     """y_t = x_t + the cell's y_t.
 
@@ -81,7 +79,7 @@ def residual(cell: Cell) -> Cell:
             )
         return x + y
 
-    return _around(cell, cell.init, after=add)
+    return around(cell, cell.init, after=add)
 
 
 @flax.struct.dataclass
@@ -93,6 +91,7 @@ class LayerNormParams:
     shift: Array
 
 
+@maker
 def layer_norm(cell: Cell, *, epsilon: float = 1e-6) -> Cell:
     r"""The cell reads normalized inputs.
 
@@ -102,168 +101,33 @@ def layer_norm(cell: Cell, *, epsilon: float = 1e-6) -> Cell:
 
     over the features of each x_t; `residual(layer_norm(cell))` is a pre-norm block.
 
+    Args:
+      cell: the cell that reads them.
+      epsilon: ε, above 0.
+
+    Raises:
+      ValueError: what is not a Cell; an ε that is not positive.
+
     Reference: Ba, Kiros and Hinton, Layer normalization (2016), arXiv 1607.06450.
     """
+    check_positive("epsilon", epsilon)
 
     def init(key: Key, input_size: int) -> LayerNormParams:
         params = cell.init(key, input_size)
-        dtype = output_at_start(cell, params, input_size).dtype
+        dtype = input_and_output(cell, params, input_size)[0].dtype
         return LayerNormParams(params, jnp.ones(input_size, dtype), jnp.zeros(input_size, dtype))
 
     def normalize(params: LayerNormParams, x: Array) -> Array:
-        normalized = jax.nn.standardize(x, epsilon=epsilon) if x.shape[-1] else x
-        return params.scale * normalized + params.shift
+        if not x.shape[-1]:
+            return x
+        wide = at_least_float32(x)
+        # In units of the largest feature where that is above one, so that no square overflows.
+        size = jax.lax.stop_gradient(jnp.abs(wide).max(-1, keepdims=True))
+        size = jnp.where(size > 1, size, 1)
+        wide = wide / size
+        centred = wide - wide.mean(-1, keepdims=True)
+        variance = jnp.square(centred).mean(-1, keepdims=True)
+        normalized = centred * jax.lax.rsqrt(variance + epsilon / size / size)
+        return params.scale * normalized.astype(x.dtype) + params.shift
 
-    return _around(cell, init, lambda params: params.cell, before=normalize)
-
-
-class Masks(NamedTuple):
-    """What `dropout` multiplies by; None where nothing is dropped.
-
-    Attributes:
-      input: `[*batch, I]`, on x.
-      recurrent: one `[*batch, E]` for each recurrent product of the cell, on what is fed back.
-      output: `[*batch, O]`, on y.
-    """
-
-    input: Array | None = None
-    recurrent: tuple[Array, ...] | None = None
-    output: Array | None = None
-
-
-def draw_masks(
-    key: Key,
-    cell: Cell,
-    params: Params,
-    input_size: int,
-    batch: tuple[int, ...] = (),
-    *,
-    input_rate: float = 0.0,
-    recurrent_rate: float = 0.0,
-    output_rate: float = 0.0,
-) -> Masks:
-    """Masks for `dropout`: 0 with probability `rate`, else 1 / (1 − rate).
-
-    Args:
-      key: of this draw.
-      cell: that will be wrapped.
-      params: its parameters.
-      input_size: I.
-      batch: each example's own masks; `()` for one mask that all share, which is what the
-        laboratory, which looks at examples one by one, needs.
-      input_rate, recurrent_rate, output_rate: in [0, 1); 0 drops nothing.
-
-    Raises:
-      ValueError: a rate outside [0, 1); a recurrent rate for a cell without recurrent products.
-    """
-    y = output_at_start(cell, params, input_size)
-    keys = jax.random.split(key, 3)
-
-    def draw(key, name, rate, size):
-        if not 0 <= rate < 1:
-            raise invalid(name, rate, "in [0, 1)", "Pass the fraction of units to drop.")
-        kept = jax.random.bernoulli(key, 1 - rate, (*batch, size))
-        return kept.astype(y.dtype) / (1 - rate) if rate else None
-
-    recurrent = None
-    if recurrent_rate:
-        products = _products(cell)
-        recurrent = tuple(
-            draw(k, "recurrent_rate", recurrent_rate, product.W(params).shape[1])
-            for k, product in zip(jax.random.split(keys[1], len(products)), products, strict=True)
-        )
-    return Masks(
-        draw(keys[0], "input_rate", input_rate, input_size),
-        recurrent,
-        draw(keys[2], "output_rate", output_rate, y.shape[-1]),
-    )
-
-
-def dropout(cell: Cell, masks: Masks) -> Cell:
-    """The cell under variational dropout: the same masks at every step of a sequence.
-
-    ```
-    def loss(params, key, xs, targets):
-        masks = draw_masks(key, cell, params, I, (B,), input_rate=0.2, recurrent_rate=0.2)
-        ys = unroll(dropout(cell, masks), params, xs)[1]
-    ```
-
-    The parameters are the cell's own; without the wrapper they are those of the network that
-    drops nothing. Masks may be traced values, as here.
-
-    Raises:
-      ValueError: recurrent masks for a cell without recurrent products.
-
-    Reference: Gal and Ghahramani, A theoretically grounded application of dropout in recurrent
-    neural networks (2016), arXiv 1512.05287.
-    """
-    if masks.recurrent is not None:
-        cell = _with_recurrent_masks(cell, masks.recurrent)
-    if masks.input is None and masks.output is None:
-        return cell
-    return _around(
-        cell,
-        cell.init,
-        before=lambda _, x: x if masks.input is None else x * masks.input,
-        after=lambda _, x, y: y if masks.output is None else y * masks.output,
-    )
-
-
-def _with_recurrent_masks(cell: Cell, masks: tuple[Array, ...]) -> Cell:
-    _products(cell)
-    described: Any = cell.structure
-
-    def masked(j: int, product: Product) -> Product:
-        def of(constants, state, *a):
-            inner, masks = constants
-            return product.of(inner, state, *a) * masks[j]
-
-        return Product(product.W, of)
-
-    structure = replace(
-        described,
-        products=tuple(masked(j, product) for j, product in enumerate(described.products)),
-        pointwise=lambda constants, state, *a: described.pointwise(constants[0], state, *a),
-        constants=lambda params: (described.constants(params), masks),
-    )
-    return replace(cell, step=structure.step, structure=structure, recurrence=None)
-
-
-def _products(cell: Cell) -> tuple[Product, ...]:
-    structure: Structure | None = cell.structure
-    if structure is None or not structure.products:
-        raise invalid(
-            "recurrent masks",
-            "a cell without recurrent products",
-            "a structured cell with some",
-            "Drop inputs or outputs instead, or build the cell by cells.structured.",
-        )
-    return structure.products
-
-
-def _around(
-    cell: Cell,
-    init: Callable[..., Params],
-    inner: Callable[[Params], Params] = lambda params: params,
-    *,
-    before: Callable[[Params, Array], Array] = lambda params, x: x,
-    after: Callable[[Params, Array, Array], Array] = lambda params, x, y: y,
-) -> Cell:
-    """`cell` with `before(params, x)` for x, and `after(params, x, y)` for y."""
-
-    def step(params, state, x) -> tuple[State, Array]:
-        state, y = cell.step(inner(params), state, before(params, x))
-        return state, after(params, x, y)
-
-    def over_time(run, params, xs, start, marks, reverse) -> tuple[State, Array]:
-        final, ys = run(cell, inner(params), before(params, xs), start, marks, reverse)
-        return final, after(params, xs, ys)
-
-    recurrence = cell.recurrence
-    return Cell(
-        init,
-        lambda params, batch=(): cell.initial_state(inner(params), batch),
-        step,
-        (lambda params: recurrence(inner(params))) if recurrence else None,
-        over_time=over_time,
-    )
+    return around(cell, init, lambda params: params.cell, before=normalize)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cells.initializers import gaussian, orthogonal, stacked
+from rnn_jax.cells.maker import named
 from rnn_jax.errors import check_size
 from rnn_jax.structure import Linear, Product, Structure
 from rnn_jax.types import (
@@ -36,6 +37,7 @@ class AffineParams:
     b: Array
 
 
+@named
 def structured(
     init: Callable[..., Params],
     initial_state: Callable[..., State],
@@ -46,6 +48,7 @@ def structured(
     return Cell(init, initial_state, structure.step, recurrence, structure)
 
 
+@named
 def gated(
     hidden_size: int,
     blocks: int,
@@ -103,7 +106,7 @@ def gated(
     Raises:
       ValueError: a size that is not a positive integer; an input that does not fit U.
     """
-    check_size("hidden_size", hidden_size)
+    hidden_size, blocks = check_size("hidden_size", hidden_size), check_size("blocks", blocks)
     H, G = hidden_size, blocks * hidden_size
 
     def init(key, input_size):
@@ -128,6 +131,7 @@ def gated(
     return structured(init, start, structure, recurrence)
 
 
+@named
 def linear(
     init: Callable[..., Params],
     initial_state: Callable[..., State],

@@ -23,6 +23,7 @@ Box = tuple[Point, tuple[float, float]]
 COLORS = {
     "input": ("#dbeafe", "#1f5fa8"),
     "state": ("#dcfce7", "#2f7d32"),
+    "hidden": ("#ecfccb", "#5b7f1f"),
     "parameter": ("#ffedd5", "#c2410c"),
     "operation": ("#f6f7f9", "#8a8f98"),
     "output": ("#ede9fe", "#6d3fc0"),
@@ -32,6 +33,7 @@ COLORS = {
 MEANING = {
     "input": "input",
     "state": "state",
+    "hidden": "hidden layer",
     "parameter": "shared parameters",
     "operation": "operation",
     "output": "output",

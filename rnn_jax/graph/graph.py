@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 from rnn_jax.errors import check_integer, describe, invalid
 from rnn_jax.graph.letters import Letter
 
-Kind = Literal["parameter", "input", "state", "operation", "output", "loss"]
+Kind = Literal["parameter", "input", "state", "hidden", "operation", "output", "loss"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Node:
 
     Attributes:
       id: unlike every other node's: `parameter W`, `state h @ 2`, `operation 7 @ 2`.
-      kind: what it is.
+      kind: what it is; "hidden" is a layer within the step, which is not handed on.
       label: what is written in it, in mathematics: a letter, or an operation's sign.
       name: its letter in plain characters; of an operation, what its author called the result.
       step: the step that it belongs to, 0 for the state before the first; None for parameters. In

@@ -1,8 +1,8 @@
 """Where to draw the nodes of a network unfolded over time, without its operations.
 
-Time runs to the right, a column a step; x_t is below, the leaves of the state above it, each higher
-and later than those that it is computed from, then y_t and E_t. Parameters stand at each step,
-those together that are read by the same values.
+Time runs to the right, a column a step; x_t is below, hidden layers and the leaves of the state
+above it, each higher and later than those that it is computed from, then y_t and E_t. Parameters
+stand at each step, those together that are read by the same values.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ def unfolded_grid(graph: Graph, widths: Mapping[str, float], gap: float = 0.75) 
     assert graph.step is not None
     assert graph.steps is not None
     one = graph.step
-    leaves = [node for node in one.nodes.values() if node.kind == "state" and node.step == 0]
+    inside = ("hidden", "state")
+    leaves = [node for node in one.nodes.values() if node.kind in inside and node.step == 0]
     row = {leaf.id: n + 1 for n, leaf in enumerate(leaves)}
     x = {leaf.id: SHIFT * n for n, leaf in enumerate(leaves)}
     top = len(leaves) + 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -67,17 +67,19 @@ class Letter(NamedTuple):
         return f"${_word(head)}{below}{f'^{{({index})}}' if index else ''}$"
 
 
-def letters(tree: Any, bare: str) -> list[Letter]:
+def letters(tree: Any, bare: str | Sequence[str]) -> list[Letter]:
     """A letter for each leaf, no two alike.
 
     Args:
       tree: a pytree. A leaf is called by the last field or key on its path, and counted from 1
         where it stands in a sequence; the names before that are added where two would be alike.
-      bare: for a leaf with no name on its path.
+      bare: for a leaf with no name on its path; one for all or one for each.
     """
     paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
-    short = [_letter(path, bare, everything=False) for path in paths]
-    long = [_letter(path, bare, everything=True) for path in paths]
+    bases = [bare] * len(paths) if isinstance(bare, str) else bare
+    named = list(zip(paths, bases, strict=True))
+    short = [_letter(path, base, everything=False) for path, base in named]
+    long = [_letter(path, base, everything=True) for path, base in named]
     seen = Counter(short)
     chosen = [s if seen[s] == 1 else one for s, one in zip(short, long, strict=True)]
     # Names that differ only in characters that no equation has.

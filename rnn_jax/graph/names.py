@@ -18,10 +18,11 @@ import jaxlib
 from rnn_jax.program import Equation, Place, Program
 
 PACKAGE = Path(__file__).parents[1]
-BUILDERS = {
-    PACKAGE / "cells" / f"{name}.py"
-    for name in ("structured", "function", "readout", "stack", "activations")
-}
+BUILDER_FILES = (
+    *("structured", "function", "readout", "stack", "activations"),
+    *("maker", "wrapping", "dropout", "initial_state"),
+)
+BUILDERS = {PACKAGE / "cells" / f"{name}.py" for name in BUILDER_FILES}
 NAMELESS = (ast.List, ast.Tuple, ast.Dict, ast.ListComp, ast.GeneratorExp, ast.Lambda)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from graphlib import TopologicalSorter
+from types import MappingProxyType
 from typing import Literal
 
 import jax
@@ -21,6 +23,9 @@ from rnn_jax.types import Array, Cell, Params
 
 def step_graph(cell: Cell, params: Params, x: Array) -> Graph:
     """One step, folded: what state, output and input have to do with each other.
+
+    A value that the step names by `jax.ad_checkpoint.checkpoint_name`, as `jordan` does its hidden
+    layer, has a node of its own; a state that is one array is called h unless it is named so.
 
     The step is traced for one example and nothing is computed. What is drawn is exact to the
     equation, and to the block where vectors are split and concatenated; a loop inside the step
@@ -44,7 +49,8 @@ def step_graph(cell: Cell, params: Params, x: Array) -> Graph:
     program = Program(closed, body_to_inline)
     in_params, in_state = len(jax.tree.leaves(params)), len(jax.tree.leaves(state))
 
-    state_letters = letters(state, bare="h")
+    named = _named(program)
+    state_letters = letters(state, bare=[named.get(p, "h") for p in program.outputs[:in_state]])
     taken = {letter.base for letter in state_letters}
     x_letter = free(["x", "u", "input"], taken)
     y_letters = letters(y, bare=free(["y", "ŷ", "output"], taken).base)
@@ -56,8 +62,14 @@ def step_graph(cell: Cell, params: Params, x: Array) -> Graph:
     ]
     outputs = [node.at(0, "t") for node in before]
     outputs += [_variable("output", letter, 0) for letter in y_letters]
+    taken |= {letter.base for letter in (node.letter for node in (*inputs, *outputs)) if letter}
+    hidden = {
+        place: _variable("hidden", Letter(name), 0)
+        for place, name in named.items()
+        if place not in program.outputs and name not in taken
+    }
     assert len(inputs) == len(program.inputs) == in_params + in_state + 1
-    return _graph(program, inputs, outputs, author_names(program, __file__))
+    return _graph(program, inputs, outputs, author_names(program, __file__), hidden)
 
 
 def _traced(cell, params, x):
@@ -106,14 +118,15 @@ def unfolded_graph(
       params: its parameters, each one node with edges to every step.
       x: one input, `[I]`; only its shape and dtype are read.
       steps: how many, at least 1.
-      detail: "states" shows x_t, the leaves of the state, y_t and E_t, and an edge where one is
-        computed from the other without a third between them; "operations" shows these too.
+      detail: "states" shows x_t, named layers, the leaves of the state, y_t and E_t, and an edge
+        where one is computed from the other without a third between them; "operations" shows these
+        too.
 
     Raises:
       ValueError: steps below 1; an unknown detail; what `step_graph` raises.
     """
     steps = check_integer("steps", steps, remedy="Pass how many steps to draw.")
-    choose("detail", detail, {"states": None, "operations": None})
+    choose("detail", detail, dict.fromkeys(("states", "operations")))
     one = step_graph(cell, params, x)
     if detail == "states":
         one = without_operations(one)
@@ -156,19 +169,30 @@ def without_operations(graph: Graph) -> Graph:
     return Graph(nodes, tuple(edges))
 
 
+def _named(program: Program) -> dict[Place, str]:
+    """`{place: name}` of what the step calls by `jax.ad_checkpoint.checkpoint_name`, each once."""
+    found = {e.writes[0]: e.params["name"] for e in program.equations if e.primitive.name == "name"}
+    times = Counter(found.values())
+    return {place: name for place, name in found.items() if times[name] == 1}
+
+
 def _graph(
-    program: Program, inputs: list[Node], outputs: list[Node], names: Mapping[Place, str]
+    program: Program,
+    inputs: list[Node],
+    outputs: list[Node],
+    names: Mapping[Place, str],
+    hidden: Mapping[Place, Node] = MappingProxyType({}),
 ) -> Graph:
     """The graph of a program between these variables."""
     variables = dict(zip(program.inputs, inputs, strict=True))
-    handed_on = list(zip(program.outputs, outputs, strict=True))
+    handed_on = [*zip(program.outputs, outputs, strict=True), *hidden.items()]
     for place, node in handed_on:
-        if node.kind == "state" and place not in program.constants:
+        if node.kind in ("state", "hidden") and place not in program.constants:
             # A value handed on twice is read, inside the step, as the first.
             variables.setdefault(place, node)
     operations = Operations(program, variables)
     called = operations.names(names)
-    taken = {node.letter.base for node in (*inputs, *outputs) if node.letter}
+    taken = {node.letter.base for node in (*inputs, *outputs, *hidden.values()) if node.letter}
     drawn = {
         value: Node(
             f"operation {number} @ 0",
@@ -191,14 +215,14 @@ def _graph(
             source, target = node_of(read.value).id, drawn[value].id
             edges.append(Edge(source, target, read.mark or part, read.differentiable))
     for place, node in handed_on:
-        if node.kind == "state":
+        if node.kind in ("state", "hidden"):
             found = operations.definition(place)
             made_here = found is not None and found.place == place and found in drawn
         else:
             found, made_here = operations.source(Value(place)), False
         if found is not None:
             edges.append(Edge((drawn[found] if made_here else node_of(found)).id, node.id))
-    return _sorted([*inputs, *drawn.values(), *outputs], edges)
+    return _sorted([*inputs, *drawn.values(), *outputs, *hidden.values()], edges)
 
 
 def _sorted(nodes: list[Node], edges: list[Edge]) -> Graph:

@@ -25,10 +25,12 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cells.function import from_function
-from rnn_jax.errors import describe, invalid
+from rnn_jax.cells.maker import check_dtype, named
+from rnn_jax.errors import check_size, describe, invalid
 from rnn_jax.types import Array, Cell, Key, Params, State
 
 
+@named
 def from_linen(module: Any, *, input_shape: tuple[int, ...] | None = None) -> Cell:
     """A Flax linen cell, `module(carry, x) -> (carry, y)`, as a Cell.
 
@@ -46,6 +48,9 @@ def from_linen(module: Any, *, input_shape: tuple[int, ...] | None = None) -> Ce
       ValueError: a module that has variables other than parameters; an input size that is not that
         of `input_shape`.
     """
+    if not hasattr(module, "initialize_carry") or isinstance(module, type):
+        remedy = "Pass nn.LSTMCell(64), say; other modules fit cells.from_function."
+        raise invalid("module", module, "an nn.RNNCellBase", remedy)
     reshape = _Reshape(input_shape)
 
     def carry():
@@ -64,6 +69,7 @@ def from_linen(module: Any, *, input_shape: tuple[int, ...] | None = None) -> Ce
     return _cell(init, lambda params: carry(), step)
 
 
+@named
 def from_nnx(module: Any) -> Cell:
     """A Flax nnx cell, `module(carry, x) -> (carry, y)`, as a Cell.
 
@@ -82,6 +88,8 @@ def from_nnx(module: Any) -> Cell:
     from flax import nnx
 
     built = isinstance(module, nnx.Module)
+    if not built:
+        _check_constructor("module", module, "(in_features, rngs) -> nnx.Module, or a module")
 
     @functools.cache
     def graph(in_features):
@@ -105,6 +113,7 @@ def from_nnx(module: Any) -> Cell:
     return _cell(init, start, step)
 
 
+@named
 def from_haiku(
     make_core: Callable[[], Any],
     *,
@@ -128,6 +137,8 @@ def from_haiku(
     """
     import haiku as hk
 
+    _check_constructor("make_core", make_core, "() -> hk.RNNCore")
+    check_dtype("dtype", dtype)
     reshape = _Reshape(input_shape)
     initial_state = hk.transform(lambda: make_core().initial_state(None))
 
@@ -156,6 +167,7 @@ class Static:
     value: Any = flax.struct.field(pytree_node=False)
 
 
+@named
 def from_equinox(
     module: Any,
     state: State | Callable[[Any], State] | None = None,
@@ -184,6 +196,11 @@ def from_equinox(
     """
     import equinox as eqx
 
+    if not isinstance(module, eqx.Module):
+        _check_constructor("module", module, "(input_size, key) -> eqx.Module, or a module")
+    if step is not None:
+        _check_constructor("step", step, "(module, state, x) -> (state, y)")
+
     def init(key, input_size):
         made = module if isinstance(module, eqx.Module) else module(input_size, key)
         return jax.tree.map(_parameter_or_static, made)
@@ -206,6 +223,11 @@ def from_equinox(
         return state, jax.tree.leaves(state)[0]
 
     return _cell(init, start, lambda p, s, x: (step or own_step)(_module(p), s, x))
+
+
+def _check_constructor(argument: str, make: Any, expected: str) -> None:
+    if not callable(make):
+        raise invalid(argument, make, f"a function {expected}", "Pass one that builds the cell.")
 
 
 def _parameter_or_static(leaf):
@@ -231,6 +253,11 @@ class _Reshape:
     """`x [I]` to the shape that a peer wants, and its y back to one axis."""
 
     def __init__(self, shape: tuple[int, ...] | None):
+        if shape is not None:
+            if not isinstance(shape, tuple | list):
+                remedy = "Pass (height, width, channels), say."
+                raise invalid("input_shape", shape, "a tuple of sizes", remedy)
+            shape = tuple(check_size(f"input_shape[{n}]", size) for n, size in enumerate(shape))
         self.shape = shape
 
     def __call__(self, x: Array) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flax import linen as nn
 
+from rnn_jax.cells.maker import check_cell
 from rnn_jax.types import Array, Cell, Key, Params, State
 
 
@@ -24,6 +25,11 @@ class LinenCell(nn.RNNCellBase):
     """
 
     cell: Cell
+
+    def __post_init__(self):
+        """Refuse what is not a Cell, where it is made."""
+        check_cell("cell", self.cell)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, carry: State, inputs: Array) -> tuple[State, Array]:

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 from flax import nnx
 
+from rnn_jax.cells.maker import check_cell
 from rnn_jax.types import Array, Cell, Params, State
 
 
@@ -24,7 +25,7 @@ class NNXCell(nnx.RNNCellBase):
     """
 
     def __init__(self, cell: Cell, input_size: int, *, rngs: nnx.Rngs):
-        self.cell = cell
+        self.cell = check_cell("cell", cell)
         self.weights = nnx.data(jax.tree.map(nnx.Param, cell.init(rngs.params(), input_size)))
 
     @property

@@ -52,7 +52,7 @@ def import_weights(framework: str, kind: str, weights: Any, *, at: str | None = 
     """
     theirs = choose("framework", framework, THEIRS)
     layout = choose("kind", kind, theirs.layouts)
-    leaves = _placed(layout, layout.at if at is None else at)
+    leaves = _placed(layout, at)
     if hasattr(weights, "state_dict"):
         weights = weights.state_dict()
     _refuse_others(weights, leaves, at)
@@ -61,7 +61,7 @@ def import_weights(framework: str, kind: str, weights: Any, *, at: str | None = 
     for path, leaf in leaves.items():
         value = _get(weights, path)
         if value is not None:
-            arrays[path] = _as_array(value)
+            arrays[path] = _as_array(f"weights[{path!r}]", value)
         elif not _may_lack(theirs, leaf):
             remedy = f"A {framework} {kind} has {', '.join(leaves)}; see `at`."
             raise invalid("weights", f"no {path!r}", path, remedy)
@@ -101,13 +101,14 @@ def export_weights(framework: str, kind: str, params: Params, *, at: str | None 
     """
     theirs = choose("framework", framework, THEIRS)
     layout = choose("kind", kind, theirs.layouts)
-    leaves = _placed(layout, layout.at if at is None else at)
+    leaves = _placed(layout, at)
     params_type, fields = OURS[layout.kind]
     if not isinstance(params, params_type):
         remedy = "Pass the params of the cell itself; of a readout, params.cell."
         raise invalid("params", type(params).__name__, params_type.__name__, remedy)
 
-    blocks = read("params", fields, {field: getattr(params, field) for field in fields}, False)
+    ours = {field: _as_array(f"params.{field}", getattr(params, field)) for field in fields}
+    blocks = read("params", fields, ours, False)
     for name in set(blocks) - _names(leaves):
         if bool(jnp.any(blocks[name] != 0)):
             remedy = "Train with it at zero, or export to a framework that has it."
@@ -130,7 +131,10 @@ def _may_lack(theirs: Framework, leaf: str) -> bool:
     return bias.is_second_bias or (theirs.biases_optional and bias.is_bias)
 
 
-def _placed(layout: Layout, at: str) -> dict[str, str]:
+def _placed(layout: Layout, at: str | None) -> dict[str, str]:
+    if not isinstance(at, str | None):
+        raise invalid("at", at, "text, or None for where one layer is", 'Pass "_l1", say.')
+    at = layout.at if at is None else at
     return {path.format(at=at): leaf for path, leaf in layout.leaves.items()}
 
 
@@ -144,9 +148,13 @@ def _get(weights, path: str):
     return weights
 
 
-def _as_array(value) -> Array:
+def _as_array(argument: str, value: Any) -> Array:
+    """Return `value` as an array of floats. ValueError for what is none."""
     if hasattr(value, "detach"):  # a torch tensor
         value = value.detach().cpu().numpy()
+    value = getattr(value, "value", value) if not hasattr(value, "dtype") else value
+    if not hasattr(value, "shape") or not jnp.issubdtype(value.dtype, jnp.floating):
+        raise invalid(argument, value, "an array of floats", "Pass the weights as they are stored.")
     return jnp.asarray(value)
 
 

@@ -1,0 +1,118 @@
+"""An initial state that is learned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from rnn_jax.cells.maker import maker
+from rnn_jax.types import Array, Cell, Key, Params, State
+
+
+@flax.struct.dataclass
+class LearnedInitialStateParams:
+    """`cell`, the cell's parameters; `start`, one example's state, None where it is not real."""
+
+    cell: Params
+    start: State
+
+
+@maker
+def learned_initial_state(cell: Cell) -> Cell:
+    """The cell, with the state that sequences start from among its parameters.
+
+    Every example starts from `params.start`, and so does every sequence after a reset; gradients
+    reach it from all of them. It starts as the cell's own initial state. What is not a real number
+    in the state, a key or a counter, stays as the cell has it.
+
+    Args:
+      cell: any cell, also one that is made of others.
+
+    Returns:
+      A Cell with parameters `LearnedInitialStateParams`; state, step and output are the cell's.
+
+    Raises:
+      ValueError: what is not a Cell.
+    """
+
+    def init(key: Key, input_size: int) -> LearnedInitialStateParams:
+        params = cell.init(key, input_size)
+        is_real = lambda leaf: jnp.issubdtype(leaf.dtype, jnp.floating)
+        start = jax.tree.map(
+            # A copy, for two leaves of a state may be one array, which an optimizer may not donate.
+            lambda leaf: jnp.array(leaf, copy=True) if is_real(leaf) else None,
+            cell.initial_state(params),
+        )
+        return LearnedInitialStateParams(params, start)
+
+    def initial_state(params: LearnedInitialStateParams, batch=()) -> State:
+        def leaf(learned, own):
+            return own if learned is None else jnp.broadcast_to(learned, own.shape)
+
+        own = cell.initial_state(params.cell, batch)
+        return jax.tree.map(leaf, params.start, own, is_leaf=lambda node: node is None)
+
+    def step(params: LearnedInitialStateParams, state: State, x: Array) -> tuple[State, Array]:
+        return cell.step(params.cell, state, x)
+
+    def over_time(run, params, xs, start, marks, reverse) -> tuple[State, Array]:
+        one = jax.tree.leaves(jax.eval_shape(cell.initial_state, params.cell))
+        many = jax.tree.leaves(start)
+        batch = many[0].shape[: many[0].ndim - len(one[0].shape)] if many else ()
+        parts = _starting_from(cell, initial_state(params, batch)).over_time
+        assert parts is not None
+        return parts(run, params.cell, xs, start, marks, reverse)
+
+    recurrence = cell.recurrence
+    return Cell(
+        init,
+        initial_state,
+        step,
+        (lambda params: recurrence(params.cell)) if recurrence else None,
+        cell.structure and cell.structure.inside(lambda params: params.cell, lambda _, y: y),
+        over_time if cell.over_time else None,
+    )
+
+
+class _Both(NamedTuple):
+    """A leaf of the state that a cell starts from, and of the one that it starts afresh from."""
+
+    start: Any
+    initial: Any
+
+
+def _starting_from(cell: Cell, initial: State) -> Cell:
+    """`cell` with `initial`, leaves `[*batch, ...]`, for its initial state, and so for its parts.
+
+    A cell that is made of others hands each of them its part of the state, and no more: so the
+    initial state travels beside the state.
+    """
+    parts = cell.over_time
+
+    def over_time(run, params, xs, start, marks, reverse) -> tuple[State, Array]:
+        def run_part(part, params, xs, both, marks, reverse):
+            start, own = (_half(both, half) for half in ("start", "initial"))
+            return run(_starting_from(part, own), params, xs, start, marks, reverse)
+
+        assert parts is not None
+        both = jax.tree.map(_Both, start, initial)
+        return parts(run_part, params, xs, both, marks, reverse)
+
+    return replace(
+        cell,
+        initial_state=lambda params, batch=(): initial,
+        over_time=over_time if parts else None,
+    )
+
+
+def _half(tree: Any, half: str) -> Any:
+    """One of the two in every leaf; what is no `_Both` was put beside them, and is both."""
+    is_both: Callable[[Any], bool] = lambda node: isinstance(node, _Both)
+    return jax.tree.map(
+        lambda leaf: getattr(leaf, half) if is_both(leaf) else leaf, tree, is_leaf=is_both
+    )

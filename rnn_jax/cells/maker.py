@@ -1,0 +1,233 @@
+"""What all makers of cells share: arguments checked by kind, and a Cell that prints as its call."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, ParamSpec
+
+import jax
+import jax.numpy as jnp
+
+from rnn_jax.errors import check_number, check_size, describe, invalid
+from rnn_jax.types import Array, Cell, Initializer, Params, State
+
+Arguments = ParamSpec("Arguments")
+
+
+def maker(make: Callable[Arguments, Cell]) -> Callable[Arguments, Cell]:
+    """Decorate a function that returns a Cell.
+
+    Each argument is checked by its annotation: `int` is a size, `float` a finite number,
+    `DTypeLike` a floating dtype, `Initializer` a function that draws arrays of the shape that it
+    is asked for, `Cell` a Cell; what a maker needs beyond that it checks by itself. The Cell
+    refuses a key, an input size, batch axes, parameters or a state that do not fit it, and prints
+    as the call that made it, without the arguments that have their defaults.
+    """
+    signature = inspect.signature(make)
+
+    @functools.wraps(make)
+    def made(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Cell:
+        call = signature.bind(*args, **kwargs)
+        name = f"{make.__name__}({', '.join(_spoken(signature, call.arguments))})"
+        for argument, value in call.arguments.items():
+            parameter = signature.parameters[argument]
+            check = CHECKS.get(str(parameter.annotation).removesuffix(" | None"))
+            if check is None or value is parameter.default:
+                continue
+            several = parameter.kind is inspect.Parameter.VAR_POSITIONAL
+            checked = (
+                tuple(check(f"{argument}[{n}]", each) for n, each in enumerate(value))
+                if several
+                else check(argument, value)
+            )
+            call.arguments[argument] = checked
+        cell = make(*call.args, **call.kwargs)
+        return _guarded(cell, name, _model_of(make, call.args, tuple(call.kwargs.items())))
+
+    return made
+
+
+def named(make: Callable[Arguments, Cell]) -> Callable[Arguments, Cell]:
+    """Decorate a function that returns a Cell of the user's: it prints as the call that made it."""
+    signature = inspect.signature(make)
+
+    @functools.wraps(make)
+    def made(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Cell:
+        spoken = _spoken(signature, signature.bind(*args, **kwargs).arguments)
+        return replace(make(*args, **kwargs), name=f"{make.__name__}({', '.join(spoken)})")
+
+    return made
+
+
+def check_cell(argument: str, cell: Any) -> Cell:
+    """Return `cell`. ValueError for anything but a Cell."""
+    if not isinstance(cell, Cell):
+        called = callable(cell)
+        remedy = "Call it first: cells.lstm(64)." if called else "Pass cells.lstm(64), say."
+        raise invalid(argument, cell, "a Cell", remedy)
+    return cell
+
+
+def check_dtype(argument: str, dtype: Any) -> Any:
+    """Return `dtype`. ValueError for what is not the dtype of real floating numbers."""
+    try:
+        floating = dtype is not None and jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+    except TypeError:
+        floating = False
+    if not floating:
+        raise invalid(argument, dtype, "a floating dtype", "Pass jnp.float32, say.")
+    return dtype
+
+
+def check_initializer(argument: str, init: Any) -> Initializer:
+    """Return `init` with a check of the shape that it draws, in the dtype that it is asked for.
+
+    Raises:
+      ValueError: no function, or, when it is called, an array of another shape.
+    """
+    if not callable(init):
+        remedy = "Pass cells.initializers.gaussian(0.1), or lambda key, shape, dtype: array."
+        raise invalid(argument, init, "a function (key, shape, dtype) -> array", remedy)
+
+    def drawn(key, shape, dtype=jnp.float32) -> Array:
+        array = jnp.asarray(init(key, shape, dtype))
+        if array.shape != tuple(shape):
+            got, expected = f"a function that drew {describe(array)}", f"an array {list(shape)}"
+            raise invalid(argument, got, expected, "Draw the shape that it is called with.")
+        return array.astype(dtype)
+
+    return drawn
+
+
+def check_finite(argument: str, value: Any) -> Any:
+    """Return `value`, a finite number."""
+    return check_number(argument, value, remedy="Pass a finite number.")
+
+
+CHECKS: dict[str, Callable[[str, Any], Any]] = {
+    "int": check_size,
+    "float": check_finite,
+    "DTypeLike": check_dtype,
+    "Initializer": check_initializer,
+    "Cell": check_cell,
+}
+
+
+def _guarded(cell: Cell, name: str, expected: Callable[[], Params | None]) -> Cell:
+    """`cell` with checks around its functions; `expected()` is what parameters look like."""
+
+    def init(key, input_size) -> Params:
+        _check_key(key)
+        return cell.init(key, check_size("input_size", input_size, least=0))
+
+    def check_params(params) -> None:
+        model = expected()
+        if model is not None and not _fits(params, model):
+            those = f"those of {name}, {_layout(model)}"
+            raise invalid("params", _layout(params), those, "Pass cell.init(key, I) of this cell.")
+
+    def initial_state(params, batch=()) -> State:
+        if not isinstance(batch, tuple | list):
+            remedy = "Pass a tuple: (B,) or ()."
+            raise invalid("batch", batch, "the sizes of the batch axes", remedy)
+        check_params(params)
+        return cell.initial_state(params, tuple(batch))
+
+    def step(params, state, x) -> tuple[State, Array]:
+        try:
+            return cell.step(params, state, x)
+        except Exception:
+            check_params(params)
+            raise
+
+    return replace(cell, init=init, initial_state=initial_state, step=step, name=name)
+
+
+ANY_SIZE = 99_991
+"""An input size that no other size is taken for."""
+
+
+def _model(make: Callable[..., Cell], args: tuple, kwargs: tuple) -> Params | None:
+    """Parameters as shapes, ANY_SIZE where I is; None for a cell that is made for one I alone."""
+    cell = make(*args, **dict(kwargs))
+    try:
+        return jax.eval_shape(lambda: cell.init(jax.random.key(0), ANY_SIZE))
+    except Exception:  # of the user's own initializers, or of the cells inside
+        return None
+
+
+_models_of_equal_calls = functools.lru_cache(maxsize=256)(_model)
+
+
+def _model_of(make: Callable[..., Cell], args: tuple, kwargs: tuple) -> Callable[[], Params | None]:
+    """`_model`, once a Cell, and once for all Cells whose arguments are numbers and names alone."""
+    values = (*args, *(value for _, value in kwargs))
+    plain = all(isinstance(value, int | float | str | type | None) for value in values)
+    compute = _models_of_equal_calls if plain else _model
+    return functools.cache(lambda: compute(make, args, kwargs))
+
+
+def _fits(params: Params, model: Params) -> bool:
+    """Whether `params` have the structure and shapes of `model`."""
+    trees: list[Any] = [jax.tree.structure(tree) for tree in (params, model)]
+    return trees[0] == trees[1] and all(
+        len(jnp.shape(leaf)) == len(one.shape)
+        and all(n in (size, ANY_SIZE) for size, n in zip(jnp.shape(leaf), one.shape, strict=True))
+        for leaf, one in zip(*map(jax.tree.leaves, (params, model)), strict=True)
+    )
+
+
+def _layout(params: Params) -> str:
+    try:
+        text = " ".join(str(jax.tree.map(describe, params)).replace("'", "").split())
+        text = text.replace(str(ANY_SIZE), "I")
+    except Exception:
+        text = describe(params)
+    return text if len(text) <= 160 else text[:157] + "..."
+
+
+def _check_key(key: Any) -> None:
+    """Raise ValueError for what is not one PRNG key, of `jax.random.key` or `PRNGKey`."""
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
+    raw = dtype == jnp.uint32 and len(shape or ()) == 1
+    if not typed and not raw:
+        raise invalid("key", key, "one key of jax.random", "Pass jax.random.key(0).")
+
+
+def _spoken(signature: inspect.Signature, arguments: dict[str, Any]) -> list[str]:
+    """The arguments of a call that are not their defaults, as they would be written."""
+    words: list[str] = []
+    for name, value in arguments.items():
+        parameter = signature.parameters[name]
+        if parameter.kind is inspect.Parameter.VAR_POSITIONAL:
+            words += map(_word, value)
+        elif parameter.default is inspect.Parameter.empty:
+            words.append(_word(value))
+        elif not _same(value, parameter.default):
+            words.append(f"{name}={_word(value)}")
+    return words
+
+
+def _same(value: Any, default: Any) -> bool:
+    plain = isinstance(value, str | int | float | bool | type(None))
+    return value is default or (plain and type(value) is type(default) and value == default)
+
+
+def _word(value: Any) -> str:
+    if isinstance(value, Cell):
+        return repr(value)
+    if isinstance(value, type) or type(value).__name__ == "_ScalarMeta":
+        return value.__name__
+    if callable(value):
+        own = getattr(value, "__name__", type(value).__name__)
+        made, inside, _ = getattr(value, "__qualname__", own).partition(".<locals>")
+        return f"{made}(...)" if inside and own in ("init", "drawn") else own
+    if isinstance(value, int | float | str):
+        text = repr(value)
+    else:  # a NumPy integer too is written as a number
+        text = str(value) if getattr(value, "shape", None) == () else describe(value)
+    return text if len(text) <= 40 else f"{type(value).__name__}(...)"

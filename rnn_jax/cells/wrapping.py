@@ -1,0 +1,68 @@
+"""A cell around another one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from rnn_jax.types import Array, Cell, Params, State
+
+
+def around(
+    cell: Cell,
+    init: Callable[..., Params],
+    inner: Callable[[Params], Params] = lambda params: params,
+    *,
+    before: Callable[[Params, Array], Array] = lambda params, x: x,
+    after: Callable[[Params, Array, Array], Array] = lambda params, x, y: y,
+) -> Cell:
+    """Return `cell` with `before(params, x)` for x, and `after(params, x, y)` for y."""
+
+    def step(params, state, x) -> tuple[State, Array]:
+        state, y = cell.step(inner(params), state, before(params, x))
+        return state, after(params, x, y)
+
+    def over_time(run, params, xs, start, marks, reverse) -> tuple[State, Array]:
+        final, ys = run(cell, inner(params), before(params, xs), start, marks, reverse)
+        return final, after(params, xs, ys)
+
+    recurrence = cell.recurrence
+    return Cell(
+        init,
+        lambda params, batch=(): cell.initial_state(inner(params), batch),
+        step,
+        (lambda params: recurrence(inner(params))) if recurrence else None,
+        over_time=over_time,
+    )
+
+
+def input_and_output(
+    cell: Cell, params: Params, input_size: int
+) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+    """Return shape and dtype of one example's x, `[I]`, and of its y.
+
+    x has the dtype that leaves the state in its own: one of those of state and parameters, or, for
+    a cell that reads symbols, int32. Keys, counters and symbols in the state are no matter.
+    """
+    state = jax.eval_shape(cell.initial_state, params)
+    leaves = (*jax.tree.leaves(state), *jax.tree.leaves(params))
+    inexact = [leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    refused: list[Exception] = []
+    possible = []
+    for dtype in dict.fromkeys([*inexact, jnp.dtype(jnp.float32), jnp.dtype(jnp.int32)]):
+        x = jax.ShapeDtypeStruct((input_size,), dtype)
+        try:
+            after, y = jax.eval_shape(cell.step, params, state, x)
+        except Exception as error:  # of the user's step; raised below if no dtype will do
+            refused.append(error)
+            continue
+        if [leaf.dtype for leaf in jax.tree.leaves(after)] == [
+            leaf.dtype for leaf in jax.tree.leaves(state)
+        ]:
+            return x, y
+        possible.append((x, y))
+    if not possible:
+        raise refused[0]
+    return possible[0]
