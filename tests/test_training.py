@@ -1,5 +1,7 @@
 """The train step, the loop, and what survives a kill."""
 
+import shutil
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -130,13 +132,18 @@ def test_a_killed_run_resumes_where_it_was(state, tmp_path):
     kept = {"checkpoint_dir": tmp_path / "kept", "checkpoint_every": 5, "progress": False}
     with pytest.raises(KeyboardInterrupt):
         fit(step, state, killed_at_17, 25, **kept)
-    seen.clear()
-    resumed = fit(step, state, lambda i: (seen.append(i), batch_at(i))[1], 25, **kept)
-    assert min(seen[1:]) == 15  # the first look is at shapes alone
-    chex.assert_trees_all_equal(resumed, uninterrupted)
+    shutil.copytree(tmp_path / "kept", tmp_path / "killed")
+    for folder, first in (("kept", 17), ("killed", 15)):  # Ctrl-C keeps the last step
+        kept["checkpoint_dir"] = tmp_path / folder
+        if folder == "killed":  # as SIGKILL would have left it
+            shutil.rmtree(tmp_path / folder / "17")
+        seen.clear()
+        resumed = fit(step, state, lambda i: (seen.append(i), batch_at(i))[1], 25, **kept)
+        assert min(seen[1:]) == first  # the first look is at shapes alone
+        chex.assert_trees_all_equal(resumed, uninterrupted)
 
-    with pytest.raises(ValueError, match=r"checkpoint_dir: got .*kept.*Delete"):
-        fit(step, state, batch_at, 30, **kept)
+    with pytest.raises(ValueError, match=r"steps: got 20, .*kill.* holds 25 steps already"):
+        fit(step, state, batch_at, 20, **kept)
 
 
 def test_an_ensemble_is_its_members(state):

@@ -17,6 +17,8 @@ from rnn_jax.errors import is_traced
 
 OPTIMIZER = "optimizer_update"
 """The optimizer's own operations."""
+SHARED = "mean_over_devices"
+"""What devices that share a batch do with their parts."""
 
 
 def setting(name: str, value: Any) -> contextlib.AbstractContextManager:

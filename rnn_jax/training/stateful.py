@@ -23,7 +23,12 @@ from rnn_jax.lengths import length_mask, select_state
 from rnn_jax.losses import per_step
 from rnn_jax.strategies import Strategy, resolve
 from rnn_jax.training.checks import check_callable, check_cell, check_mesh, check_state
-from rnn_jax.training.train_step import TrainState, create_train_state, make_update
+from rnn_jax.training.train_step import (
+    TrainState,
+    create_train_state,
+    make_update,
+    mean_over_devices,
+)
 from rnn_jax.types import Array, Cell, Params, State, StepLoss, at_least_float32
 from rnn_jax.unroll import unroll
 
@@ -185,7 +190,7 @@ def _sharing(mesh, batch):
     def share(function, results):
         def of_a_part(params, carried, batch):
             *averaged, carried = function(params, carried, batch)
-            return *jax.lax.pmean(averaged, mesh.axis_names), carried
+            return *mean_over_devices(averaged, mesh), carried
 
         axes = {name: AXES[name] for name in batch}
         specs = (EVERYWHERE, STREAMS, axes)
@@ -223,7 +228,7 @@ def _mean_per_step(batch, mesh, total: Array) -> Array:
     steps = jnp.asarray(T * B, jnp.float32)
     if "lengths" in batch:
         steps = batch["lengths"].sum().astype(jnp.float32)
-        steps = steps if mesh is None else jax.lax.pmean(steps, mesh.axis_names)
+        steps = steps if mesh is None else mean_over_devices(steps, mesh)
     wide = at_least_float32(total)
     return (wide / jnp.maximum(steps, 1).astype(wide.dtype)).astype(total.dtype)
 

@@ -30,7 +30,13 @@ from rnn_jax.gradients.power_iteration import (
 )
 from rnn_jax.gradients.regularizers import LEAST_SQUARE, recurrent_matrices
 from rnn_jax.training.state_norms import spread_slots, zero_slots
-from rnn_jax.training.train_step import TrainState, create_train_state, make_update, share
+from rnn_jax.training.train_step import (
+    TrainState,
+    create_train_state,
+    make_update,
+    mean_over_devices,
+    share,
+)
 from rnn_jax.types import Array, Cell, Params, State
 
 MEMORY = 0.9
@@ -247,7 +253,7 @@ def _shared(function, mesh, batch_spec):
         value, grads, at, back = function(params, batch)
         # L is the mean over devices of each one's own.
         devices = math.log(mesh.size)
-        return *jax.lax.pmean((value, grads), mesh.axis_names), at - devices, back - devices
+        return *mean_over_devices((value, grads), mesh), at - devices, back - devices
 
     everywhere, examples = PartitionSpec(), PartitionSpec(None, mesh.axis_names)
     return jax.shard_map(

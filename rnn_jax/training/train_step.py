@@ -24,7 +24,7 @@ from rnn_jax.training.checks import (
     check_state,
 )
 from rnn_jax.training.clipping import global_norm, scale_down
-from rnn_jax.training.scopes import OPTIMIZER, setting
+from rnn_jax.training.scopes import OPTIMIZER, SHARED, setting
 from rnn_jax.types import Array, Params
 
 
@@ -179,11 +179,17 @@ def batch_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
     return Mesh(np.array(devices), ("batch",))
 
 
+def mean_over_devices(values: Any, mesh: Mesh) -> Any:
+    """Return the mean of each array over the devices of a mesh, within `shard_map`."""
+    with jax.named_scope(SHARED):
+        return jax.lax.pmean(values, mesh.axis_names)
+
+
 def share(function, mesh, batch_spec):
     """Return `function(params, batch)`, each device taking its part of the batch, averaged."""
 
     def of_a_part(params, batch):
-        return jax.lax.pmean(function(params, batch), mesh.axis_names)
+        return mean_over_devices(function(params, batch), mesh)
 
     replicated = PartitionSpec()
     return jax.shard_map(
