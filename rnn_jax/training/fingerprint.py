@@ -107,15 +107,16 @@ def program_of(jaxpr: Any) -> dict[str, Any]:
     """Return what a train step computes.
 
     It holds `optimizer` and `loss`, the number of operations of each kind and dtype; `constants`,
-    floating numbers in the loss and its gradient that are not whole (whole ones may be sizes), and
-    of the optimizer's, which may change (its learning rate, its schedule), those alone that others
-    are compared with or limited to, the thresholds of clipping; and `settings`. A train step that
+    floating numbers in the loss and its gradient that are not whole (whole ones may be sizes);
+    `thresholds`, floating numbers that an optimizer compares with or limits to, as clipping does
+    (its other constants, such as a learning rate, may change); and `settings`. A train step that
     `make_update` has no part in has all its operations under `loss`, and no constants. What a
     setting stands for is not counted, nor what devices do to share a batch; that they do is
     `shared`.
     """
     counts: dict[str, Counter[str]] = {"optimizer": Counter(), "loss": Counter()}
     constants: set[float] = set()
+    thresholds: set[float] = set()
     settings: dict[str, str] = {}
     marked = shared = False
     for equation, scope in _equations(jaxpr, ""):
@@ -135,11 +136,12 @@ def program_of(jaxpr: Any) -> dict[str, Any]:
         if not by_optimizer:
             constants.update(number for number in found if number != round(number))
         elif called in COMPARISONS:
-            constants.update(found)
+            thresholds.update(found)
     named = {part: dict(sorted(of_part.items())) for part, of_part in counts.items()}
     return {
         **named,
         "constants": sorted(constants) if marked else [],
+        "thresholds": sorted(thresholds),
         "settings": settings,
         "shared": shared,
     }
@@ -153,10 +155,10 @@ def _program_differences(before, now, same_devices: bool) -> list[str]:
         if not same_devices:
             old, new = dict.fromkeys(old, "used"), dict.fromkeys(new, "used")
         found += compare(f"{part}, operations", old, new)
-    if before["constants"] != now["constants"]:
-        gone = sorted(set(before["constants"]) - set(now["constants"]))
-        come = sorted(set(now["constants"]) - set(before["constants"]))
-        found += [f"constants of the loss, the cell or clipping: {gone} -> {come}"]
+    for part, words in (("constants", "of the loss or the cell"), ("thresholds", "of clipping")):
+        old, new = set(before[part]), set(now[part])
+        if old != new:
+            found += [f"{part} {words}: {sorted(old - new)} -> {sorted(new - old)}"]
     return found
 
 

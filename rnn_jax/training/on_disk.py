@@ -110,7 +110,7 @@ def _kept_dtype(dtype: np.dtype) -> np.dtype:
     """The dtype in the file: one that NumPy reads, with a NaN."""
     if dtype.kind in "biu":
         return np.dtype(np.float64)
-    if dtype.isbuiltin != 1:  # bfloat16 and its like
+    if dtype.kind == "V" and dtype.type is not np.void:  # bfloat16 and its like
         return np.dtype(np.float32)
     if dtype.kind in "fc":
         return dtype

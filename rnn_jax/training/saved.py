@@ -60,8 +60,8 @@ def restore(path: str | Path, like: Tree) -> Tree:
     Args:
       path: a file of `save`; the `checkpoint_dir` of `fit`, or one step's folder in it.
       like: a tree of the same structure, shapes and dtypes, whose values are not read:
-        `cell.init(key, I)`, or `jax.eval_shape(cell.init, key, I)`. Where its arrays lie on
-        devices of their own choosing (a sharding), the restored ones lie there too.
+        `cell.init(key, I)`, or `jax.eval_shape(lambda: cell.init(key, I))`. Where its arrays were
+        put on devices (`jax.device_put`, a sharding), the restored ones lie there too.
 
     Raises:
       FileNotFoundError: nothing there.
