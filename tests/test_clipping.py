@@ -88,6 +88,14 @@ def test_norms_of_zeros_of_nothing_and_of_complex_numbers():
         ([jnp.float32(3e30), jnp.float64(4e200)], 4e200),
     ):
         np.testing.assert_allclose(global_norm(grads).value, norm, rtol=1e-15)
+    # A gradient that the compiler knows to be constant, and forward and reverse through a norm.
+    for number in (0.0, 1e-300, 1e300):
+        constant = jax.jit(lambda p, n=number: global_norm(jax.tree.map(lambda q: 0 * q + n, p)))
+        known = jax.jit(lambda n=number: global_norm([jnp.full(4, n), jnp.zeros(3)]).value)
+        np.testing.assert_allclose([constant([jnp.ones(4)]).value, known()], 2 * number, rtol=1e-14)
+    value = lambda g: global_norm([g * 1e200]).value * 1e-200
+    for differentiate in (jax.jacrev, jax.jacfwd):
+        np.testing.assert_allclose(jax.jit(differentiate(value))(jnp.array([3.0, 4.0])), [0.6, 0.8])
     assert not global_norm([jnp.ones(2), jnp.array([1.0, jnp.nan])]).is_finite
     assert not global_norm([jnp.array([1.0, -jnp.inf])]).is_finite
     assert global_norm([jnp.full(9, 1.7e308)]).is_finite

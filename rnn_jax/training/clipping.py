@@ -45,34 +45,40 @@ def global_norm(grads: Params) -> GlobalNorm:
         dtype = jnp.promote_types(dtype, part.dtype)
     maxexp = int(jnp.finfo(dtype).maxexp)
 
-    def sum_of_squares(scale: Array) -> Array:
-        total = jnp.zeros((), dtype)
-        for part in parts:
-            total += jnp.square(part * scale.astype(part.dtype)).sum().astype(dtype)
-        return total
+    def sum_of_squares(parts: list[Array]) -> Array:
+        zero = jnp.zeros((), dtype)
+        return sum((jnp.square(part).sum().astype(dtype) for part in parts), zero)
+
+    def sum_of_scaled_squares(scale: Array) -> Array:
+        scaled = [part * scale.astype(part.dtype) for part in parts]
+        # Of a gradient that is constant, such as zeros, XLA squares number and scale one by one
+        # where it may, and the square of the scale is out of range.
+        return sum_of_squares(jax.lax.optimization_barrier(scaled))
 
     power = lambda exponent: jnp.asarray(2.0**exponent, dtype)
     one = power(0)
-    total = sum_of_squares(one)
+    total = sum_of_squares(parts)
     # Written so that NaN counts as large. 2^(5/8 maxexp) brings the smallest normal number's square
     # into range, 2^(-3/4 maxexp) those of the largest.
     is_large, is_small = ~jnp.isfinite(total), total < power(-maxexp // 2)
     scale = jnp.where(is_large, power(-3 * maxexp // 4), one)
     scale = jnp.where(is_small, power(5 * maxexp // 8), scale)
-    total = jax.lax.cond(is_large | is_small, sum_of_squares, lambda _: total, scale)
+    total = jax.lax.cond(is_large | is_small, sum_of_scaled_squares, lambda _: total, scale)
     return GlobalNorm(jnp.sqrt(total), scale)
 
 
 def scale_down(grads: Params, norm: GlobalNorm, clip_norm: Array) -> Params:
-    """Return `clip_norm · g / ‖g‖`, in the dtypes of g, where ‖g‖ is finite and not zero.
+    """Return `clip_norm · g / ‖g‖`, in the dtypes of g, where ‖g‖ is finite; zeros for zeros.
 
     No product on the way leaves the range: not even where ‖g‖ does.
     """
 
+    length = jnp.where(norm.scaled > 0, norm.scaled, jnp.ones_like(norm.scaled))
+
     def scaled_down(leaf: Array) -> Array:
         wide = _widened(leaf)
         cast = lambda number: number.astype(jnp.real(wide).dtype)
-        direction = wide * cast(norm.scale) / cast(norm.scaled)
+        direction = wide * cast(norm.scale) / cast(length)
         return (direction * cast(clip_norm)).astype(leaf.dtype)
 
     return jax.tree.map(scaled_down, grads)
