@@ -72,7 +72,6 @@ def scale_down(grads: Params, norm: GlobalNorm, clip_norm: Array) -> Params:
 
     No product on the way leaves the range: not even where ‖g‖ does.
     """
-
     length = jnp.where(norm.scaled > 0, norm.scaled, jnp.ones_like(norm.scaled))
 
     def scaled_down(leaf: Array) -> Array:
