@@ -1,5 +1,8 @@
 """The train step, the loop, and what survives a kill."""
 
+import inspect
+import shutil
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -130,13 +133,18 @@ def test_a_killed_run_resumes_where_it_was(state, tmp_path):
     kept = {"checkpoint_dir": tmp_path / "kept", "checkpoint_every": 5, "progress": False}
     with pytest.raises(KeyboardInterrupt):
         fit(step, state, killed_at_17, 25, **kept)
-    seen.clear()
-    resumed = fit(step, state, lambda i: (seen.append(i), batch_at(i))[1], 25, **kept)
-    assert min(seen[1:]) == 15  # the first look is at shapes alone
-    chex.assert_trees_all_equal(resumed, uninterrupted)
+    shutil.copytree(tmp_path / "kept", tmp_path / "killed")
+    for folder, first in (("kept", 17), ("killed", 15)):  # Ctrl-C keeps the last step
+        kept["checkpoint_dir"] = tmp_path / folder
+        if folder == "killed":  # as SIGKILL would have left it
+            shutil.rmtree(tmp_path / folder / "17")
+        seen.clear()
+        resumed = fit(step, state, lambda i: (seen.append(i), batch_at(i))[1], 25, **kept)
+        assert min(seen[1:]) == first  # the first look is at shapes alone
+        chex.assert_trees_all_equal(resumed, uninterrupted)
 
-    with pytest.raises(ValueError, match=r"checkpoint_dir: got .*kept.*Delete"):
-        fit(step, state, batch_at, 30, **kept)
+    with pytest.raises(ValueError, match=r"steps: got 20, .*kill.* holds 25 steps already"):
+        fit(step, state, batch_at, 20, **kept)
 
 
 def test_an_ensemble_is_its_members(state):
@@ -276,3 +284,67 @@ def test_an_ensemble_of_streams_is_its_members():
         ends = [alone(s, b) for s, b in zip(states, batches, strict=True)]
         states = [s for s, _ in ends]
     chex.assert_trees_all_close((together, metrics), stack(ends), rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["one device", "two devices"])
+@pytest.mark.parametrize("truncation", [{}, {"k1": 2, "k2": 3}], ids=["full", "truncated"])
+def test_lengths_and_resets_along_streams(truncation, shared):
+    """As the streams' own steps and sequences by themselves; the padding is NaN."""
+    if truncation and "lengths" not in inspect.signature(truncated_gradient).parameters:
+        pytest.skip("truncated_gradient has no lengths yet")
+    cell = cells.from_function(lambda p, h, x: (jnp.tanh(p["W"] @ h + x),) * 2, lambda p: p["h"])
+    params = {"W": normal(0, 3, 3), "h": normal(5, 3)}
+    xs, targets = normal(1, 6, 4, 3), normal(2, 6, 4, 3)
+    lengths = jnp.array([6, 4, 0, 5])
+    padding = jnp.arange(6)[:, None] >= lengths
+    resets = jnp.zeros((6, 4), bool).at[2, 0].set(True).at[0, 1].set(True)
+    starts = jnp.array([False, False, False, True])
+    carried = normal(3, 4, 3)
+    optimizer = optax.sgd(1.0)
+    state = create_stateful_train_state(cell, params, optimizer, 4).replace(carried=carried)
+    mesh = {"mesh": batch_mesh()} if shared else {}
+    step = make_stateful_train_step(cell, losses.squared_error, optimizer, **truncation, **mesh)
+    batch = {
+        "xs": jnp.where(padding[..., None], jnp.nan, xs),
+        "targets": jnp.where(padding[..., None], jnp.nan, targets),
+        "starts": starts,
+        "resets": resets,
+        "lengths": lengths,
+    }
+    after, metrics = jax.jit(step)(state, batch)
+
+    steps = truncation or {"k1": 6, "k2": 6}
+    pieces = [(0, 0, 2, carried[0]), (0, 2, 6, None), (1, 0, 4, None), (3, 0, 5, None)]
+    value, grads, ends = 0, jax.tree.map(jnp.zeros_like, params), {}
+    for stream, begin, end, start in pieces:
+        part = (a[begin:end, stream] for a in (xs, targets))
+        alone = truncated_gradient(cell, params, *part, losses.squared_error, start, **steps)
+        value, grads = value + alone[0], jax.tree.map(jnp.add, grads, alone[1])
+        ends[stream] = alone[2]
+    expected = jax.tree.map(lambda p, g: p - g / 15, params, grads)
+    chex.assert_trees_all_close(after.params, expected, rtol=1e-11)
+    np.testing.assert_allclose(metrics["loss"], value / 15, rtol=1e-12)
+    wanted = jnp.stack([ends[0], ends[1], carried[2], ends[3]])
+    np.testing.assert_allclose(after.carried, wanted, rtol=1e-12)
+
+    nothing = {"xs": xs, "targets": targets, "lengths": jnp.zeros(4, int)}
+    same, metrics = jax.jit(step)(state, nothing)
+    chex.assert_trees_all_equal((same.params, same.carried), (params, carried))
+    assert (metrics["loss"], metrics["skipped"]) == (0, 0)
+
+
+def test_batches_of_another_form_are_refused():
+    step, state = stateful(OPTIMIZER)
+    xs, targets = batch_at(0)
+    for batch, named in (
+        ((xs,), "batch"),
+        (xs, "batch"),
+        ({"xs": xs}, "batch"),
+        ({"xs": xs, "targets": targets, "reset": 3}, "batch"),
+        ({"xs": xs, "targets": targets, "lengths": jnp.ones(3, int)}, "lengths"),
+        ({"xs": xs, "targets": targets, "lengths": [1, 2, 3, 7]}, "lengths"),
+        ({"xs": xs, "targets": targets, "resets": jnp.ones((6, 4))}, "resets"),
+        ((xs[:, 0], targets), "xs"),
+    ):
+        with pytest.raises(ValueError, match=rf"^{named}: got .*; expected"):
+            step(state, batch)

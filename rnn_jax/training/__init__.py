@@ -1,8 +1,9 @@
-"""optax in; a pure train_step and the loop around it out."""
+"""Train steps built from an optax optimizer, the loop that runs them, what it keeps on disk."""
 
 from rnn_jax.training.ensemble import over_ensemble
 from rnn_jax.training.fit import fit
 from rnn_jax.training.record import read_record, to_disk, to_tensorboard
+from rnn_jax.training.saved import restore, save
 from rnn_jax.training.stateful import (
     StatefulTrainState,
     create_stateful_train_state,
@@ -31,6 +32,8 @@ __all__ = [
     "make_train_step",
     "over_ensemble",
     "read_record",
+    "restore",
+    "save",
     "to_disk",
     "to_tensorboard",
 ]

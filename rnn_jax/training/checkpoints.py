@@ -1,72 +1,241 @@
-"""States and metrics on disk, by orbax."""
+"""What a run leaves in a folder to go on from: its state at the last steps, its metrics, a lock.
+
+```
+checkpoint_dir/
+  40/state.npz  the state after 40 steps, and what must be equal for a run to go on from it
+  20/state.npz  the one before it, for when the newest turns out damaged
+  metrics.rows  one row of bytes for each step, appended to; a checkpoint says how many are its own
+  lock          held by the process that trains here
+```
+Each checkpoint is written aside and renamed, so that a kill leaves it complete or not there.
+"""
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import os
+import shutil
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-import jax
-import numpy as np
+from typing import IO, Any, NamedTuple, TypeVar
 
 from rnn_jax.errors import invalid
+from rnn_jax.training.files import check_path, make_folder, naming
+from rnn_jax.training.fingerprint import differences
+from rnn_jax.training.saved import (
+    STATE_FILE,
+    DamagedError,
+    packed,
+    placed,
+    unpacked,
+)
 
-History = dict[str, np.ndarray]
+State = TypeVar("State")
+METRICS_FILE = "metrics.rows"
+KEPT = 2
+"""Checkpoints in the folder, the newest ones."""
+START_AGAIN = "Delete that folder to start again, or choose another."
+
+
+class Found(NamedTuple):
+    """What a run goes on from.
+
+    Attributes:
+      step: steps taken.
+      state: the one after them.
+      rows: their metrics, `History.take_rows`.
+      recorded: the steps that every recorder had been handed.
+    """
+
+    step: int
+    state: Any
+    rows: bytes
+    recorded: int
 
 
 class Checkpoints:
-    """The last state and metrics of a run in a folder; does nothing where the folder is None."""
+    """The last states and the metrics of a run in a folder; does nothing where it is None."""
 
-    def __init__(self, directory: str | Path | None):
-        self._directory = None if directory is None else Path(directory).absolute()
-        self._manager: Any = None
+    def __init__(self, directory: str | Path | None, fingerprint: Mapping[str, Any]):
+        """`fingerprint` is JSON; a checkpoint of another one is refused."""
+        self._fingerprint = dict(fingerprint)
+        self._directory = None
+        if directory is not None:
+            self._directory = check_path("checkpoint_dir", directory).absolute()
+        self._lock: IO[bytes] | None = None
+        self._steps: list[int] = []
+        self._digest = hashlib.sha256()
+        self._size = 0
+        self._unwritten = b""
 
     def __enter__(self):
-        if self._directory is not None:
-            import orbax.checkpoint as ocp
-
-            options = ocp.CheckpointManagerOptions(max_to_keep=1, create=True)
-            self._manager = ocp.CheckpointManager(self._directory, options=options)
+        if self._directory is None:
+            return self
+        if self._directory.exists() and not self._directory.is_dir():
+            got = f"{self._directory}, which is a file"
+            remedy = "Choose another path, or remove the file."
+            raise invalid("checkpoint_dir", got, "a folder", remedy, NotADirectoryError)
+        make_folder(self._directory)
+        self._lock = _locked(self._directory / "lock")
+        for partial in self._directory.glob(".*.partial"):
+            shutil.rmtree(partial, ignore_errors=True)
         return self
 
     def __exit__(self, *_):
-        if self._manager is not None:
-            self._manager.close()
+        if self._lock is not None:
+            self._lock.close()  # and with it goes the lock
 
-    def save(self, step: int, state: Any, history: History) -> None:
-        """Keep what there is after `step` steps; returns before it is all written."""
-        if self._manager is not None:
-            import orbax.checkpoint as ocp
-
-            copied = {name: values.copy() for name, values in history.items()}
-            kept = {"state": state, "history": copied}
-            self._manager.save(step, args=ocp.args.StandardSave(kept))
-
-    def restore(self, state: Any, history: History) -> tuple[int, Any, History]:
-        """(steps done, state, history) of the last checkpoint, or (0, state, history) as given.
+    def save(self, step: int, state: Any, rows: bytes, recorded: int) -> None:
+        """Keep the state after `step` steps, the metrics since the last call, and `recorded`.
 
         Raises:
-          ValueError: a checkpoint that is broken, or not of the shapes of `state` and `history`.
+          OSError: it cannot be written; the checkpoints before are as they were.
         """
-        step = None if self._manager is None else self._manager.latest_step()
-        if step is None:
-            return 0, state, history
-        import orbax.checkpoint as ocp
+        if self._directory is None:
+            return
+        self._unwritten += rows  # and what a save before could not write
+        self._append()
+        metrics = {"bytes": self._size, "sha256": self._digest.hexdigest()}
+        about = {
+            "step": step,
+            "recorded": recorded,
+            "metrics": metrics,
+            "fingerprint": self._fingerprint,
+        }
+        aside, folder = self._directory / f".{step}.partial", self._directory / str(step)
+        with naming(folder):
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+            (aside / STATE_FILE).write_bytes(packed(state, about))
+            if folder.exists():  # Damaged, or it would have been gone on from.
+                shutil.rmtree(folder)
+            aside.rename(folder)
+        self._steps = [s for s in self._steps if s < step] + [step]
+        for old in self._steps[:-KEPT]:
+            shutil.rmtree(self._directory / str(old), ignore_errors=True)
+        del self._steps[:-KEPT]
 
-        wanted = {"state": state, "history": history}
-        try:
-            kept = self._manager.restore(step, args=ocp.args.StandardRestore(wanted))
-            # orbax restores an array of another length without a word.
-            if _layout(kept) != _layout(wanted):
-                raise ValueError("shapes or dtypes differ")
-        except Exception as error:
+    def restore(self, state: State, most: int) -> Found | None:
+        """Return the newest checkpoint that can be read, its state like `state`; None if none is.
+
+        One that cannot be read is named in a warning, and the one before it is taken.
+
+        Raises:
+          ValueError: checkpoints, none of which can be read; one of another run, or of more steps
+            than `most`.
+        """
+        if self._directory is None:
+            return None
+        damages = []
+        for step in sorted(self._numbered(), reverse=True):
+            try:
+                arrays, manifest = self._read(step)
+                rows = self._rows(manifest["metrics"])
+            except DamagedError as damage:
+                damages.append(f"{self._directory / str(step)} ({damage})")
+                continue
+            self._check_same_run(step, manifest["fingerprint"], most)
+            if damages:
+                self._warn(damages, f"training goes on from step {step}")
+            self._steps = [s for s in sorted(self._numbered()) if s <= step]
+            self._cut(rows)
+            return Found(step, placed(arrays, state), rows, manifest["recorded"])
+        if any(any((self._directory / str(step)).iterdir()) for step in self._numbered()):
+            got = f"no checkpoint that can be read: {'; '.join(damages)}"
+            raise invalid("checkpoint_dir", got, "one of this run", START_AGAIN)
+        if damages:
+            self._warn(damages, "training starts from the beginning")
+        self._cut(b"")
+        return None
+
+    def _numbered(self) -> list[int]:
+        """The steps that folders are named after."""
+        assert self._directory is not None
+        folders = [path for path in self._directory.iterdir() if path.is_dir()]
+        return [int(path.name) for path in folders if path.name.isdecimal() and path.name.isascii()]
+
+    def _read(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        assert self._directory is not None
+        folder = self._directory / str(step)
+        if not (folder / STATE_FILE).exists():
+            raise DamagedError(f"no {STATE_FILE} in it")
+        arrays, manifest = unpacked(folder / STATE_FILE)
+        if not {"step", "recorded", "metrics", "fingerprint"} <= manifest.keys():
+            raise DamagedError("not a checkpoint of fit")
+        if manifest["step"] != step:
+            raise DamagedError(f"the state in it is that of step {manifest['step']}")
+        return arrays, manifest
+
+    def _rows(self, metrics: Mapping[str, Any]) -> bytes:
+        """The metrics of the steps up to a checkpoint."""
+        assert self._directory is not None
+        rows = b""
+        if metrics["bytes"]:
+            try:
+                with open(self._directory / METRICS_FILE, "rb") as file:
+                    rows = file.read(metrics["bytes"])
+            except OSError as error:
+                raise DamagedError(f"{error.strerror}: {self._directory / METRICS_FILE}") from None
+        if hashlib.sha256(rows).hexdigest() != metrics["sha256"]:
+            raise DamagedError(f"its metrics in {self._directory / METRICS_FILE} are damaged")
+        return rows
+
+    def _check_same_run(self, step: int, kept: Mapping[str, Any], most: int) -> None:
+        differing = differences(kept, self._fingerprint)
+        if differing:
+            got = f"{self._directory}/{step}, a checkpoint of another run: {'; '.join(differing)}"
+            raise invalid("checkpoint_dir", got, "one of this run", START_AGAIN)
+        if step > most:
+            got = f"{most}, where {self._directory} holds {step} steps already"
+            raise invalid("steps", got, f"at least {step}", "Ask for more, or choose a new folder.")
+
+    def _warn(self, damages: list[str], consequence: str) -> None:
+        text = f"checkpoint_dir: cannot read {'; '.join(damages)}; {consequence}."
+        warnings.warn(text, RuntimeWarning, stacklevel=4)
+
+    def _append(self) -> None:
+        assert self._directory is not None
+        rows, file = self._unwritten, self._directory / METRICS_FILE
+        if not rows:
+            return
+        with naming(file), open(file, "r+b" if file.exists() else "w+b") as opened:
+            opened.seek(self._size)
+            opened.write(rows)
+        self._digest.update(rows)
+        self._size += len(rows)
+        self._unwritten = b""
+
+    def _cut(self, rows: bytes) -> None:
+        """Go on after these rows; what a killed run wrote beyond them is overwritten."""
+        assert self._directory is not None
+        self._digest, self._size = hashlib.sha256(rows), len(rows)
+        file = self._directory / METRICS_FILE
+        if file.exists():
+            os.truncate(file, len(rows))
+
+
+def _locked(path: Path) -> IO[bytes]:
+    """Return the file, locked until it is closed, or the process ends in whatever way.
+
+    Raises:
+      BlockingIOError: another run holds it.
+    """
+    file = open(path, "ab")  # noqa: SIM115 - it stays open as long as the lock is held
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # no such locks on this system
+        pass
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            file.close()
+            got = f"{path.parent}, where another run is training"
+            remedy = "Wait until it has ended, or choose another folder."
             raise invalid(
-                "checkpoint_dir",
-                f"a checkpoint in {self._directory}/{step} that cannot be restored ({error})",
-                "one of this model, ensemble and number of steps",
-                "Delete that folder to start again, or choose another.",
-            ) from error
-        return step, kept["state"], {name: np.array(v) for name, v in kept["history"].items()}
-
-
-def _layout(tree: Any) -> list[tuple[tuple[int, ...], Any]]:
-    return [(np.shape(leaf), leaf.dtype) for leaf in jax.tree.leaves(tree)]
+                "checkpoint_dir", got, "a folder of one run at a time", remedy, BlockingIOError
+            ) from None
+        # A file system without locks: nothing to hold on to.
+    return file

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 
 from rnn_jax.errors import check_size, invalid
+from rnn_jax.training.files import check_path, make_folder
+from rnn_jax.training.on_disk import OnDisk
 
 Metrics = Mapping[str, np.ndarray]
 Recorder = Callable[[int, Metrics], None]
@@ -27,39 +29,44 @@ BINS = 30
 
 
 def to_disk(folder: str | Path, steps: int) -> Recorder:
-    """A recorder into one `.npy` file for each metric, `[steps, ...]`, NaN where no step has been.
+    """Return a recorder into one `.npy` file for each metric, `[steps, ...]`, NaN where none was.
 
-    The files have their full size from the first step on and are written in place: what a killed
-    run has recorded is there, and `read_record` reads it while the run goes on.
+    The files have their full size, and their place on the disk, from the first step on and are
+    written in place: what a killed run has recorded is there, and `read_record` reads it while the
+    run goes on. Files of fewer steps grow, where a run goes on to more of them. Integers and
+    booleans are kept as float64, which NaN is one of, bfloat16 and its like as float32.
 
     Raises:
-      ValueError: when it is called, files of another shape or dtype than that of the metrics, or
-        more steps than `steps`.
+      ValueError: a folder that is no path, `steps` that are no positive integer; when it is called,
+        files of another shape or dtype than that of the metrics, or damaged; more steps than
+        `steps`; integers that float64 does not hold exactly; a name that leads out of the folder.
+      OSError: when it is called, a file that cannot be written, as on a full disk; names it.
     """
-    files: dict[str, np.ndarray] = {}
+    folder, steps = check_path("folder", folder), check_size("steps", steps)
+    files: dict[str, OnDisk] = {}
 
     def record(step: int, metrics: Metrics) -> None:
         for name, values in metrics.items():
-            if name not in files:
-                shape = (steps, *values.shape[1:])
-                files[name] = _opened(Path(folder) / f"{name}.npy", shape, values.dtype)
             if step + len(values) > steps:
                 got = f"{steps}, for step {step + len(values) - 1}"
                 raise invalid("steps", got, "those of fit", "Pass the same number to both.")
-            files[name][step : step + len(values)] = values
+            if name not in files:
+                files[name] = OnDisk(_file_of(folder, name), steps, values)
+            files[name].write(step, values)
 
     return record
 
 
 def read_record(folder: str | Path) -> dict[str, np.ndarray]:
-    """What `to_disk` has recorded so far: `{name: [steps, ...]}`.
+    """Return what `to_disk` has recorded so far: `{name: [steps, ...]}`.
 
     Raises:
       FileNotFoundError: no record there.
+      ValueError: a file in it that is damaged.
     """
-    folder = Path(folder)
+    folder = check_path("folder", folder)
     files = {
-        file.relative_to(folder).with_suffix("").as_posix(): np.load(file)
+        file.relative_to(folder).with_suffix("").as_posix(): _loaded(file)
         for file in sorted(folder.rglob("*.npy"))
     }
     if not files:
@@ -69,7 +76,7 @@ def read_record(folder: str | Path) -> dict[str, np.ndarray]:
 
 
 def to_tensorboard(folder: str | Path, *, every: int = 1) -> Recorder:
-    """A recorder into an event file of TensorBoard, by tensorboardX, of one step in `every`.
+    """Return a recorder into an event file of TensorBoard, of one step in `every`.
 
     Those are the steps that `every` divides; of a `Telemetry` that does not measure at each step,
     one that its own divides shows the measurements. An event with telemetry takes up to 1 ms.
@@ -81,17 +88,21 @@ def to_tensorboard(folder: str | Path, *, every: int = 1) -> Recorder:
     one wrote beyond that step.
 
     Raises:
-      ValueError: `every` is not a positive integer.
+      ValueError: `every` is not a positive integer; a folder that is no path.
+      ImportError: when it is called, tensorboardX is not installed.
+      OSError: when it is called, the folder cannot be written; names it.
     """
-    check_size("every", every)
+    every, folder = check_size("every", every), check_path("folder", folder)
     writer: list[Any] = []
 
     def record(step: int, metrics: Metrics) -> None:
+        if not metrics:
+            return
+        if not writer:
+            writer.append(_begun(folder, step))
+            weakref.finalize(record, writer[0].close)
         from tensorboardX.proto.event_pb2 import Event
 
-        if not writer:
-            writer.append(_begun(Path(folder), step))
-            weakref.finalize(record, writer[0].close)
         shown = range(-step % every, len(next(iter(metrics.values()))), every)
         for offset in shown:
             summary = _summary(metrics, offset)
@@ -103,25 +114,31 @@ def to_tensorboard(folder: str | Path, *, every: int = 1) -> Recorder:
     return record
 
 
-def _opened(file: Path, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        array = np.lib.format.open_memmap(file, "w+", dtype, shape)
-        array[:] = np.nan
-        return array
-    array = np.lib.format.open_memmap(file, "r+")
-    if array.shape != shape or array.dtype != dtype:
-        remedy = "Delete that folder, or choose another."
-        raise invalid("folder", f"{file} of another run", f"{dtype}{list(shape)}", remedy)
-    return array
+def _file_of(folder: Path, name: str) -> Path:
+    file = folder / f"{name}.npy"
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise invalid("metrics", f"the name {name}", "one within the folder", "Rename it.")
+    return file
+
+
+def _loaded(file: Path, **how: Any) -> np.ndarray:
+    try:
+        return np.load(file, allow_pickle=False, **how)
+    except (ValueError, EOFError) as error:
+        remedy = "Delete it, or choose another folder."
+        raise invalid("folder", f"{file} ({error})", "a file of to_disk", remedy) from None
 
 
 def _begun(folder: Path, step: int) -> Any:
     """An event file that begins at `step`, written at once: SummaryWriter's queue may be lost."""
-    from tensorboardX.event_file_writer import EventsWriter
+    try:
+        from tensorboardX.event_file_writer import EventsWriter
+    except ImportError as error:
+        remedy = "Install it with pip install tensorboardX."
+        raise invalid("to_tensorboard", "no tensorboardX", "it", remedy, ImportError) from error
     from tensorboardX.proto.event_pb2 import Event, SessionLog
 
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     writer = EventsWriter(str(folder / "events"), filename_suffix=f".from_step_{step}")
     start = SessionLog(status=SessionLog.START)
     writer.write_event(Event(step=step, wall_time=time.time(), session_log=start))
@@ -136,6 +153,8 @@ def _summary(metrics: Metrics, offset: int) -> Any:
     values = []
     for name, metric in metrics.items():
         value = metric[offset]
+        if value.dtype.kind == "c":
+            continue  # TensorBoard has none.
         if value.size > FEW:
             finite = value[np.isfinite(value)]
             if finite.size:

@@ -30,7 +30,13 @@ from rnn_jax.gradients.power_iteration import (
 )
 from rnn_jax.gradients.regularizers import LEAST_SQUARE, recurrent_matrices
 from rnn_jax.training.state_norms import spread_slots, zero_slots
-from rnn_jax.training.train_step import TrainState, create_train_state, make_update
+from rnn_jax.training.train_step import (
+    TrainState,
+    create_train_state,
+    make_update,
+    mean_over_devices,
+    share,
+)
 from rnn_jax.types import Array, Cell, Params, State
 
 MEMORY = 0.9
@@ -128,8 +134,8 @@ def make_monitored_train_step(
 
     Returns:
       The step, for `fit` and `over_ensemble`, on a state of `create_monitored_train_state`. Its
-      metrics are those of `make_train_step`, `grad_norm` before clipping and `clipped`, whose mean
-      is the clip rate, among them; and
+      metrics are those of `make_train_step`, `grad_norm` before clipping, `clipped`, whose mean is
+      the clip rate, and `skipped` among them; and
 
       - `state_log_norms`, `[T]`: ln ‖∂L/∂h_t‖₂ over the whole batch, h_t the state that the step at
         xs[t] hands on; -inf where it is zero, in the padding for one.
@@ -171,7 +177,11 @@ def make_monitored_train_step(
         shapes = jax.eval_shape(measured, params, batch)[2:]
         return value, grads, *(jnp.full(shape.shape, jnp.nan, shape.dtype) for shape in shapes)
 
+    def value_of(params, batch):
+        return loss(params, batch, rnn_jax.unroll)
+
     if mesh is not None:
+        value_of = share(value_of, mesh, batch_spec)
         measured = _shared(measured, mesh, batch_spec)
         unmeasured = _shared(unmeasured, mesh, batch_spec)
 
@@ -185,7 +195,8 @@ def make_monitored_train_step(
                 state.step % telemetry.every == 0, measured, unmeasured, state.params, batch
             )
         followed, weights = _follow(telemetry, state)
-        state, metrics = update(replace(state, followed=followed), grads)
+        value_fn = lambda params: value_of(params, batch)
+        state, metrics = update(replace(state, followed=followed), grads, value, value_fn)
         return state, {"loss": value, **metrics, **_summary(at, back), **weights}
 
     return train_step
@@ -242,7 +253,7 @@ def _shared(function, mesh, batch_spec):
         value, grads, at, back = function(params, batch)
         # L is the mean over devices of each one's own.
         devices = math.log(mesh.size)
-        return *jax.lax.pmean((value, grads), mesh.axis_names), at - devices, back - devices
+        return *mean_over_devices((value, grads), mesh), at - devices, back - devices
 
     everywhere, examples = PartitionSpec(), PartitionSpec(None, mesh.axis_names)
     return jax.shard_map(

@@ -1,0 +1,104 @@
+"""The metrics of a run, step by step, in memory and as rows of bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnn_jax.errors import invalid
+from rnn_jax.training.saved import layout, named_leaves
+from rnn_jax.types import Array
+
+
+class History:
+    """Metrics of all steps so far.
+
+    Attributes:
+      steps: how many there are.
+      layout: `float32[8]` of one step's, by name; a nested metric's is `outer/inner`.
+    """
+
+    def __init__(self, one_step: Any):
+        """`one_step`: the shapes and dtypes of one step's metrics, in any pytree."""
+        self._like = one_step
+        self._shapes = named_leaves(one_step)
+        self._blocks: dict[str, list[np.ndarray]] = {name: [] for name in self._shapes}
+        self.layout = layout(one_step)
+        self.steps = 0
+        self._taken = 0
+
+    def append(self, metrics: list[Any]) -> None:
+        """Fetch the metrics of the next n steps."""
+        structure: Any = jax.tree.structure(self._like)
+        fits = all(jax.tree.structure(step) == structure for step in metrics)
+        stacked = named_leaves(_stacked(metrics)) if fits else {}
+        if not fits or any(_of_one(v) != _of_one(s, 0) for v, s in _pairs(stacked, self._shapes)):
+            remedy = "Return the same metrics, in the same shapes, at each step."
+            raise invalid("train_step", "one whose metrics change", str(self.layout), remedy)
+        arrays = {name: np.asarray(values) for name, values in stacked.items()}
+        self._add(len(metrics), arrays)
+
+    def append_rows(self, rows: bytes, steps: int) -> None:
+        """Add `steps` steps of what `take_rows` returned, which will not return them again."""
+        table = np.frombuffer(rows, np.uint8).reshape(steps, -1)
+        arrays, begin = {}, 0
+        for name, shape in self._shapes.items():
+            dtype = np.dtype(shape.dtype)
+            end = begin + dtype.itemsize * int(np.prod(shape.shape))
+            column = np.frombuffer(table[:, begin:end].tobytes(), dtype)
+            arrays[name] = column.reshape(steps, *shape.shape)
+            begin = end
+        self._add(steps, arrays)
+        self._taken = self.steps
+
+    def take_rows(self) -> bytes:
+        """Return the metrics since the last call, one step after the other."""
+        columns = []
+        for name in self._shapes:
+            values = self._from(name, self._taken)
+            rows = np.frombuffer(values.tobytes(), np.uint8)
+            columns.append(rows.reshape(len(values), -1) if len(values) else rows[:, None])
+        self._taken = self.steps
+        return np.concatenate(columns, axis=1).tobytes() if columns else b""
+
+    def since(self, step: int) -> dict[str, np.ndarray]:
+        """Return the metrics of the steps from `step` on, by name."""
+        return {name: self._from(name, step) for name in self._shapes}
+
+    def as_tree(self) -> Any:
+        """Return all metrics, `[steps, ...]`, nested as those of one step are."""
+        return jax.tree.unflatten(jax.tree.structure(self._like), [*self.since(0).values()])
+
+    def _from(self, name: str, step: int) -> np.ndarray:
+        """A metric's values from `step` on."""
+        wanted, blocks, end = [], self._blocks[name], self.steps
+        for block in reversed(blocks):
+            if end <= step:
+                break
+            begin = end - len(block)
+            wanted.append(block[max(step - begin, 0) :])
+            end = begin
+        shape = self._shapes[name]
+        return np.concatenate([np.zeros((0, *shape.shape), shape.dtype), *reversed(wanted)])
+
+    def _add(self, steps: int, arrays: dict[str, np.ndarray]) -> None:
+        for name, values in arrays.items():
+            self._blocks[name].append(values)
+        self.steps += steps
+
+
+def _pairs(values, shapes):
+    return [(values[name], shapes[name]) for name in shapes]
+
+
+def _of_one(values, leading=1):
+    return values.shape[leading:], np.dtype(values.dtype)
+
+
+@jax.jit
+def _stacked(metrics: list[dict[str, Array]]) -> dict[str, Array]:
+    """One array for each metric: to the host, time goes by the number of arrays, not their size."""
+    return jax.tree.map(lambda *steps: jnp.stack(steps), *metrics)

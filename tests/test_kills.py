@@ -1,0 +1,18 @@
+"""Real processes, killed by SIGKILL in the middle of a run."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_a_killed_process_resumes_to_the_same_bits(devices, tmp_path):
+    """An ensemble and a shared batch, with their records, on one device and on two."""
+    script = ROOT / "tests" / "killed_run.py"
+    command = [sys.executable, "-W", "error", str(script), str(tmp_path), str(devices)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=90)
+    assert done.returncode == 0, done.stderr[-3000:]
