@@ -15,7 +15,7 @@ from scipy import optimize, special
 
 from experiments import error_surface, forget_gate, memory_without_explosion, phase_diagram
 from experiments.checks import at_least, at_most, checks_table, within
-from experiments.run_folder import command_line, redraw
+from experiments.command_line import command_line
 from rnn_jax import cells
 
 # One worker, so that each toy study runs once.
@@ -113,7 +113,7 @@ def test_plot_redraws_from_the_folder_alone(run, name, monkeypatch):
     drawn = figure.read_bytes()
     figure.unlink()
     monkeypatch.setattr("sys.argv", [name, "plot", str(folder)])
-    command_line(module.Config, module.main, functools.partial(redraw, module.plot), "A study.")
+    command_line(module.Config, module.main, module.plot, "A study.")
     assert figure.read_bytes() == drawn
 
 

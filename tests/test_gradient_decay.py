@@ -1,6 +1,5 @@
 """The study end to end at toy size: what it leaves, that it redraws, that it resumes."""
 
-import functools
 import json
 
 import jax
@@ -9,8 +8,8 @@ import numpy as np
 import pytest
 
 from experiments import gradient_decay
+from experiments.command_line import command_line
 from experiments.gradient_decay import Config, main
-from experiments.run_folder import command_line, redraw
 from rnn_jax import cells, plotting
 
 # One worker, so that the toy study runs once.
@@ -52,8 +51,7 @@ def test_plot_redraws_from_the_folder_alone(finished, monkeypatch):
     drawn = figure.read_bytes()
     figure.unlink()
     monkeypatch.setattr("sys.argv", ["gradient_decay", "plot", str(out)])
-    redraws = functools.partial(redraw, gradient_decay.plot)
-    command_line(Config, main, redraws, "The study.")
+    command_line(Config, main, gradient_decay.plot, "The study.")
     assert figure.read_bytes() == drawn
 
 
@@ -104,7 +102,7 @@ def minimal_cell(hidden_size):
 @pytest.mark.parametrize("cell", ["antisymmetric", f"{__name__}:minimal_cell"])
 def test_a_cell_of_ones_own_is_studied(cell, tmp_path):
     with jax.enable_x64(False):
-        result = main(Config(cell=cell, out=tmp_path, **TOY))
+        result = main(Config(cell=cell, out=tmp_path, **{**TOY, "gains": None}))
     assert list(result["labels"]) == [cell]
     assert result[f"{cell}/after training/measured"].shape == (2, 9, 9)
     assert (result[f"{cell}/after training/product_bound_violations"] == 0).all()
@@ -114,5 +112,5 @@ def test_a_cell_of_ones_own_is_studied(cell, tmp_path):
 
 def test_a_cell_that_is_not_there_stops_the_study_before_it_begins(tmp_path):
     with pytest.raises(ValueError, match=r"^cell: got .*; expected .+\. [A-Z]"):
-        main(Config(cell="lsmt", out=tmp_path / "run", **TOY))
+        main(Config(cell="lsmt", out=tmp_path / "run", **{**TOY, "gains": None}))
     assert not (tmp_path / "run").exists()
