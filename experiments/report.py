@@ -28,8 +28,13 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     that all begin with the first column; what is too long for a cell goes on in the row below.
     """
     cells = [[str(cell) for cell in row] for row in (headers, *rows)]
-    widths = [max(len(escaped(cell)) for cell in column) for column in zip(*cells, strict=True)]
+    widths = [_width(column) for column in zip(*cells, strict=True)]
     return "\n\n".join(_table(cells, widths, group) for group in _groups(widths))
+
+
+def _width(column: tuple[str, ...]) -> int:
+    """What tabulate makes of a column: two more than its header, at least."""
+    return max(len(escaped(column[0])) + 2, *(len(escaped(cell)) for cell in column))
 
 
 def _groups(widths: Sequence[int]) -> Iterator[list[int]]:
