@@ -235,8 +235,8 @@ def _training_curves(axes, panels: Mapping[str, Mapping[str, np.ndarray]], smoot
     styles = ((MEASURED, "-"), (BOUND, "--"))
     for ax, (title, arms) in zip(axes, panels.items(), strict=True):
         for (color, line), (arm, curves) in zip(styles, arms.items(), strict=True):
-            smooth = max(1, min(smooth, len(curves) // MIN_POINTS))
-            _band(ax, _averaged(curves, smooth), smooth, color, arm, line)
+            stride = max(1, min(smooth, len(curves) // MIN_POINTS))
+            _band(ax, _averaged(curves, stride), stride, color, arm, line)
         ax.set(title=title, xlabel="training step")
 
 

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from rnn_jax.plotting import BOUND, MEASURED, MUTED, PRODUCT, STYLE
 from rnn_jax.plotting_layout import fit
-from rnn_jax.plotting_theory import NORM
 
+NORM = r"$\|\partial s_t / \partial s_k\|_2$, $s$ the state"
 COLORS = (BOUND, "#d9822b", PRODUCT, MEASURED)
 
 
