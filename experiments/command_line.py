@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -45,7 +46,11 @@ def command_line(
         main(settings)
         refuse_nan(Path(settings.out) / "summary.md")
     except KeyboardInterrupt:
-        _end("Stopped. The same command goes on from what is in its run folder.", STOPPED)
+        print("Stopped. The same command goes on from what is in its run folder.", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # All is closed by now; programs that JAX still runs in its threads crash an orderly exit.
+        os._exit(STOPPED)
     except OSError as error:
         _end(str(error), MISTAKE)
     except ValueError as error:

@@ -72,6 +72,7 @@ def test_what_is_claimed_is_found(run, name):
     assert failed == (["networks"] if name == "phase_diagram" else [])
     summary = (folder / "summary.md").read_text()
     assert checks_table(module.checks(result)) in summary
+    assert max(map(len, summary.splitlines())) <= 100
     for values in result.values():
         assert np.isfinite(values).all() or values.dtype.kind != "f" or name == "error_surface"
 

@@ -10,7 +10,9 @@ import pytest
 from experiments import gradient_decay
 from experiments.command_line import command_line
 from experiments.gradient_decay import Config, main
+from experiments.run_folder import restore
 from rnn_jax import cells, plotting
+from rnn_jax.tasks import load_text
 
 # One worker, so that the toy study runs once.
 pytestmark = [pytest.mark.usefixtures("optax_promotes"), pytest.mark.xdist_group("study")]
@@ -39,6 +41,10 @@ def test_the_run_folder(finished):
     assert (result["Elman, gain 1.5/after training/power_bound_violations"] == 0).all()
     assert "LSTM/after training/power_bound" not in result
     assert not (out / "checkpoints").exists()
+    assert max(map(len, summary.splitlines())) <= 100
+    # Which state it is: an LSTM's is c and h together.
+    assert str(result["LSTM/state"]) == "(c, h)"
+    assert str(result["Elman, gain 0.5/state"]) == "h"
     names = {"decay", "loss_to_state", "learning_curves", "gradient_norms"}
     for name in names:
         for suffix in ("png", "svg"):
@@ -97,6 +103,20 @@ def minimal_cell(hidden_size):
         return {"W": W, "U": jnp.resize(U, (hidden_size, input_size))}
 
     return cells.from_function(step, jnp.zeros(hidden_size), init)
+
+
+def test_trained_networks_are_kept(finished):
+    """What was trained is restored, and is as good as it was said to be."""
+    out, result = finished
+    text = load_text()
+    (cell,) = gradient_decay.groups(Config(out=out, **TOY), len(text.vocabulary))[1].cells
+    init = lambda key: cell.init(key, len(text.vocabulary))
+    like = jax.vmap(init)(jax.random.split(jax.random.key(0), TOY["seeds"]))
+    bits = jax.jit(jax.vmap(lambda p: gradient_decay._bits_per_character(cell, text, p)))
+    for arm in gradient_decay.ARMS:
+        params = restore(out / "networks" / f"LSTM, {arm}", like)
+        expected = result[f"LSTM/{arm}/bits_per_character"]
+        np.testing.assert_allclose(bits(params), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize("cell", ["antisymmetric", f"{__name__}:minimal_cell"])

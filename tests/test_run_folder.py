@@ -202,6 +202,7 @@ def test_ctrl_c_says_that_the_run_goes_on(tmp_path, monkeypatch, capsys):
 
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "conclude", stopped)
+        patch.setattr("experiments.command_line.os._exit", sys.exit)
         assert run(patch, "--out", tmp_path / "run") == STOPPED
     assert "same command goes on" in capsys.readouterr().err
     assert (tmp_path / "run" / "checkpoints" / "arm").is_dir()
