@@ -283,7 +283,8 @@ def summarize(result: Result) -> str:
     at = f"k2 = {k2s[middle]}"
     headers = ["network", "", "error, rate", "‖∂s_t/∂s_k‖, rate", "tenth", f"error, {at}", "cosine"]
     explained = paragraph(
-        "Elman networks by their σ_w, and LSTMs: medians over seeds. Error: that of W's gradient, relative to full BPTT's; cosine: with "
+        "Elman networks by their σ_w, and LSTMs: medians over seeds. Error: that of W's gradient, "
+        "relative to full BPTT's; cosine: with "
         f"full BPTT's, at {at}. Rates: nats per step of k2 and of t − k, over 2 to {T // 2} steps, "
         f"errors above {FLOOR:g}. Tenth: steps until a tenth of ‖∂s_t/∂s_k‖ is left, s the whole "
         "state, (c, h) of an LSTM."
