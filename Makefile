@@ -20,12 +20,14 @@ format: $(VENV)/ready
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-# Made once, and anew when the requirements change.
+# Made once, and anew when the requirements change. rnn_jax is installed in place: it is imported from
+# any folder, and what is edited here counts at once.
 $(VENV)/ready: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "rnn_jax needs Python 3.11 or newer; got " + sys.version.split()[0] + ". Try: make PYTHON=python3.13")'
 	rm -rf $(VENV)
 	$(PYTHON) -m venv $(VENV)
 	$(RUN) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(RUN) -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	touch $@
 
 clean:

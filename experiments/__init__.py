@@ -1,1 +1,14 @@
-"""One file, one claim: a Config, `main(config) -> result`, `plot(result)`."""
+"""Studies: each file one claim, one command, one run folder."""
+
+import sys
+from importlib.util import find_spec
+
+NEEDED = ("matplotlib", "tabulate", "tqdm", "tyro")
+missing = [package for package in NEEDED if find_spec(package) is None]
+if missing:
+    message = (
+        f"experiments: got no {', '.join(missing)}; expected the packages that studies are drawn "
+        "and tabulated with. Install them, in the clone: pip install -e '.[experiments]'"
+    )
+    # As `python -m experiments.NAME` imports this first, a sentence will do.
+    raise SystemExit(message) if sys.argv[:1] == ["-m"] else ImportError(message)

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from experiments.report import table
+
 
 class Check(NamedTuple):
     """One line of a claim: it holds where `low` ≤ `measured` ≤ `high`; NaN never does."""
@@ -37,16 +39,9 @@ def at_least(claim: str, measured: float, limit: float) -> Check:
 
 def checks_table(checks: Sequence[Check]) -> str:
     """All of them, in Markdown, and how many hold."""
-    from tabulate import tabulate
-
     rows = [
         [check.claim, f"{check.measured:.6g}", check.theory, "yes" if check.holds else "**NO**"]
         for check in checks
     ]
-    table = tabulate(
-        rows,
-        headers=["claim", "measured", "theory", "holds"],
-        tablefmt="github",
-        disable_numparse=True,
-    )
-    return f"## Checks\n\n{table}\n\n{sum(c.holds for c in checks)} of {len(checks)} hold.\n"
+    counted = f"{sum(c.holds for c in checks)} of {len(checks)} hold."
+    return f"## Checks\n\n{table(['claim', 'measured', 'theory', 'holds'], rows)}\n\n{counted}\n"

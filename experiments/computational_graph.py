@@ -13,45 +13,55 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 from matplotlib.figure import Figure
 
 from experiments.cell_named import cell_named
+from experiments.command_line import command_line
 from experiments.run_folder import RunFolder
+from experiments.settings import Limits, Settings, Size
 from rnn_jax.cells import readout
 from rnn_jax.drawing import draw_folded, draw_unfolded
+from rnn_jax.errors import check_integer
 from rnn_jax.graph import Graph, step_graph, unfolded_graph
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """What is drawn."""
 
     cell: str = "lstm"
     """One of `rnn_jax.cells.CELLS`, or package.module:factory with factory(hidden_size) -> Cell."""
-    output_size: int | None = None
+    output_size: Size | None = None
     """Of a linear readout o = c + V y around the cell; none by default."""
-    steps: int = 3
+    steps: Size = 3
     """To unfold over."""
-    gradient_from: int | None = None
+    gradient_from: Size | None = None
     """t of the highlighted ∂E_t/∂h_k; the last step by default."""
-    gradient_to: int = 1
+    gradient_to: Annotated[int, Limits(least=0)] = 1
     """k of the highlighted ∂E_t/∂h_k; 0 is the initial state."""
     leaf: str | None = None
     """One leaf of the state, as c of an LSTM; all of them by default."""
-    hidden_size: int = 4
+    hidden_size: Size = 4
     """H; the picture does not depend on it."""
-    input_size: int = 3
+    input_size: Size = 3
     """I; neither does it on this."""
     out: Path = Path("runs/computational_graph")
     """Where config.json and figures/ go."""
 
+    def check_together(self) -> None:
+        remedy = "Unfold over more --steps, or choose an earlier one."
+        if self.gradient_from is not None:
+            check_integer("gradient_from", self.gradient_from, most=self.steps, remedy=remedy)
+        check_integer("gradient_to", self.gradient_to, 0, self.steps, remedy)
+
 
 def main(config: Config) -> dict[str, Graph]:
     """Trace, draw and write; the graphs by the names of their figures."""
-    run = RunFolder(config.out)
+    config.check()
     cell = cell_named(config.cell, config.hidden_size)
     if config.output_size is not None:
         cell = readout(cell, config.output_size)
@@ -63,9 +73,9 @@ def main(config: Config) -> dict[str, Graph]:
         "unfolded": unfolded_graph(cell, params, x, config.steps),
         "unfolded_operations": unfolded_graph(cell, params, x, config.steps, detail="operations"),
     }
-    run.begin(config, {})
     figures = plot(graphs, config)
-    run.write_figures(figures)
+    with RunFolder(config.out).running(config, {}) as run:
+        run.finish({}, "", figures)
     print(f"{', '.join(figures)} are in {run.path / 'figures'}/ as SVG and PNG.")
     return graphs
 
@@ -82,6 +92,4 @@ def plot(graphs: dict[str, Graph], config: Config) -> dict[str, Figure]:
 
 
 if __name__ == "__main__":
-    import tyro
-
-    main(tyro.cli(Config, description=__doc__))
+    command_line(Config, main, None, __doc__)

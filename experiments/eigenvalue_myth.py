@@ -15,16 +15,20 @@ Under a minute.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from experiments.checks import Check, at_least, at_most, checks_table, within
-from experiments.run_folder import Result, RunFolder, command_line, redraw
+from experiments.command_line import command_line
+from experiments.progress import progress
+from experiments.report import paragraph, table
+from experiments.run_folder import Result, RunFolder
+from experiments.settings import Limits, NotNegative, OpenUnit, Positive, Seed, Settings, Size
 from rnn_jax import plotting_theory
 from rnn_jax.cells import AffineParams, elman_preactivation, initializers
 from rnn_jax.gradients import norm_bound, step_jacobians
@@ -34,36 +38,38 @@ from rnn_jax.types import Array
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """What is measured, all in float64."""
 
     out: Path = Path("runs/eigenvalue_myth")
     """The run folder."""
-    lags: int = 60
+    lags: Annotated[int, Limits(least=2)] = 60
     """Steps that gradients go back; twice as many in the linear networks."""
-    eigenvalue: float = 0.8
+    eigenvalue: OpenUnit = 0.8
     """ρ of the linear networks, both of their eigenvalues."""
-    couplings: tuple[float, ...] = (0.0, 1.0, 10.0, 100.0)
+    couplings: tuple[NotNegative, ...] = (0.0, 1.0, 10.0, 100.0)
     """Of the linear networks, W = [[ρ, coupling], [0, ρ]]; 0 is a normal matrix."""
-    networks: int = 16
-    """Random tanh networks."""
-    units: int = 100
+    networks: Annotated[int, Limits(least=2)] = 16
+    """Random tanh networks; their spread is the error of their mean."""
+    units: Size = 100
     """N of a random network."""
-    gain: float = 1.5
+    gain: Positive = 1.5
     """σ_w of a random network, about its ρ(W)."""
-    input_std: float = 2.0
+    input_std: NotNegative = 2.0
     """σ_u, of what each unit of a random network receives at each step."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the random networks."""
 
 
 def main(config: Config) -> Result:
     """Measure, and leave a run folder behind. Returns what numbers.npz holds."""
-    folder = RunFolder(config.out)
-    folder.begin(config, inputs={})
-    with jax.enable_x64(True):
-        result = jax.device_get(_nilpotent(config.lags) | _linear(config) | _saturated(config))
-    folder.conclude(result, summarize, plot)
+    config.check()
+    with RunFolder(config.out).running(config, inputs={}) as folder:
+        result: dict[str, np.ndarray] = {}
+        with jax.enable_x64(True):
+            for part in progress((_nilpotent, _linear, _saturated), "networks of three kinds"):
+                result |= jax.device_get(part(config))
+        folder.conclude(result, summarize, plot)
     return result
 
 
@@ -88,9 +94,9 @@ def _products(jacobians: Array) -> tuple[Array, Array]:
     return jax.lax.scan(multiply, (one, jnp.zeros(n, jnp.int32)), jacobians.swapaxes(0, 1))[1]
 
 
-def _nilpotent(lags: int) -> dict[str, Array]:
+def _nilpotent(config: Config) -> dict[str, Array]:
     """W = [[8, 8], [-8, -8]] held at its fixed point x* = (0, artanh ½) by the bias."""
-    W = jnp.array([[8.0, 8], [-8, -8]])
+    lags, W = config.lags, jnp.array([[8.0, 8], [-8, -8]])
     fixed_point = jnp.array([0, jnp.arctanh(0.5)])
     params = AffineParams(W=W, U=jnp.zeros((2, 0)), b=fixed_point - W @ jnp.tanh(fixed_point))
     cell = elman_preactivation(2, dtype=W.dtype)
@@ -195,34 +201,25 @@ def saturated_rates(result: Result) -> np.ndarray:
 
 def summarize(result: Result) -> str:
     """What was found, in Markdown."""
-    from tabulate import tabulate
-
     measured, saturated = result["nilpotent/measured"], result["saturated/measured"]
     rows = [
         [f"{K:g}", f"{np.exp(norms.max()):.4g}", norms.argmax(), f"{np.exp(norms[-1]):.2g}"]
         for K, norms in zip(result["linear/couplings"], result["linear/measured"], strict=True)
     ]
-    table = tabulate(
-        rows,
-        headers=[
-            "coupling",
-            "largest ‖∂h_t/∂h_k‖",
-            "at lag",
-            f"at lag {result['linear/measured'].shape[1] - 1}",
-        ],
-        tablefmt="github",
-        disable_numparse=True,
-    )
+    last = f"at lag {result['linear/measured'].shape[1] - 1}"
+    by_coupling = table(["coupling", "largest ‖∂h_t/∂h_k‖", "at lag", last], rows)
     radii = result["saturated/radius"]
+    driven = paragraph(
+        f"{len(radii)} networks with ρ(W) from {radii.min():.2f} to {radii.max():.2f}, tanh, "
+        f"strong input: ‖∂h_t/∂h_k‖ falls to {np.exp(np.median(saturated[:, -1])):.1g} (median) in "
+        f"{saturated.shape[1] - 1} steps, by {saturated_rates(result).mean():+.4f} nats per step."
+    )
     return (
         "# The eigenvalue myth\n\n"
         f"ρ(W) = {result['nilpotent/radius']:g}, tanh: ‖∂h_t/∂h_k‖ grows to "
         f"{np.exp(measured[-1]):.3g} in {len(measured) - 1} steps.\n\n"
-        f"Linear networks, ρ(W) = {result['linear/radius']:g}:\n\n{table}\n\n"
-        f"{len(radii)} networks with ρ(W) from {radii.min():.2f} to {radii.max():.2f}, tanh, "
-        f"strong input: ‖∂h_t/∂h_k‖ falls to {np.exp(np.median(saturated[:, -1])):.1g} (median) in "
-        f"{saturated.shape[1] - 1} steps, by {saturated_rates(result).mean():+.4f} nats per step.\n"
-        f"\n{checks_table(checks(result))}"
+        f"Linear networks, ρ(W) = {result['linear/radius']:g}:\n\n{by_coupling}\n\n"
+        f"{driven}\n\n{checks_table(checks(result))}"
     )
 
 
@@ -240,4 +237,4 @@ def plot(result: Result) -> dict[str, plotting_theory.Figure]:
 
 
 if __name__ == "__main__":
-    command_line(Config, main, functools.partial(redraw, plot), __doc__)
+    command_line(Config, main, plot, __doc__)

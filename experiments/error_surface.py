@@ -19,9 +19,10 @@ Under a minute.
 
 from __future__ import annotations
 
-import functools
+import math
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -29,46 +30,60 @@ import numpy as np
 
 import rnn_jax
 from experiments.checks import Check, at_least, at_most, checks_table, within
-from experiments.run_folder import Result, RunFolder, command_line, redraw
+from experiments.command_line import command_line
+from experiments.progress import progress
+from experiments.report import paragraph, table
+from experiments.run_folder import Result, RunFolder
+from experiments.settings import Finite, Limits, OpenUnit, Positive, Settings, Size, check_range
 from rnn_jax import plotting_theory
 from rnn_jax.cells import AffineParams, elman_preactivation
+from rnn_jax.errors import check_number
 from rnn_jax.types import Array
 
 ARMS = ("clipped", "not clipped")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """The landscape, and the descents on it, all in float64."""
 
     out: Path = Path("runs/error_surface")
     """The run folder."""
-    T: int = 50
+    T: Size = 50
     """Steps of the network."""
-    initial_state: float = 0.5
+    initial_state: Annotated[float, Limits(least=-20, most=20)] = 0.5
     """x_0."""
-    target: float = 0.7
+    target: OpenUnit = 0.7
     """Of σ(x_T)."""
-    w: tuple[float, float] = (3.0, 7.0)
+    w: tuple[Finite, Finite] = (3.0, 7.0)
     """From, to."""
-    b: tuple[float, float] = (-3.4, -1.2)
+    b: tuple[Finite, Finite] = (-3.4, -1.2)
     """From, to."""
-    resolution: int = 240
+    resolution: Annotated[int, Limits(least=2)] = 240
     """Points of the landscape along each side."""
-    finer: int = 8
+    finer: Size = 8
     """Points in b for each of these, of which the largest gradient norm is shown."""
-    cut: float = 5.0
+    cut: Annotated[float, Limits(above=4)] = 5.0
     """w of the cut through the landscape, and of the folds that are found by iteration."""
-    start: tuple[float, float] = (6.5, -2.4)
+    start: tuple[Finite, Finite] = (6.5, -2.4)
     """(w, b) of the two descents that are drawn."""
-    learning_rate: float = 2.0
+    learning_rate: Positive = 2.0
     """Of gradient descent, the same with clipping and without."""
-    clip_norm: float = 0.1
+    clip_norm: Positive = 0.1
     """Norm that the gradient is clipped to."""
-    descent_steps: int = 600
+    descent_steps: Annotated[int, Limits(least=2)] = 600
     """Of gradient descent."""
-    starts: int = 20
+    starts: Size = 20
     """Descents from a grid of this many starts along each side, over the whole landscape."""
+
+    def check_together(self) -> None:
+        check_range("w", self.w)
+        check_range("b", self.b)
+        s = 1 / (1 + math.exp(-self.initial_state))
+        repels = 1 / (s * (1 - s))
+        remedy = "Only above that, 1 / σ'(x_0), is there a wall; choose another initial_state."
+        check_number("w", self.w[1], above=repels, remedy=remedy)
+        check_number("cut", self.cut, above=repels, remedy=remedy)
 
 
 def energy(config: Config, at: Array) -> Array:
@@ -137,11 +152,13 @@ def wall(config: Config, w: Array) -> tuple[Array, Array]:
 
 def main(config: Config) -> Result:
     """Measure, and leave a run folder behind. Returns what numbers.npz holds."""
-    folder = RunFolder(config.out)
-    folder.begin(config, inputs={})
-    with jax.enable_x64(True):
-        result = jax.device_get(_landscape(config) | _cut(config) | _descents(config))
-    folder.conclude(result, summarize, plot)
+    config.check()
+    with RunFolder(config.out).running(config, inputs={}) as folder:
+        result: dict[str, np.ndarray] = {}
+        with jax.enable_x64(True):
+            for part in progress((_landscape, _cut, _descents), "landscape, cut, descents"):
+                result |= jax.device_get(part(config))
+        folder.conclude(result, summarize, plot)
     return result
 
 
@@ -257,8 +274,6 @@ def checks(result: Result) -> list[Check]:
 
 def summarize(result: Result) -> str:
     """What was found, in Markdown."""
-    from tabulate import tabulate
-
     rows = []
     for arm in ARMS:
         norm, path = result[f"{arm}/norm"], result[f"{arm}/path"]
@@ -273,25 +288,15 @@ def summarize(result: Result) -> str:
                 f"{solved(result, arm):.1%} of {len(result[f'{arm}/final_E'])}",
             ]
         )
-    table = tabulate(
-        rows,
-        headers=[
-            "descent",
-            "E at the end",
-            "(w, b) at the end",
-            "largest gradient norm met",
-            "longest step",
-            "starts that reach E < 0.001",
-        ],
-        tablefmt="github",
-        disable_numparse=True,
-    )
+    headers = ["descent", "E at the end", "there (w, b)", "largest gradient", "longest step"]
+    descents = table([*headers, "reach E < 0.001"], rows)
     norms = result["gradient_norm"]
-    return (
-        f"# The error surface\n\nGradient norm over the landscape: median {np.median(norms):.2g}, "
-        f"largest found {norms.max():.2g}. Clipping at {result['clip_norm']:g}.\n\n{table}\n\n"
-        f"{checks_table(checks(result))}"
+    landscape = paragraph(
+        f"Gradient norm over the landscape: median {np.median(norms):.2g}, largest found "
+        f"{norms.max():.2g}. Clipping at {result['clip_norm']:g}. In the table: the descents that "
+        "are drawn, and how many of those from all over the landscape reach E < 0.001."
     )
+    return f"# The error surface\n\n{landscape}\n\n{descents}\n\n{checks_table(checks(result))}"
 
 
 def plot(result: Result) -> dict[str, plotting_theory.Figure]:
@@ -315,4 +320,4 @@ def plot(result: Result) -> dict[str, plotting_theory.Figure]:
 
 
 if __name__ == "__main__":
-    command_line(Config, main, functools.partial(redraw, plot), __doc__)
+    command_line(Config, main, plot, __doc__)

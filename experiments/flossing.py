@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -36,10 +36,14 @@ import optax
 
 import rnn_jax
 from experiments.checks import Check, at_least, at_most, checks_table
-from experiments.run_folder import Result, RunFolder, command_line, redraw
+from experiments.command_line import command_line
+from experiments.progress import progress
+from experiments.report import table
+from experiments.run_folder import Result, RunFolder
+from experiments.settings import Limits, NotNegative, Positive, Seed, Settings, Size
 from rnn_jax import plotting_flossing
 from rnn_jax.cells import elman_preactivation, initializers, readout
-from rnn_jax.errors import invalid
+from rnn_jax.errors import check_integer, invalid
 from rnn_jax.gradients import flossing, lyapunov_spectrum, omega, orthogonality_penalty
 from rnn_jax.losses import bernoulli_cross_entropy, per_step
 from rnn_jax.training import create_train_state, make_train_step, over_ensemble
@@ -52,49 +56,60 @@ SOLVED = 0.1
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """The task, the networks, and how they are trained."""
 
     out: Path = Path("runs/flossing")
     """The run folder."""
-    task: str = "copy"
+    task: Literal["copy", "xor"] = "copy"
     """"copy", x_{t−d}, or "xor", |x_{t−d/2} − x_{t−d}|."""
-    delay: int = 24
+    delay: Annotated[int, Limits(least=2)] = 24
     """d."""
-    T: int = 72
+    T: Size = 72
     """Steps of a sequence; the loss is a mean over those from d on."""
-    units: int = 32
+    units: Size = 32
     """N."""
-    gain: float = 1.0
+    gain: Positive = 1.0
     """W_ij ~ N(0, gain²/N) at the start; 1 is where a network without input turns chaotic."""
-    seeds: int = 8
+    seeds: Size = 8
     """Networks in each arm; they start from the same weights in all arms."""
-    batch_size: int = 16
+    batch_size: Size = 16
     """Fresh sequences in each step of training."""
-    steps: int = 2000
+    steps: Size = 2000
     """Of training."""
-    rounds: int = 8
+    rounds: Size = 8
     """Equal parts of the training; the loss on fresh sequences is measured after each."""
-    learning_rate: float = 1e-3
+    learning_rate: Positive = 1e-3
     """Adam's, for the task and for flossing, each with moments of its own."""
-    clip_norm: float = 1.0
+    clip_norm: Positive = 1.0
     """Global norm that the task's gradients are clipped to."""
-    num_exponents: int = 28
+    num_exponents: Size = 28
     """K, of the exponents that are flossed: more than d, which are needed."""
-    interval: int = 2
+    interval: Size = 2
     """Steps from one orthonormalization to the next, in flossing."""
-    floss_steps: int = 150
+    floss_steps: Size = 150
     """Steps of flossing before training and, in that arm, in each interlude."""
-    floss_every: int = 2
+    floss_every: Size = 2
     """Rounds of training from one interlude to the next."""
-    omega_weight: float = 1.0
+    omega_weight: NotNegative = 1.0
     """Of Ω / T in the loss."""
-    orthogonality_weight: float = 0.1
+    orthogonality_weight: NotNegative = 0.1
     """Of ‖WᵀW − I‖_F² in the loss."""
-    tested: int = 128
+    tested: Size = 128
     """Fresh sequences on which the loss is measured."""
-    seed: int = 0
+    seed: Seed = 0
     """Of everything random."""
+
+    def check_together(self) -> None:
+        check_integer("T", self.T, self.delay + 1, remedy="Sequences are longer than the delay.")
+        check_integer("delay", self.delay, most=self.units, remedy="There are N exponents.")
+        check_integer(
+            "num_exponents", self.num_exponents, most=self.units, remedy="There are N exponents."
+        )
+        if self.steps % self.rounds:
+            raise invalid(
+                "rounds", self.rounds, f"a divisor of {self.steps} steps", "Choose another."
+            )
 
 
 class Arm(NamedTuple):
@@ -207,16 +222,22 @@ def _descent(loss, optimizer, draw, **options):
 
 def main(config: Config) -> Result:
     """Train, measure, and leave a run folder behind. Returns what numbers.npz holds."""
-    if config.task not in ("copy", "xor"):
-        raise invalid("task", config.task, "copy or xor", "Choose one of them.")
-    folder = RunFolder(config.out)
-    folder.begin(config, inputs={})
+    config.check()
+    with RunFolder(config.out).running(config, inputs={}) as folder:
+        result, networks = _measured(config)
+        folder.conclude(result, summarize, plot, networks)
+    return result
+
+
+def _measured(config: Config) -> tuple[dict[str, np.ndarray], dict[str, Params]]:
+    """What is measured of every arm, and the networks that it ends with."""
     programs = Programs(config)
     init_key, data_key = jax.random.split(jax.random.key(config.seed))
     init = functools.partial(programs.cell.init, input_size=1)
     params = jax.jit(jax.vmap(init))(jax.random.split(init_key, config.seeds))
     print(f"{config.task}, delay {config.delay}: {config.seeds} networks in each arm.", flush=True)
 
+    networks: dict[str, Params] = {}
     result: dict[str, np.ndarray] = {
         "arms": np.array(list(ARMS)),
         "steps": np.linspace(0, config.steps, config.rounds + 1),
@@ -224,16 +245,18 @@ def main(config: Config) -> Result:
     }
     for name, arm in ARMS.items():
         began = time.perf_counter()
-        numbers = _run(config, programs, arm, params, jax.random.split(data_key, config.seeds))
+        keys = jax.random.split(data_key, config.seeds)
+        numbers, networks[name] = _run(config, programs, name, arm, params, keys)
         result |= {f"{name}/{key}": value for key, value in numbers.items()}
         final = np.median(numbers["loss"][-1]) / MEMORYLESS
         seconds = time.perf_counter() - began
         print(f"{name}: {final:.3f} of the memoryless loss, {seconds:.0f} s.", flush=True)
-    folder.conclude(result, summarize, plot)
-    return result
+    return result, networks
 
 
-def _run(config: Config, programs: Programs, arm: Arm, params: Params, keys: Key):
+def _run(
+    config: Config, programs: Programs, name: str, arm: Arm, params: Params, keys: Key
+) -> tuple[dict[str, np.ndarray], Params]:
     """One arm: test losses `[rounds + 1, seeds]`, exponents before and after training `[N, seeds]`.
 
     All arms see the same sequences, seed by seed.
@@ -255,12 +278,13 @@ def _run(config: Config, programs: Programs, arm: Arm, params: Params, keys: Key
     params = flossed(params) if arm.before else params
     before, losses = spectrum(params), [measured(params)]
     state = programs.start(params, programs.task_optimizer)
-    for turn, seen in enumerate(jnp.split(task, config.rounds, axis=1)):
+    for turn, seen in enumerate(progress(jnp.split(task, config.rounds, axis=1), name)):
         if arm.during and turn and turn % config.floss_every == 0:
             state = state.replace(params=flossed(state.params, turn))
         state, _ = programs.train[arm.penalty](state, seen)
         losses.append(measured(state.params))
-    return {"loss": np.stack(losses), "before": before, "after": spectrum(state.params)}
+    numbers = {"loss": np.stack(losses), "before": before, "after": spectrum(state.params)}
+    return numbers, state.params
 
 
 def relative_loss(result: Result, arm: str) -> np.ndarray:
@@ -286,8 +310,6 @@ def checks(result: Result) -> list[Check]:
 
 def summarize(result: Result) -> str:
     """The table, in Markdown."""
-    from tabulate import tabulate
-
     d = int(result["delay"])
     rows = []
     for arm in result["arms"]:
@@ -304,13 +326,15 @@ def summarize(result: Result) -> str:
         )
     headers = [
         "arm",
-        "loss / memoryless, median (10–90 %)",
+        "loss / memoryless (10–90 %)",
         f"below {SOLVED:g}",
-        "λ_1, λ_d before training",
-        "after",
+        "λ_1, λ_d before",
+        "after training",
     ]
-    table = tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
-    return f"# Gradient flossing\n\nDelay d = {d}.\n\n{table}\n\n{checks_table(checks(result))}"
+    return (
+        f"# Gradient flossing\n\nDelay d = {d}. Medians over seeds; exponents in nats per step.\n\n"
+        f"{table(headers, rows)}\n\n{checks_table(checks(result))}"
+    )
 
 
 def _two_exponents(exponents: np.ndarray, d: int) -> str:
@@ -341,4 +365,4 @@ def plot(result: Result) -> dict[str, plotting_flossing.Figure]:
 
 if __name__ == "__main__":
     jax.config.update("jax_num_cpu_devices", os.cpu_count())
-    command_line(Config, main, functools.partial(redraw, plot), __doc__)
+    command_line(Config, main, plot, __doc__)

@@ -14,9 +14,9 @@ About half a minute on two cores.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +24,11 @@ import numpy as np
 
 import rnn_jax
 from experiments.checks import Check, at_least, at_most, checks_table, within
-from experiments.run_folder import Result, RunFolder, command_line, redraw
+from experiments.command_line import command_line
+from experiments.progress import progress
+from experiments.report import paragraph, table
+from experiments.run_folder import Result, RunFolder
+from experiments.settings import Finite, Limits, Seed, Settings, Size
 from rnn_jax import plotting_theory, theory
 from rnn_jax.cells import lstm
 from rnn_jax.gradients import effective_horizon, step_jacobians
@@ -33,43 +37,52 @@ from rnn_jax.types import Array, Key
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """The networks, at the start of training, and what is measured of them."""
 
     out: Path = Path("runs/forget_gate")
     """The run folder."""
-    biases: tuple[float, ...] = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
+    biases: tuple[Finite, ...] = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
     """Of the forget gate."""
-    hidden_size: int = 64
+    hidden_size: Size = 64
     """H."""
-    input_size: int = 64
+    input_size: Size = 64
     """I; inputs are N(0, 1), and U x_t has variance 1."""
-    seeds: int = 8
+    seeds: Size = 8
     """Networks for each bias, each with an input of its own."""
-    warmup: int = 200
+    warmup: Size = 200
     """Steps before the first Jacobian."""
-    lags: int = 400
+    lags: Annotated[int, Limits(least=2)] = 400
     """Steps that gradients go back."""
-    seed: int = 0
+    seed: Seed = 0
     """Of everything random."""
 
 
 def main(config: Config) -> Result:
     """Measure, and leave a run folder behind. Returns what numbers.npz holds."""
-    folder = RunFolder(config.out)
-    folder.begin(config, inputs={})
+    config.check()
+    with RunFolder(config.out).running(config, inputs={}) as folder:
+        result = _measured(config)
+        folder.conclude(result, summarize, plot)
+    return result
+
+
+def _measured(config: Config) -> dict[str, np.ndarray]:
+    """All numbers, those of each bias in the order of `biases`."""
     keys = jax.random.split(jax.random.key(config.seed), config.seeds)
     biases = jnp.array(config.biases, jnp.float32)
-    over_seeds = jax.vmap(lambda bias, key: _measure(config, bias, key), (None, 0))
-    measured = jax.jit(lambda: jax.lax.map(lambda bias: over_seeds(bias, keys), biases))()
+    over_seeds = jax.jit(jax.vmap(lambda bias, key: _measure(config, bias, key), (None, 0)))
+    of_biases = [
+        jax.device_get(over_seeds(bias, keys)) for bias in progress(list(biases), "forget biases")
+    ]
+    measured = {name: np.stack([each[name] for each in of_biases]) for name in of_biases[0]}
 
-    result = {"biases": np.array(config.biases), **jax.device_get(measured)}
+    result = {"biases": np.array(config.biases), **measured}
     q = result["gate_variance"].mean(1)
     result["constant_rate"] = np.asarray(theory.forget_rate(biases))
     result["random_rate"] = np.asarray(theory.forget_rate(biases, jnp.asarray(q)))
     still = jax.jit(jax.vmap(lambda bias: _still(config, bias)))
     result["still"] = np.asarray(still(biases))
-    folder.conclude(result, summarize, plot)
     return result
 
 
@@ -163,8 +176,6 @@ def checks(result: Result) -> list[Check]:
 
 def summarize(result: Result) -> str:
     """The table, in Markdown."""
-    from tabulate import tabulate
-
     lags = result["direct"].shape[-1] - 1
     rows = []
     for i, bias in enumerate(result["biases"]):
@@ -180,24 +191,21 @@ def summarize(result: Result) -> str:
                 *(f"{lag:.3g}" if np.isfinite(lag) else f"> {lags}" for lag in lasts),
             ]
         )
-    table = tabulate(
-        rows,
-        headers=[
-            "forget bias",
-            "σ(b)^100",
-            "ln ∏ f_i, nats per step (theory)",
-            "horizon: constant gate",
-            "theory, random gates",
-            "∏ f_i, typical unit",
-            "∏ f_i, root mean square",
-            "∂c_t/∂c_k, root mean square",
-        ],
-        tablefmt="github",
-        disable_numparse=True,
+    rates = table(
+        ["forget bias", "σ(b)^100", "ln ∏ f_i, nats per step (theory)"], [row[:3] for row in rows]
+    )
+    horizons = table(
+        ["forget bias", "constant gate", "random gates", "∏ f_i, typical", "∏ f_i", "∂c_t/∂c_k"],
+        [[row[0], *row[3:]] for row in rows],
+    )
+    explained = paragraph(
+        "Steps until 1/e is left. Theory: of a gate that stands still, and of random ones. "
+        "Measured: of ∏ f_i of a typical unit, of its root mean square over units, and of that of "
+        f"∂c_t/∂c_k; medians over {result['direct'].shape[1]} networks."
     )
     return (
-        f"# The forget gate\n\n{table}\n\nHorizons in steps until 1/e is left: medians over "
-        f"{result['direct'].shape[1]} networks.\n\n{checks_table(checks(result))}"
+        f"# The forget gate\n\n{rates}\n\n{explained}\n\n{horizons}\n\n"
+        f"{checks_table(checks(result))}"
     )
 
 
@@ -216,4 +224,4 @@ def plot(result: Result) -> dict[str, plotting_theory.Figure]:
 
 
 if __name__ == "__main__":
-    command_line(Config, main, functools.partial(redraw, plot), __doc__)
+    command_line(Config, main, plot, __doc__)

@@ -12,7 +12,9 @@ and after.
     python -m experiments.gradient_decay plot FOLDER
 
 With --cell the study is of that cell alone: one of `rnn_jax.cells.CELLS`, or what a function of
-yours, `hidden_size -> Cell`, returns.
+yours, `hidden_size -> Cell`, returns. What is measured is ∂s_t/∂s_k of the whole state s: h of an
+Elman network, (c, h) together of an LSTM. States count from 0, the initial one: step t makes s_t of
+s_{t−1}, and the loss E_t is read from s_t.
 
 About four minutes on two cores.
 """
@@ -23,7 +25,7 @@ import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,9 +34,15 @@ import optax
 
 import rnn_jax
 from experiments.cell_named import cell_named
-from experiments.run_folder import Result, RunFolder, command_line, redraw
+from experiments.command_line import command_line
+from experiments.held_out import check_held_out
+from experiments.progress import training_progress
+from experiments.report import paragraph, table
+from experiments.run_folder import Result, RunFolder
+from experiments.settings import InputFile, Limits, Positive, Seed, Settings, Size
 from rnn_jax import plotting
 from rnn_jax.cells import elman, initializers, lstm, readout
+from rnn_jax.errors import invalid
 from rnn_jax.gradients import (
     check_bound,
     decay_rate,
@@ -43,6 +51,7 @@ from rnn_jax.gradients import (
     power_bound,
     product_bound,
     product_log_norms,
+    state_blocks,
     step_jacobians,
 )
 from rnn_jax.losses import per_step
@@ -60,36 +69,51 @@ from rnn_jax.types import Cell, Key, Params
 
 ARMS = ("clipped", "not clipped")
 PHASES = ("before training", "after training")
+BOUNDS = ("power_bound", "product_bound")
+GAINS = (0.5, 1.0, 2.0)
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """What is trained and measured."""
 
-    text: Path | None = None
+    text: InputFile | None = None
     """Any UTF-8 file; by default the language reference that every Python carries."""
     out: Path = Path("runs/gradient_decay")
     """The run folder."""
     cell: str | None = None
     """Study this cell alone: a name of `cells.CELLS`, or `package.module:factory`."""
-    gains: tuple[float, ...] = (0.5, 1.0, 2.0)
-    """Of the Elman networks: every singular value of W at the start. 1 is critical for tanh."""
-    hidden_size: int = 64
+    gains: tuple[Positive, ...] | None = None
+    """Of the Elman networks: every singular value of W at the start; 0.5, 1 and 2 by default. 1 is
+    critical for tanh. Not together with --cell, whose weights start as the cell has them start."""
+    hidden_size: Size = 64
     """H, units of each network."""
-    seeds: int = 16
+    seeds: Size = 16
     """Networks of each kind, all in one program."""
-    T: int = 40
+    T: Annotated[int, Limits(least=2)] = 40
     """Steps of a training window, and of the window in which gradients are measured."""
-    batch_size: int = 16
+    batch_size: Size = 16
     """Windows in a batch, drawn for each network apart."""
-    steps: int = 350
+    steps: Size = 350
     """Of training."""
-    learning_rate: float = 0.03
+    learning_rate: Positive = 0.03
     """Adam's at the start; it falls along a cosine."""
-    clip_norm: float = 0.5
+    clip_norm: Positive = 0.5
     """Global norm that gradients are clipped to, in the clipped arm."""
-    seed: int = 0
+    seed: Seed = 0
     """Of everything random."""
+
+    def check_together(self) -> None:
+        if self.cell is not None and self.gains is not None:
+            raise invalid(
+                "gains",
+                f"{self.gains} beside --cell {self.cell}",
+                "one of the two",
+                "Gains are of the Elman networks that are studied without --cell.",
+            )
+        labels = [f"{gain:g}" for gain in self.gains or ()]
+        if len(set(labels)) < len(labels):
+            raise invalid("gains", self.gains, "gains that differ in six digits", "Leave one out.")
 
 
 class Group(NamedTuple):
@@ -108,47 +132,60 @@ def groups(config: Config, size: int) -> tuple[Group, ...]:
     H, U = config.hidden_size, initializers.gaussian(1.0)
     if config.cell is not None:
         return (Group("cell", (config.cell,), (readout(cell_named(config.cell, H), size),)),)
+    gains = config.gains or GAINS
     elmans = tuple(
         readout(elman(H, recurrent_init=initializers.orthogonal(gain), input_init=U), size)
-        for gain in config.gains
+        for gain in gains
     )
     return (
-        Group("elman", tuple(f"Elman, gain {gain:g}" for gain in config.gains), elmans),
+        Group("elman", tuple(f"Elman, gain {gain:g}" for gain in gains), elmans),
         Group("lstm", ("LSTM",), (readout(lstm(H, input_init=U), size),)),
     )
 
 
 def main(config: Config) -> Result:
     """Train, measure, and leave a run folder behind. Returns what numbers.npz holds."""
+    config.check()
     text = load_text(config.text)
     task = next_character(text, T=config.T, batch_size=config.batch_size)
+    check_held_out(text, config.T)
     studied = groups(config, task.output_size)
-    folder = RunFolder(config.out)
-    folder.begin(config, inputs=_provenance(text))
-    print(f"Training on {text.name}: {len(text):,} characters, {len(text.vocabulary)} distinct.")
+    with RunFolder(config.out).running(config, _provenance(text)) as folder:
+        result, trained = _measured(config, studied, task, text, folder)
+        folder.conclude(result, summarize, plot, trained)
+    return result
 
+
+def _measured(
+    config: Config, studied: tuple[Group, ...], task: Task, text: Text, folder: RunFolder
+) -> tuple[dict[str, np.ndarray], dict[str, Params]]:
+    """All numbers, and the trained networks: "label, arm" -> parameters, the seeds in front."""
+    print(f"Training on {text.name}: {len(text):,} characters, {len(text.vocabulary)} distinct.")
+    trained: dict[str, Params] = {}
     result: dict[str, np.ndarray] = {"unigram_entropy": np.array(unigram_entropy(text.held_out))}
     for number, group in enumerate(studied):
         keys = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), number), 2)
-        for label, numbers in _study(config, group, task, text, folder, *keys).items():
+        by_label, networks = _study(config, group, task, text, folder, *keys)
+        trained |= networks
+        for label, numbers in by_label.items():
             result |= {f"{label}/{name}": value for name, value in numbers.items()}
     result["labels"] = np.array([label for group in studied for label in group.labels])
-
-    folder.conclude(result, summarize, plot)
-    return result
+    return result, trained
 
 
 def _study(
     config: Config, group: Group, task: Task, text: Text, folder: RunFolder, key: Key, data_key: Key
-) -> dict[str, dict[str, np.ndarray]]:
-    """Train and measure one group: label -> name -> array with the seeds in front."""
+) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Params]]:
+    """Train and measure one group: label -> name -> array with the seeds in front; and networks."""
     members = len(group.labels) * config.seeds
     cell = group.cells[0]  # they differ in init alone
     before = _initial_params(config, group, task, key)
     # Every kind of network sees the same batches, seed by seed.
     data_keys = jnp.tile(jax.random.split(data_key, config.seeds), len(group.labels))
 
+    rows = [slice(i * config.seeds, (i + 1) * config.seeds) for i in range(len(group.labels))]
     numbers: dict[str, np.ndarray] = {}
+    networks: dict[str, Params] = {}
     for arm, clip_norm in zip(ARMS, (config.clip_norm, None), strict=True):
         params, metrics = _train(
             config, group, cell, task, folder, arm, clip_norm, before, data_keys
@@ -156,6 +193,8 @@ def _study(
         evaluate = over_ensemble(functools.partial(_bits_per_character, cell, text), members)
         numbers |= {f"{arm}/{name}": values.T for name, values in metrics.items()}
         numbers[f"{arm}/bits_per_character"] = np.asarray(evaluate(params))
+        for label, row in zip(group.labels, rows, strict=True):
+            networks[f"{label}, {arm}"] = jax.tree.map(lambda leaf, row=row: leaf[row], params)
         if arm == "clipped":
             trained = params
 
@@ -164,11 +203,21 @@ def _study(
         print(f"measuring {', '.join(group.labels)} {phase}", flush=True)
         measured = _measure(cell, xs, targets, params)
         numbers |= {f"{phase}/{name}": values for name, values in measured.items()}
-    rows = [slice(i * config.seeds, (i + 1) * config.seeds) for i in range(len(group.labels))]
-    return {
-        label: {name: values[row] for name, values in numbers.items()}
+    state = np.array(state_letters(cell, jax.tree.map(lambda leaf: leaf[0], before)))
+    by_label = {
+        label: {"state": state} | {name: values[row] for name, values in numbers.items()}
         for label, row in zip(group.labels, rows, strict=True)
     }
+    return by_label, networks
+
+
+def state_letters(cell: Cell, params: Params) -> str:
+    """Return the names of the state's parts, as "(c, h)"; "h" for a state without."""
+    parts = list(state_blocks(cell, params))
+    leaves = [name for name in parts if not any(p.startswith(f"{name}.") for p in parts)]
+    if len(leaves) > 4:
+        return f"({', '.join(leaves[:2])}, .. {leaves[-1]})"
+    return f"({', '.join(leaves)})" if leaves else "h"
 
 
 def _initial_params(config: Config, group: Group, task: Task, key: Key) -> Params:
@@ -207,7 +256,7 @@ def _train(
         jax.vmap(lambda p: create_train_state(p, optimizer))(params),
         batch_at=lambda step: data_keys,
         steps=config.steps,
-        label=f"{group.name}, {members} networks, {arm}",
+        **training_progress(f"{group.name}, {members} networks, {arm}", config.steps),
         checkpoint_dir=folder.checkpoints / f"{group.name} {arm}",
     )
     # Fetched, so that what follows runs on one device: see over_ensemble on jnp.linalg.
@@ -224,11 +273,6 @@ def _bits_per_character(cell: Cell, text: Text, params: Params) -> jax.Array:
 
 def _probe(config: Config, text: Text) -> tuple[jax.Array, jax.Array]:
     """The held-out window in which every network is measured: xs `[T, I]`, targets `[T]`."""
-    if len(text.held_out) <= config.T:
-        raise ValueError(
-            f"text: got {len(text.held_out)} held-out characters; expected more than T = "
-            f"{config.T}. Pass a longer text or a smaller --T."
-        )
     window = jnp.asarray(text.held_out[: config.T + 1])
     return one_hot(text, window[:-1]), window[1:]
 
@@ -260,7 +304,7 @@ def _measure(
 
     measured = {
         "measured": log_norms,
-        "decay": ensemble(decay_rate)(log_norms),
+        "decay": ensemble(_rate)(log_norms),
         "loss_to_state": loss_to_state(params),
     }
     state_size = jacobians.shape[-1]
@@ -274,77 +318,74 @@ def _measure(
     return jax.device_get(measured)
 
 
-def summarize(result: Result) -> str:
-    """The closing table, in Markdown."""
-    from tabulate import tabulate
+def _rate(log_norms: jax.Array) -> jax.Array:
+    """`decay_rate`, and -inf where all is gone before a rate can be seen: at the second lag."""
+    lag = jnp.subtract.outer(*[jnp.arange(len(log_norms))] * 2)
+    gone = jnp.all(jnp.where(lag >= 2, log_norms, -jnp.inf) == -jnp.inf)
+    return jnp.where(gone, -jnp.inf, decay_rate(log_norms))
 
-    def median(label, name):
-        return np.median(result[f"{label}/{name}"])
+
+def summarize(result: Result) -> str:
+    """The closing tables, in Markdown."""
+    labels = [str(label) for label in result["labels"]]
 
     def spread(label, name):
         low, middle, high = np.percentile(result[f"{label}/{name}"], (10, 50, 90))
         return f"{middle:.3f} ({low:.3f}–{high:.3f})"
 
-    def slack(label, bound):
-        name = f"{PHASES[1]}/{bound}_slack"
-        return f"{median(label, name):.1f}" if f"{label}/{name}" in result else "–"
+    def median(label, name, shown):
+        name = f"{label}/{name}"
+        return format(np.median(result[name]), shown) if name in result else "–"
 
     def violations(label, bound):
         key = [f"{label}/{phase}/{bound}_violations" for phase in PHASES]
-        return sum(int(result[k].sum()) for k in key) if key[0] in result else "no such theorem"
+        return sum(int(result[k].sum()) for k in key) if key[0] in result else "–"
 
-    rows = []
-    for label in result["labels"]:
-        rows.append(
-            [
-                label,
-                *(spread(label, f"{arm}/bits_per_character") for arm in ARMS),
-                f"{np.mean(result[f'{label}/clipped/clipped']):.1%}",
-                *(f"{median(label, f'{phase}/decay'):+.3f}" for phase in PHASES),
-                violations(label, "power_bound"),
-                violations(label, "product_bound"),
-                slack(label, "power_bound"),
-                slack(label, "product_bound"),
-            ]
-        )
-    pairs = result[f"{result['labels'][0]}/{PHASES[0]}/measured"]
+    training = [
+        [
+            label,
+            *(spread(label, f"{arm}/bits_per_character") for arm in ARMS),
+            f"{np.mean(result[f'{label}/clipped/clipped']):.1%}",
+        ]
+        for label in labels
+    ]
+    gradients = [
+        [
+            label,
+            str(result[f"{label}/state"]),
+            *(median(label, f"{phase}/decay", "+.3f") for phase in PHASES),
+            *(violations(label, bound) for bound in BOUNDS),
+            *(median(label, f"{PHASES[1]}/{bound}_slack", ".1f") for bound in BOUNDS),
+        ]
+        for label in labels
+    ]
+    pairs = result[f"{labels[0]}/{PHASES[0]}/measured"]
     T = pairs.shape[-1] - 1
-    table = tabulate(
-        rows,
-        headers=[
-            "cell",
-            "bits per character, clipped",
-            "not clipped",
-            "clip rate",
-            "decay rate before (nats/step)",
-            "after",
-            "violations of (λ_W λ_φ)^(t−k)",
-            "violations of Π‖J_i‖",
-            "slack of (λ_W λ_φ)^(t−k) after (nats)",
-            "slack of Π‖J_i‖ after (nats)",
-        ],
-        tablefmt="github",
-        disable_numparse=True,
+    headers = ["cell", "s", "rate before", "after", "power", "product", "slack: power", "product"]
+    explained = paragraph(
+        "Norms are of ∂s_t/∂s_k, s the whole state. Rate: what is left of them, nats per step of "
+        "t − k. Violations of two bounds, (λ_W λ_φ)^(t−k) (power) and Π‖J_i‖ (product), at all "
+        f"{(T + 1) * (T + 2) // 2:,} pairs (t, k) of every network, before and after training, and "
+        "their slack after it, in nats. – : no such theorem. Medians (and 10–90 %) over "
+        f"{len(pairs)} seeds. Unigram entropy of the held-out text: "
+        f"{result['unigram_entropy']:.3f} bits per character."
     )
-    return (
-        f"# Gradient decay\n\n{table}\n\n"
-        f"Medians (and 10–90 %) over {len(pairs)} seeds. Unigram entropy of the held-out text: "
-        f"{result['unigram_entropy']:.3f} bits per character. Bounds are checked at all "
-        f"{(T + 1) * (T + 2) // 2:,} pairs (t, k) of every network, before and after training.\n"
-    )
+    bits = table(["cell", "bits per character, clipped", "not clipped", "clip rate"], training)
+    return f"# Gradient decay\n\n{bits}\n\n{table(headers, gradients)}\n\n{explained}\n"
 
 
 def plot(result: Result) -> dict[str, plotting.Figure]:
     """Every figure, from the numbers alone."""
     labels = [str(label) for label in result["labels"]]
-    bounds = ("measured", "product_bound", "power_bound")
+    shown = ("measured", "product_bound", "power_bound")
+    states = {label: f"{label}, s = {result[f'{label}/state']}" for label in labels}
     return {
         "decay": plotting.decay(
             {
-                label: {
+                states[label]: {
                     phase: {
                         name: result[f"{label}/{phase}/{name}"]
-                        for name in bounds
+                        for name in shown
                         if f"{label}/{phase}/{name}" in result
                     }
                     for phase in PHASES
@@ -354,7 +395,7 @@ def plot(result: Result) -> dict[str, plotting.Figure]:
         ),
         "loss_to_state": plotting.heatmaps(
             {
-                label: {
+                states[label]: {
                     phase: np.median(result[f"{label}/{phase}/loss_to_state"], axis=0)
                     for phase in PHASES
                 }
@@ -381,4 +422,4 @@ def _provenance(text: Text) -> dict[str, object]:
 if __name__ == "__main__":
     # One CPU device a core: networks of an ensemble are then trained side by side.
     jax.config.update("jax_num_cpu_devices", os.cpu_count())
-    command_line(Config, main, functools.partial(redraw, plot), __doc__)
+    command_line(Config, main, plot, __doc__)

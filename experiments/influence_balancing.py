@@ -16,18 +16,23 @@ Reference: Tallec and Ollivier, Unbiasing truncated backpropagation through time
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from experiments.checks import Check, at_least, at_most, checks_table
-from experiments.run_folder import Result, RunFolder, command_line, redraw
+from experiments.command_line import command_line
+from experiments.progress import progress
+from experiments.report import table
+from experiments.run_folder import Result, RunFolder
+from experiments.settings import Limits, Positive, Settings, Size
 from rnn_jax import plotting_truncation
 from rnn_jax.cells import from_function
+from rnn_jax.errors import check_integer
 from rnn_jax.gradients import truncated_gradient
 from rnn_jax.types import Array, Cell
 
@@ -35,27 +40,31 @@ OPTIMUM = -1 / 6
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """How θ descends."""
 
     out: Path = Path("runs/influence_balancing")
     """The run folder."""
-    k2s: tuple[int, ...] = (1, 10, 60)
+    k2s: tuple[Size, ...] = (1, 10, 60)
     """Steps that a truncated gradient goes back, from each step's loss; full BPTT comes last."""
-    T: int = 300
+    T: Size = 300
     """Steps of one window of the stream."""
-    descents: int = 80
+    descents: Annotated[int, Limits(least=2)] = 80
     """Steps of gradient descent, a window each."""
-    rate: float = 0.003
+    rate: Positive = 0.003
     """Of that descent."""
+
+    def check_together(self) -> None:
+        longest = max(self.k2s)
+        check_integer("k2s", longest, most=self.T - 1, remedy="Full BPTT, T steps, comes last.")
 
 
 def main(config: Config) -> Result:
     """Descend, and leave a run folder behind. Returns what numbers.npz holds."""
-    folder = RunFolder(config.out)
-    folder.begin(config, inputs={})
-    result = balance(config)
-    folder.conclude(result, summarize, plot)
+    config.check()
+    with RunFolder(config.out).running(config, inputs={}) as folder:
+        result = balance(config)
+        folder.conclude(result, summarize, plot)
     return result
 
 
@@ -97,7 +106,7 @@ def balance(config: Config) -> dict[str, np.ndarray]:
     xs, targets = jnp.zeros((T, 0)), jnp.ones((T, 1))
     summed = np.cumsum(influences)
     paths, factors = [], []
-    for k2 in (*config.k2s, T):
+    for k2 in progress((*config.k2s, T), "descents, by k2"):
         k1 = T if k2 == T else 1
 
         def descend(carry, _, k1=k1, k2=k2):
@@ -154,17 +163,15 @@ def checks(result: Result) -> list[Check]:
 
 def summarize(result: Result) -> str:
     """The tables, in Markdown."""
-    from tabulate import tabulate
-
     parts = (result[name] for name in ("k2s", "theta", "factor"))
     rows = [
         [k2, f"{path[-1]:.4g}", f"{factor:.4f}"] for k2, path, factor in zip(*parts, strict=True)
     ]
     steps = result["theta"].shape[1] - 1
     headers = ["k2", f"θ after {steps} descents", "θ − θ* grows by, theory"]
-    table = tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
     return (
-        f"# Influence balancing\n\nθ* = −1/6; the last k2 is full BPTT.\n\n{table}\n\n"
+        "# Influence balancing\n\nθ* = −1/6; the last k2 is full BPTT.\n\n"
+        f"{table(headers, rows)}\n\n"
         f"{checks_table(checks(result))}"
     )
 
@@ -178,4 +185,4 @@ def plot(result: Result) -> dict[str, plotting_truncation.Figure]:
 
 
 if __name__ == "__main__":
-    command_line(Config, main, functools.partial(redraw, plot), __doc__)
+    command_line(Config, main, plot, __doc__)

@@ -14,9 +14,9 @@ About half a minute on two cores.
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -24,10 +24,15 @@ import numpy as np
 
 import rnn_jax
 from experiments.checks import Check, at_least, at_most, checks_table
-from experiments.run_folder import Result, RunFolder, command_line, redraw
+from experiments.command_line import command_line
+from experiments.progress import progress
+from experiments.report import table
+from experiments.run_folder import Result, RunFolder
+from experiments.settings import Limits, Positive, Seed, Settings, Size
 from rnn_jax import plotting_theory, theory
 from rnn_jax.cells import diagonal
 from rnn_jax.cells.diagonal import DiagonalParams
+from rnn_jax.errors import invalid
 from rnn_jax.types import Array, Key
 
 LAWS = {
@@ -38,36 +43,51 @@ LAWS = {
 
 TITLES = {"state": "E[h²]", "sensitivity": "E[(∂h/∂λ)²]", "normalized": "E[(γ ∂h/∂ν)²]"}
 
+Factor = Annotated[float, Limits(least=1e-6, most=1 - 1e-6)]
+"""What float32 tells from 0 and 1, with its square and its logarithm."""
+
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """What is simulated."""
 
     out: Path = Path("runs/memory_without_explosion")
     """The run folder."""
-    factors: tuple[float, ...] = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
+    factors: tuple[Factor, ...] = (0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999)
     """λ, each a unit of one network."""
-    sequences: int = 512
+    sequences: Annotated[int, Limits(least=2)] = 512
     """Independent inputs; the standard error is that of the mean over them."""
-    together: int = 64
+    together: Size = 64
     """Sequences that are in memory at a time."""
-    memories: float = 15.0
+    memories: Positive = 15.0
     """Steps that are averaged over in each sequence, and as many before them, in units of the
     longest memory 1 / (1 − λ)."""
-    lags: int = 1000
+    lags: Size = 1000
     """Over which ∂h_t/∂h_k is shown."""
-    seed: int = 0
+    seed: Seed = 0
     """Of the input."""
+
+    def check_together(self) -> None:
+        if _steps(self) < 1:
+            remedy = "Pass more, or factors that remember longer."
+            raise invalid("memories", self.memories, "a step to average over", remedy)
 
 
 def main(config: Config) -> Result:
     """Simulate, and leave a run folder behind. Returns what numbers.npz holds."""
-    folder = RunFolder(config.out)
-    folder.begin(config, inputs={})
+    config.check()
+    with RunFolder(config.out).running(config, inputs={}) as folder:
+        result = _measured(config)
+        folder.conclude(result, summarize, plot)
+    return result
+
+
+def _measured(config: Config) -> dict[str, np.ndarray]:
+    """All numbers."""
     factors = jnp.array(config.factors, jnp.float32)
     groups = -(-config.sequences // config.together)
     keys = jax.random.split(jax.random.key(config.seed), groups)
-    simulate = jax.jit(lambda keys: jax.lax.map(lambda key: _powers(config, factors, key), keys))
+    simulate = jax.jit(lambda key: _powers(config, factors, key))
     print(f"{groups * config.together} sequences of {2 * _steps(config):,} steps.", flush=True)
 
     # The laws are steep in 1 − λ: they are taken at the λ that was simulated, in float64.
@@ -75,8 +95,11 @@ def main(config: Config) -> Result:
     with jax.enable_x64(True):
         laws = {name: np.asarray(law(jnp.asarray(simulated))) for name, law in LAWS.items()}
     result = {"factors": np.array(config.factors)}
-    for name, powers in jax.device_get(simulate(keys)).items():
-        powers = powers.reshape(-1, len(factors)).astype(np.float64)
+    simulations = [
+        jax.device_get(simulate(key)) for key in progress(list(keys), "groups of sequences")
+    ]
+    for name in LAWS:
+        powers = np.concatenate([each[name] for each in simulations]).astype(np.float64)
         result |= {
             f"{name}/measured": powers.mean(0),
             f"{name}/standard_error": powers.std(0, ddof=1) / np.sqrt(len(powers)),
@@ -84,7 +107,6 @@ def main(config: Config) -> Result:
         }
     result["gradient"] = np.asarray(jax.jit(lambda a: _gradient_by_lag(config, a))(factors))
     result["gradient_law"] = simulated ** np.arange(config.lags + 1)[:, None]
-    folder.conclude(result, summarize, plot)
     return result
 
 
@@ -161,8 +183,6 @@ def checks(result: Result) -> list[Check]:
 
 def summarize(result: Result) -> str:
     """The table, in Markdown."""
-    from tabulate import tabulate
-
     rows = [
         [f"{factor:g}"]
         + [
@@ -174,9 +194,9 @@ def summarize(result: Result) -> str:
     ]
     worst = max(np.abs(deviations(result, name)).max() for name in LAWS)
     headers = ["λ", *TITLES.values()]
-    table = tabulate(rows, headers=headers, tablefmt="github", disable_numparse=True)
     return (
-        f"# Memory without explosion\n\n{table}\n\nMeasured ± standard error (law). The largest of "
+        f"# Memory without explosion\n\n{table(headers, rows)}\n\n"
+        "Measured ± standard error (law). The largest of "
         f"the {len(rows) * len(LAWS)} deviations is {worst:.1f} standard errors.\n\n"
         f"{checks_table(checks(result))}"
     )
@@ -196,4 +216,4 @@ def plot(result: Result) -> dict[str, plotting_theory.Figure]:
 
 
 if __name__ == "__main__":
-    command_line(Config, main, functools.partial(redraw, plot), __doc__)
+    command_line(Config, main, plot, __doc__)

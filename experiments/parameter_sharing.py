@@ -20,7 +20,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import flax.struct
 import jax
@@ -29,9 +29,14 @@ import numpy as np
 import optax
 
 import rnn_jax
-from experiments.run_folder import Result, RunFolder, command_line, redraw
+from experiments.command_line import command_line
+from experiments.progress import training_progress
+from experiments.report import paragraph, table
+from experiments.run_folder import Result, RunFolder
+from experiments.settings import Limits, NotNegative, Positive, Seed, Settings, Size
 from rnn_jax import plotting
 from rnn_jax.cells import elman, gru, initializers, lstm, readout
+from rnn_jax.errors import check_integer, invalid
 from rnn_jax.linalg import matvec
 from rnn_jax.losses import softmax_cross_entropy
 from rnn_jax.tasks import Sentence, Templates, year_sentences
@@ -42,7 +47,7 @@ ARMS = ("year anywhere", "positions held out")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """What is trained and measured.
 
     The defaults for learning rates and weight decays are each network's best of several.
@@ -50,39 +55,45 @@ class Config:
 
     out: Path = Path("runs/parameter_sharing")
     """The run folder."""
-    years: int = 40
+    years: Annotated[int, Limits(least=2, most=2019)] = 40
     """Classes, up to 2019."""
-    T: int = 20
+    T: Annotated[int, Limits(least=4)] = 20
     """Words of the longest sentence; the positions of the position-specific network."""
-    sizes: tuple[int, ...] = (30, 100, 300, 1000, 3000)
+    sizes: tuple[Size, ...] = (30, 100, 300, 1000, 3000)
     """Sentences in a training set; a smaller set is the beginning of a larger one."""
-    held_out: tuple[int, ...] = (7, 8, 9, 10)
+    held_out: tuple[Annotated[int, Limits(least=0)], ...] = (7, 8, 9, 10)
     """Positions without any number in the second arm; 0 is the first word of a sentence."""
-    seeds: int = 10
+    seeds: Size = 10
     """Networks of each kind and size, all in one program: each its own training set and start."""
     cell: Literal["GRU", "LSTM", "Elman"] = "GRU"
     """Of the recurrent network. Elman's, at this size, loses years that are far from the end: it
     does not learn sets of 1,000 sentences by heart."""
-    hidden_size: int = 32
+    hidden_size: Size = 32
     """H, units of every network."""
-    steps: int = 1500
+    steps: Size = 1500
     """Of training, whatever the size of the set."""
-    batch_size: int = 32
+    batch_size: Size = 32
     """Sentences in a batch, drawn from the training set with replacement."""
-    learning_rate: float = 0.01
+    learning_rate: Positive = 0.01
     """AdamW's for the recurrent network at the start; it falls along a cosine."""
-    weight_decay: float = 0.0
+    weight_decay: NotNegative = 0.0
     """AdamW's for the recurrent network."""
-    position_specific_learning_rate: float = 0.03
+    position_specific_learning_rate: Positive = 0.03
     """As above, for the position-specific network."""
-    position_specific_weight_decay: float = 0.3
+    position_specific_weight_decay: NotNegative = 0.3
     """As above, for the position-specific network."""
-    clip_norm: float = 1.0
+    clip_norm: Positive = 1.0
     """Global norm that gradients are clipped to."""
-    test_sentences: int = 200
+    test_sentences: Size = 200
     """Fresh sentences that have the year at one position, for each position."""
-    seed: int = 0
+    seed: Seed = 0
     """Of everything random."""
+
+    def check_together(self) -> None:
+        remedy = "Positions are those of a sentence's words, from 0."
+        check_integer("held_out", max(self.held_out), 0, self.T - 1, remedy)
+        if list(self.sizes) != sorted(self.sizes):
+            raise invalid("sizes", self.sizes, "numbers that go up", "Sort them.")
 
 
 class Network(NamedTuple):
@@ -92,8 +103,8 @@ class Network(NamedTuple):
     """
 
     name: str
-    learning_rate: float
-    weight_decay: float
+    learning_rate: Positive
+    weight_decay: NotNegative
     init: Callable[[Key], Params]
     logits: Callable[[Params, Array, Array], Array]
 
@@ -152,10 +163,34 @@ def recurrent(config: Config, templates: Templates) -> Network:
 
 def main(config: Config) -> Result:
     """Train, measure, and leave a run folder behind. Returns what numbers.npz holds."""
+    config.check()
+    arms = _arms(config)
+    inputs = {f"templates, {arm}": len(drawn) for arm, drawn in arms.items()}
+    with RunFolder(config.out).running(config, inputs) as folder:
+        result, trained = _measured(config, arms, folder)
+        folder.conclude(result, summarize, plot, trained)
+    return result
+
+
+def _arms(config: Config) -> dict[str, Templates]:
+    """The templates of each arm."""
     templates = year_sentences(range(2020 - config.years, 2020), max_length=config.T)
-    arms = dict(zip(ARMS, (templates, templates.no_number_in(config.held_out)), strict=True))
-    folder = RunFolder(config.out)
-    folder.begin(config, inputs={f"templates, {arm}": len(drawn) for arm, drawn in arms.items()})
+    held = np.isin(templates.positions, config.held_out)
+    if not held.any() or held.all():
+        raise invalid(
+            "held_out",
+            config.held_out,
+            f"some of the year's positions, {templates.positions.tolist()}, and not all",
+            "The two are compared.",
+        )
+    return dict(zip(ARMS, (templates, templates.no_number_in(config.held_out)), strict=True))
+
+
+def _measured(
+    config: Config, arms: dict[str, Templates], folder: RunFolder
+) -> tuple[dict[str, np.ndarray], dict[str, Params]]:
+    """All numbers, and the networks of each kind and arm, by name."""
+    templates, trained = arms[ARMS[0]], {}
     print(
         f"{len(templates):,} templates, {templates.input_size} words, {templates.years} years; "
         f"held-out positions: {', '.join(map(str, config.held_out))}."
@@ -179,11 +214,9 @@ def main(config: Config) -> Result:
         # Held-out positions are asked of the networks that have seen most.
         for arm, sizes in zip(ARMS, (config.sizes, config.sizes[-1:]), strict=True):
             study = Study(network, arm, arms[arm], sizes)
-            numbers = _study(config, study, test, folder, keys)
+            numbers, trained[f"{network.name}, {arm}"] = _study(config, study, test, folder, keys)
             result |= {f"{network.name}/{arm}/{name}": value for name, value in numbers.items()}
-
-    folder.conclude(result, summarize, plot)
-    return result
+    return result, trained
 
 
 class Study(NamedTuple):
@@ -192,7 +225,7 @@ class Study(NamedTuple):
     network: Network
     arm: str
     templates: Templates
-    sizes: tuple[int, ...]
+    sizes: tuple[Size, ...]
 
     def sentences(self, training_set: Key, numbers: Array) -> Sentence:
         """Those of a training set by number: sentence n is a pure function of (set, n)."""
@@ -213,8 +246,8 @@ class Study(NamedTuple):
 
 def _study(
     config: Config, study: Study, test: Sentence, folder: RunFolder, keys: Sequence[Key]
-) -> dict[str, np.ndarray]:
-    """Train and test: name -> array with the sizes, then the seeds, in front."""
+) -> tuple[dict[str, np.ndarray], Params]:
+    """Train and test: name -> array with the sizes, then the seeds, in front; and the networks."""
     network, sizes = study.network, study.sizes
     members = len(sizes) * config.seeds
     # Both networks see the same sets; the members of one seed start from the same weights.
@@ -239,7 +272,7 @@ def _study(
         jax.jit(jax.vmap(create))(init_keys),
         batch_at=lambda step: (training_sets, orders, size),
         steps=config.steps,
-        label=f"{network.name}, {members} networks, {study.arm}",
+        **training_progress(f"{network.name}, {members} networks, {study.arm}", config.steps),
         checkpoint_dir=folder.checkpoints / f"{network.name} {study.arm}",
     )
 
@@ -258,7 +291,7 @@ def _study(
         "training_loss": metrics["loss"].T,
     }
     split = lambda values: np.asarray(values).reshape(len(sizes), config.seeds, *values.shape[1:])
-    return {name: split(values) for name, values in numbers.items()}
+    return {name: split(values) for name, values in numbers.items()}, jax.tree.map(split, params)
 
 
 def _test_sentences(config: Config, templates: Templates, key: Key) -> Sentence:
@@ -270,8 +303,6 @@ def _test_sentences(config: Config, templates: Templates, key: Key) -> Sentence:
 
 def summarize(result: Result) -> str:
     """The closing tables, in Markdown."""
-    from tabulate import tabulate
-
     labels = [str(label) for label in result["labels"]]
     held = np.isin(result["positions"], result["held_out"])
 
@@ -302,26 +333,19 @@ def summarize(result: Result) -> str:
         ]
         for label in labels
     ]
-    table = functools.partial(tabulate, tablefmt="github", disable_numparse=True)
     examples = [f"{size:,} examples" for size in result["sizes"]]
     held_out = ", ".join(map(str, result["held_out"]))
     seeds = result[f"{labels[0]}/{ARMS[0]}/accuracy"].shape[1]
+    after = paragraph(
+        f"After {examples[-1]}, with {held_out} words in front of the year (there), or another "
+        "number of them (elsewhere), where the year stood anywhere in training, or never there:"
+    )
+    there = ["there, anywhere", "elsewhere", "there, never", "elsewhere"]
     return (
         "# Parameter sharing\n\nAccuracy on fresh sentences, in %, the year's position uniform:\n\n"
-        f"{table(by_examples, headers=['network', 'parameters', 'lowest in training', *examples])}"
-        f"\n\nAfter {examples[-1]}, with {held_out} words in front of the year, or another "
-        "number of them:\n\n"
-        + table(
-            by_position,
-            headers=[
-                "network",
-                f"at {held_out}, year anywhere",
-                "elsewhere",
-                f"at {held_out}, held out",
-                "elsewhere",
-            ],
-        )
-        + f"\n\nMedians (and 10–90 %) over {seeds} seeds. Chance is "
+        f"{table(['network', 'parameters', 'lowest in training', *examples], by_examples)}\n\n"
+        f"{after}\n\n{table(['network', *there], by_position)}\n\n"
+        f"Medians (and 10–90 %) over {seeds} seeds. Chance is "
         f"{100 * float(result['chance']):.1f} %.\n"
     )
 
@@ -348,4 +372,4 @@ def plot(result: Result) -> dict[str, plotting.Figure]:
 if __name__ == "__main__":
     # One CPU device a core: networks of an ensemble are then trained side by side.
     jax.config.update("jax_num_cpu_devices", os.cpu_count())
-    command_line(Config, main, functools.partial(redraw, plot), __doc__)
+    command_line(Config, main, plot, __doc__)

@@ -16,18 +16,23 @@ About two minutes on two cores.
 from __future__ import annotations
 
 import functools
-import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from experiments.checks import Check, at_least, at_most, checks_table, within
-from experiments.run_folder import Result, RunFolder, command_line, redraw
+from experiments.command_line import command_line
+from experiments.progress import progress
+from experiments.report import paragraph, table
+from experiments.run_folder import Result, RunFolder
+from experiments.settings import Limits, NotNegative, Positive, Seed, Settings, Size, check_range
 from rnn_jax import plotting_theory
 from rnn_jax.cells import elman_preactivation, initializers
+from rnn_jax.errors import check_integer
 from rnn_jax.theory import critical_gain, mean_field
 from rnn_jax.types import Array, Key
 
@@ -35,29 +40,34 @@ DRIVES = ("input", "bias")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """The networks, and how long each is followed."""
 
     out: Path = Path("runs/phase_diagram")
     """The run folder."""
-    units: int = 128
+    units: Size = 128
     """N."""
-    gains: tuple[float, float] = (0.5, 3.0)
+    gains: tuple[Positive, Positive] = (0.5, 3.0)
     """σ_w, from and to."""
-    strengths: tuple[float, float] = (0.0, 2.0)
+    strengths: tuple[NotNegative, NotNegative] = (0.0, 2.0)
     """σ_u of the input or σ_b of the bias, from and to."""
-    resolution: int = 100
+    resolution: Annotated[int, Limits(least=2)] = 100
     """Networks along each side of each of the two diagrams."""
-    warmup: int = 100
+    warmup: Size = 100
     """Steps before anything is measured."""
-    steps: int = 300
+    steps: Size = 300
     """Steps over which the exponent is averaged."""
-    lag: int = 50
+    lag: Size = 50
     """Steps that a gradient goes back, from the end."""
-    together: int = 32
+    together: Size = 32
     """Networks that are followed at the same time."""
-    seed: int = 0
+    seed: Seed = 0
     """Of everything random."""
+
+    def check_together(self) -> None:
+        check_range("gains", self.gains)
+        check_range("strengths", self.strengths)
+        check_integer("lag", self.lag, most=self.steps, remedy="A gradient goes back over steps.")
 
 
 def follow(
@@ -103,8 +113,15 @@ def _unit(v: Array) -> tuple[Array, Array]:
 
 def main(config: Config) -> Result:
     """Simulate, and leave a run folder behind. Returns what numbers.npz holds."""
-    folder = RunFolder(config.out)
-    folder.begin(config, inputs={})
+    config.check()
+    with RunFolder(config.out).running(config, inputs={}) as folder:
+        result = _measured(config)
+        folder.conclude(result, summarize, plot)
+    return result
+
+
+def _measured(config: Config) -> dict[str, np.ndarray]:
+    """Both diagrams, and what theory says of them."""
     n = config.resolution
     gains, strengths = (jnp.linspace(*side, n) for side in (config.gains, config.strengths))
     gain, strength = (grid.ravel() for grid in jnp.meshgrid(gains, strengths))
@@ -116,14 +133,7 @@ def main(config: Config) -> Result:
         jax.random.split(jax.random.key(config.seed), 2 * n * n),
     )
     print(f"{2 * n * n:,} networks of {config.units} units, one program.", flush=True)
-    program = jax.jit(
-        lambda networks: jax.lax.map(
-            lambda network: follow(config, *network), networks, batch_size=config.together
-        )
-    )
-    started = time.perf_counter()
-    measured = jax.device_get(program(networks))
-    print(f"{time.perf_counter() - started:.0f} s.", flush=True)
+    measured = _followed(config, networks)
 
     with jax.enable_x64(True):
         predict = jax.jit(lambda gain, strength: mean_field(gain, 0.0, strength))
@@ -132,7 +142,7 @@ def main(config: Config) -> Result:
         ]
         line = critical_gain(0.0, np.asarray(strengths, float))
     diagrams = (2, n, n)
-    result = {
+    return {
         "gains": np.asarray(gains),
         "strengths": np.asarray(strengths),
         "units": np.array(config.units),
@@ -143,8 +153,19 @@ def main(config: Config) -> Result:
         "theory_converged": np.stack([np.asarray(row.converged) for row in rows]),
         "line": np.asarray(line.weight_std),
     }
-    folder.conclude(result, summarize, plot)
-    return result
+
+
+def _followed(config: Config, networks: tuple[Array, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """`follow` of every network, as many at a time as there are to be, by one program."""
+    program = jax.jit(jax.vmap(functools.partial(follow, config)))
+    count = len(networks[0])
+    parts = []
+    for first in progress(range(0, count, config.together), f"{config.together} networks each"):
+        # The last ones are joined by others, so that no second program is made for them.
+        which = np.arange(first, first + config.together) % count
+        parts.append(jax.device_get(program(*(each[which] for each in networks))))
+    exponent, gradient = (np.concatenate(part)[:count] for part in zip(*parts, strict=True))
+    return exponent, gradient
 
 
 def crossing(result: Result) -> np.ndarray:
@@ -203,8 +224,6 @@ def checks(result: Result) -> list[Check]:
 
 def summarize(result: Result) -> str:
     """The table, in Markdown."""
-    from tabulate import tabulate
-
     theory = np.where(result["theory_converged"], result["theory"], np.nan)
     clear = np.abs(theory) > 0.05
     rows = []
@@ -225,25 +244,23 @@ def summarize(result: Result) -> str:
                 f"{rms(difference['line']):.3f}",
             ]
         )
-    table = tabulate(
-        rows,
-        headers=[
-            "drive",
-            "λ₁ − ½ ln χ, mean",
-            "root mean square",
-            "largest",
-            "on the right side of the line",
-            "where |½ ln χ| > 0.05",
-            f"gradient over {int(result['lag'])} steps − ½ ln χ, root mean square",
-            "gain of λ₁ = 0, less that of χ = 1, mean",
-            "root mean square",
-        ],
-        tablefmt="github",
-        disable_numparse=True,
+    headers = ["drive", "λ₁ − ½ ln χ, mean", "r.m.s.", "largest", "right side", "and > 0.05"]
+    exponents = table(headers, [row[:6] for row in rows])
+    headers = [
+        "drive",
+        "gradient − ½ ln χ, r.m.s.",
+        "gain of λ₁ = 0 − that of χ = 1, mean",
+        "r.m.s.",
+    ]
+    gradients = table(headers, [[row[0], *row[6:]] for row in rows])
+    explained = paragraph(
+        "r.m.s.: root mean square over networks. Right side: how many are on theory's side of the "
+        "line between order and chaos, of all and of those where |½ ln χ| > 0.05. Gradients go "
+        f"back over {int(result['lag'])} steps."
     )
     return (
         f"# Phase diagram\n\n{result['exponent'].size:,} networks of {int(result['units'])} units, "
-        f"nats per step:\n\n{table}\n\n"
+        f"nats per step:\n\n{exponents}\n\n{gradients}\n\n{explained}\n\n"
         f"{checks_table(checks(result))}"
     )
 
@@ -270,4 +287,4 @@ def plot(result: Result) -> dict[str, plotting_theory.Figure]:
 
 
 if __name__ == "__main__":
-    command_line(Config, main, functools.partial(redraw, plot), __doc__)
+    command_line(Config, main, plot, __doc__)

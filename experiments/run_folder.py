@@ -1,153 +1,302 @@
-"""What an experiment leaves behind: config, numbers, figures and a summary, in one folder.
+"""What an experiment leaves in a folder: config, numbers, figures, networks and a summary.
 
 ```
 run/
-  config.json   what was asked for, and the versions and inputs it was run with
+  config.json   what was asked for, and by which command, code, versions and devices it was answered
   numbers.npz   every array that the figures and the summary need, no pickles
   figures/      each figure as PNG and SVG
+  networks/     the parameters of the networks that were trained, for `restore`
   summary.md    for a person
-  checkpoints/  where a killed run resumes; gone once the run is complete
+  checkpoints/  of a run that is not finished, with a config.json of its own; there it resumes
 ```
+
+All but the checkpoints are of one finished run, whatever happens: the files of a run are written
+aside and moved in once they are complete.
 """
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import json
-import platform
+import os
 import shutil
-import sys
-import zipfile
-from collections.abc import Callable, Mapping
-from importlib.metadata import version
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
+import jax
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.folder_lock import locked
+from experiments.numbers import describe_arrays, read_numbers
+from experiments.provenance import experiment_of, record_of, same_run
 from rnn_jax.errors import invalid
 
 Result = Mapping[str, np.ndarray]
-Config = TypeVar("Config")
-PACKAGES = ("jax", "flax", "optax", "numpy")
+Figures = Mapping[str, Figure]
+
+FINISHED = ("config.json", "numbers.npz", "summary.md", "figures", "networks")
+"""What a finished run consists of; it is there once its config.json is."""
+REMEDY = "Run the experiment first; an unfinished run goes on with the same command."
 
 
 class RunFolder:
-    """One run's folder, made if it is not there."""
+    """One run's folder. Nothing is made until a run begins in it."""
 
     def __init__(self, path: str | Path):
-        """Raises PermissionError or NotADirectoryError where nothing can be written."""
         self.path = Path(path)
-        try:
-            (self.path / "figures").mkdir(parents=True, exist_ok=True)
-            probe = self.path / ".writable"
-            probe.touch()
-            probe.unlink()
-        except OSError as error:
-            raise invalid(
-                "out",
-                f"{self.path} ({error.strerror})",
-                "a folder that can be written",
-                "Choose another with --out.",
-                type(error) if isinstance(error, PermissionError) else NotADirectoryError,
-            ) from error
 
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
-    def begin(self, config: Any, inputs: Mapping[str, Any]) -> None:
-        """Write down what is run; refuse to go on with another run's checkpoints.
+    @contextlib.contextmanager
+    def running(self, config: Any, inputs: Mapping[str, Any]) -> Iterator[RunFolder]:
+        """Begin a run, or go on with the one that these settings have left unfinished here.
+
+        The folder is made, locked against a second run, and told what is run.
 
         Raises:
-          ValueError: the folder holds the checkpoints of a different config or input.
+          BlockingIOError: another process runs in the folder.
+          FileExistsError: the folder holds a finished run, and `config.overwrite` is not set; or
+            files that are no run's.
+          PermissionError, NotADirectoryError: nothing can be written there.
+          ValueError: the folder holds an unfinished run of other settings or inputs.
         """
-        record = {
-            "config": _as_json(config),
-            "inputs": dict(inputs),
-            "versions": {"python": platform.python_version()}
-            | {package: version(package) for package in PACKAGES},
-        }
-        file = self.path / "config.json"
-        if self.checkpoints.exists() and file.exists():
-            kept = json.loads(file.read_text())
-            if any(kept.get(part) != record[part] for part in ("config", "inputs")):
-                raise invalid(
-                    "out",
-                    f"{self.path}, an unfinished run of another configuration",
-                    "a new folder, or the same configuration to resume",
-                    f"Choose another --out, or delete {self.checkpoints}.",
-                )
-        file.write_text(json.dumps(record, indent=2) + "\n")
-
-    def finish(self, result: Result, summary: str, figures: Mapping[str, Figure]) -> None:
-        """Write numbers, figures and summary, and let the checkpoints go."""
-        np.savez_compressed(self.path / "numbers.npz", allow_pickle=False, **result)
-        self.write_figures(figures)
-        (self.path / "summary.md").write_text(summary)
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        with _written("out", self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = contextlib.ExitStack()
+            lock.enter_context(locked(self.path))
+        with lock:
+            self._recover()
+            self._begin(record_of(config, inputs), overwrite=config.overwrite)
+            self._begun = time.monotonic()
+            yield self
 
     def conclude(
         self,
         result: Result,
         summarize: Callable[[Result], str],
-        plot: Callable[[Result], Mapping[str, Figure]],
+        plot: Callable[[Result], Figures],
+        networks: Mapping[str, Any] | None = None,
     ) -> None:
         """`finish`, and say on the terminal what was found and where it is."""
         summary = summarize(result)
-        self.finish(result, summary, plot(result))
+        self.finish(result, summary, plot(result), networks)
         print(f"\n{summary}\nFigures and numbers are in {self.path}/")
 
-    def write_figures(self, figures: Mapping[str, Figure]) -> None:
-        for name, figure in figures.items():
-            for suffix in ("png", "svg"):
-                figure.savefig(self.path / "figures" / f"{name}.{suffix}", dpi=150)
+    def finish(
+        self,
+        result: Result,
+        summary: str,
+        figures: Figures,
+        networks: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Write a finished run in place of what was here, and let the checkpoints go.
 
-    def read(self) -> dict[str, np.ndarray]:
-        """The numbers of a finished run.
+        Args:
+          result: the arrays of numbers.npz.
+          summary: the text of summary.md.
+          figures: by name.
+          networks: pytrees of arrays by name, each saved for `restore`.
+        """
+        aside = self.path / ".finishing"
+        with _written("out", self.path):
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir()
+            if result:
+                np.savez_compressed(aside / "numbers.npz", allow_pickle=False, **result)
+            if summary:
+                (aside / "summary.md").write_text(summary)
+            for name, tree in (networks or {}).items():
+                save(aside / "networks" / name.replace("/", "_"), tree)
+            write_figures(aside / "figures", figures)
+            record = _read_json(self.checkpoints / "config.json")
+            record["seconds"] = round(time.monotonic() - self._begun, 1)
+            record["arrays"] = describe_arrays(result)
+            _write_json(aside / "config.json", record)
+            aside.rename(self.path / ".finished")
+            self._recover()
+
+    def read(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """Return config.json and the numbers of a finished run.
 
         Raises:
-          FileNotFoundError: no finished run there.
-          ValueError: numbers that are broken.
+          FileNotFoundError: no folder, or no finished run there.
+          ValueError: a config or numbers that are broken, or that do not fit each other.
         """
-        file = self.path / "numbers.npz"
-        if not file.exists():
+        if (self.path / ".finished").is_dir():
+            with locked(self.path):
+                self._recover()
+        for needed, got in (
+            (self.path.is_dir(), f"{self.path}, which is no folder"),
+            ((self.path / "config.json").is_file(), f"{self.path} without config.json"),
+            ((self.path / "numbers.npz").exists(), f"{self.path} without numbers.npz"),
+        ):
+            if not needed:
+                expected = "the folder of a finished run"
+                raise invalid("run folder", got, expected, REMEDY, FileNotFoundError)
+        record = _read_json(self.path / "config.json")
+        return record, read_numbers(self.path / "numbers.npz", record.get("arrays"))
+
+    def _begin(self, record: dict[str, Any], *, overwrite: bool) -> None:
+        """Refuse a folder that is another's; write down what is run."""
+        names = {entry.name for entry in self.path.iterdir()} - {".lock"}
+        kept = self.checkpoints / "config.json"
+        if names & set(FINISHED) and not overwrite:
             raise invalid(
-                "run folder",
-                f"{self.path} without numbers.npz",
-                "the folder of a finished run",
-                "Run the experiment first; an unfinished one resumes with the same arguments.",
-                FileNotFoundError,
+                "out",
+                f"{self.path}, which holds a finished run",
+                "a new folder",
+                "Choose another --out, or replace that run with --overwrite.",
+                FileExistsError,
             )
-        try:
-            with np.load(file, allow_pickle=False) as numbers:
-                return dict(numbers)
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        if names and not names & {*FINISHED, "checkpoints"}:
             raise invalid(
-                "run folder", f"a broken {file} ({error})", "an .npz archive", "Run it again."
-            ) from error
+                "out",
+                f"{self.path}, which holds {', '.join(sorted(names)[:3])}",
+                "a new folder or that of a run",
+                "Choose another --out.",
+                FileExistsError,
+            )
+        if kept.exists() and not same_run(_read_json(kept), record):
+            if not overwrite:
+                raise invalid(
+                    "out",
+                    f"{self.path}, an unfinished run of another configuration",
+                    "a new folder, or the same configuration to resume",
+                    "Choose another --out, or give that run up with --overwrite.",
+                )
+            shutil.rmtree(self.checkpoints)
+        with _written("out", self.path):
+            self.checkpoints.mkdir(exist_ok=True)
+            _write_json(kept, record)
+
+    def _recover(self) -> None:
+        """Carry out a `finish` whose files are complete; forget one whose files are not.
+
+        A process may be killed at any line. What was here is removed before anything is moved in,
+        and config.json comes last: files of two runs never stand together, and what is not whole
+        never passes for finished.
+        """
+        complete, moving = self.path / ".finished", self.path / ".moving"
+        shutil.rmtree(self.path / ".finishing", ignore_errors=True)
+        if complete.is_dir():
+            for name in FINISHED:
+                _remove(self.path / name)
+            complete.rename(moving)
+        if moving.is_dir():
+            last = "config.json"
+            for entry in sorted(moving.iterdir(), key=lambda entry: entry.name == last):
+                if entry.name == last:
+                    _remove(self.checkpoints)
+                entry.rename(self.path / entry.name)
+            moving.rmdir()
 
 
-def redraw(plot: Callable[[Result], Mapping[str, Figure]], folder: Path) -> None:
-    """The figures of a finished run, from its numbers alone."""
+def redraw(plot: Callable[[Result], Figures], folder: Path) -> None:
+    """Draw the figures of a finished run anew, from its numbers alone.
+
+    Raises:
+      FileNotFoundError: no folder, or no finished run there.
+      ValueError: the run of another experiment; numbers that are broken or not all there.
+    """
     run = RunFolder(folder)
-    run.write_figures(plot(run.read()))
+    record, numbers = run.read()
+    wanted = experiment_of(plot)
+    found = record.get("experiment", wanted)
+    if found != wanted:
+        raise invalid(
+            "run folder",
+            f"{folder}, a run of {found}",
+            f"one of {wanted}",
+            f"Use python -m experiments.{found} plot.",
+        )
+    try:
+        figures = plot(numbers)
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise invalid(
+            "run folder",
+            f"{folder}, whose numbers cannot be drawn ({type(error).__name__}: {error})",
+            f"the numbers that {wanted} writes",
+            "Run the experiment again.",
+        ) from error
+    with _written("run folder", run.path):
+        write_figures(run.path / "figures", figures)
     print(f"Figures are in {run.path / 'figures'}/")
 
 
-def command_line(
-    config: type[Config], main: Callable[[Config], Any], replot: Callable[[Path], Any], doc: str
-) -> None:
-    """`experiment [--field value ...]` runs it; `experiment plot FOLDER` redraws from a run."""
-    import tyro
+def write_figures(folder: Path, figures: Figures) -> None:
+    """Write each figure as PNG and SVG."""
+    folder.mkdir(exist_ok=True)
+    for name, figure in figures.items():
+        for suffix in ("png", "svg"):
+            figure.savefig(folder / f"{name}.{suffix}", dpi=150)
 
-    if sys.argv[1:2] == ["plot"]:
-        what = "Redraw the figures of a run."
-        replot(tyro.cli(tyro.conf.Positional[Path], args=sys.argv[2:], description=what))
+
+def save(path: Path, tree: Any) -> None:
+    """Write a pytree of arrays to a folder, for `restore`."""
+    import orbax.checkpoint as ocp
+
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(path.absolute(), jax.device_get(tree))
+
+
+def restore(path: Path, like: Any) -> Any:
+    """Return the pytree of arrays that `save` wrote; `like` has its structure, shapes and dtypes.
+
+    Raises:
+      FileNotFoundError: nothing was saved there.
+    """
+    import orbax.checkpoint as ocp
+
+    if not path.is_dir():
+        raise invalid("path", str(path), "a folder that save wrote", "Check it.", FileNotFoundError)
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(path.absolute(), like)
+
+
+@contextlib.contextmanager
+def _written(argument: str, path: Path) -> Iterator[None]:
+    """Name the folder in which something could not be written."""
+    try:
+        yield
+    except BlockingIOError:
+        raise  # the lock's
+    except OSError as error:
+        raise invalid(
+            argument,
+            f"{path} ({error.strerror or error})",
+            "a folder that can be written",
+            "Choose another, or make room.",
+            OSError if isinstance(error, FileExistsError) else type(error),
+        ) from error
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    """Raise ValueError where a config.json is broken."""
+    try:
+        record = json.loads(file.read_text())
+        if not isinstance(record, dict):
+            raise ValueError("no record of a run")
+        return record
+    except ValueError as error:
+        raise invalid(
+            "run folder", f"a broken {file} ({error})", "the record of a run", "Delete the folder."
+        ) from error
+
+
+def _write_json(file: Path, record: Mapping[str, Any]) -> None:
+    """Write aside and rename, so that the file is never half there."""
+    aside = file.with_suffix(".new")
+    aside.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    os.replace(aside, file)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
     else:
-        main(tyro.cli(config, description=f"{doc}\n\n`plot FOLDER` redraws a run's figures."))
-
-
-def _as_json(config: Any) -> dict[str, Any]:
-    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
+        path.unlink(missing_ok=True)

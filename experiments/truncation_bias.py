@@ -19,6 +19,7 @@ import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import jax
 import jax.numpy as jnp
@@ -27,9 +28,15 @@ import optax
 
 import rnn_jax
 from experiments.checks import Check, at_least, at_most, checks_table, within
-from experiments.run_folder import Result, RunFolder, command_line, redraw
+from experiments.command_line import command_line
+from experiments.held_out import check_held_out
+from experiments.progress import training_progress
+from experiments.report import paragraph, table
+from experiments.run_folder import Result, RunFolder
+from experiments.settings import InputFile, Limits, Positive, Seed, Settings, Size
 from rnn_jax import plotting_truncation
 from rnn_jax.cells import elman, initializers, lstm, readout
+from rnn_jax.errors import check_integer, check_number, invalid
 from rnn_jax.gradients import (
     by_lag,
     effective_horizon,
@@ -37,7 +44,7 @@ from rnn_jax.gradients import (
     truncation_error,
 )
 from rnn_jax.losses import per_step, softmax_cross_entropy
-from rnn_jax.tasks import Task, load_text, next_character, one_hot, streams
+from rnn_jax.tasks import Task, Text, load_text, next_character, one_hot, streams
 from rnn_jax.theory import critical_gain
 from rnn_jax.training import create_train_state, fit, make_train_step, over_ensemble
 from rnn_jax.types import Array, Cell, Key, Params
@@ -46,46 +53,66 @@ PHASES = ("before training", "after training")
 
 
 @dataclass(frozen=True)
-class Config:
+class Config(Settings):
     """What is trained, and where its gradients are cut."""
 
-    text: Path | None = None
+    text: InputFile | None = None
     """Any UTF-8 file; by default the language reference that every Python carries."""
     out: Path = Path("runs/truncation_bias")
     """The run folder."""
-    contracting: float = 0.5
+    contracting: Positive = 0.5
     """σ_w of the first kind of Elman network; the second is at its critical σ_w."""
-    chaotic: float = 3.0
+    chaotic: Positive = 3.0
     """σ_w of the third."""
-    hidden_size: int = 64
+    hidden_size: Size = 64
     """H, units of each network."""
-    seeds: int = 8
+    seeds: Size = 8
     """Networks of each kind."""
-    T: int = 64
+    T: Annotated[int, Limits(least=8)] = 64
     """Steps of a training window, and of those in which gradients are cut."""
-    k2s: tuple[int, ...] = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 60)
+    k2s: tuple[Size, ...] = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 60)
     """Steps that a truncated gradient goes back, from each step's loss."""
-    windows: int = 4
+    windows: Size = 4
     """Of held-out text, over which gradients are summed."""
-    batch_size: int = 16
+    batch_size: Size = 16
     """Windows in a training batch."""
-    steps: int = 300
+    steps: Size = 300
     """Of training, by full BPTT."""
-    learning_rate: float = 0.01
+    learning_rate: Positive = 0.01
     """Adam's at the start; it falls along a cosine."""
-    clip_norm: float = 0.5
+    clip_norm: Positive = 0.5
     """Global norm that training clips gradients to."""
-    seed: int = 0
+    seed: Seed = 0
     """Of everything random."""
+
+    def check_together(self) -> None:
+        check_integer("k2s", max(self.k2s), most=self.T, remedy="There are T steps to go back.")
+        if list(self.k2s) != sorted(self.k2s):
+            raise invalid("k2s", self.k2s, "numbers that go up", "Sort them.")
+        if sum(2 <= k2 <= self.T / 2 for k2 in self.k2s) < 2:
+            remedy = "Rates are taken from these."
+            raise invalid("k2s", self.k2s, f"two at least from 2 to T / 2 = {self.T / 2:g}", remedy)
+        check_number("chaotic", self.chaotic, above=self.contracting)
 
 
 def main(config: Config) -> Result:
     """Train, cut, compare, and leave a run folder behind. Returns what numbers.npz holds."""
+    config.check()
     text = load_text(config.text)
-    folder = RunFolder(config.out)
-    provenance = {"text": text.name, "characters": len(text), "sha256": text.sha256}
-    folder.begin(config, inputs=provenance)
     task = next_character(text, T=config.T, batch_size=config.batch_size)
+    check_held_out(text, config.windows * config.T)
+    provenance = {"text": text.name, "characters": len(text), "sha256": text.sha256}
+    with RunFolder(config.out).running(config, inputs=provenance) as folder:
+        result, trained = _measured(config, task, text, folder)
+        folder.conclude(result, summarize, plot, trained)
+    return result
+
+
+def _measured(
+    config: Config, task: Task, text: Text, folder: RunFolder
+) -> tuple[dict[str, np.ndarray], dict[str, Params]]:
+    """All numbers, and the trained networks, by name."""
+    trained: dict[str, Params] = {}
     symbols, targets = streams(text.held_out[: config.windows * config.T + 1], config.windows)
     probe = one_hot(text, symbols), targets
 
@@ -103,10 +130,10 @@ def main(config: Config) -> Result:
             for i, label in enumerate(kinds):
                 seeds = slice(i * config.seeds, (i + 1) * config.seeds)
                 result |= {f"{label}/{phase}/{name}": v[seeds] for name, v in measured.items()}
+                trained[label] = jax.tree.map(lambda leaf, seeds=seeds: leaf[seeds], after)
         labels += kinds
     result["labels"] = np.array(labels)
-    folder.conclude(result, summarize, plot)
-    return result
+    return result, trained
 
 
 def networks(config: Config, output_size: int) -> list[dict[str, Cell]]:
@@ -166,7 +193,7 @@ def _train(
         jax.vmap(lambda p: create_train_state(p, optimizer))(params),
         batch_at=lambda step: keys,
         steps=config.steps,
-        label=f"training {len(keys)} networks",
+        **training_progress(f"training {len(keys)} networks", config.steps),
         checkpoint_dir=folder.checkpoints / labels[0].partition(" (")[0],
     )
     return jax.device_get(state.params)
@@ -238,8 +265,6 @@ def checks(result: Result) -> list[Check]:
 
 def summarize(result: Result) -> str:
     """The tables, in Markdown."""
-    from tabulate import tabulate
-
     k2s, T, rows = result["k2s"], int(result["T"]), []
     middle = int(np.argmin(np.abs(k2s - T / 4)))
     for label in result["labels"]:
@@ -247,31 +272,25 @@ def summarize(result: Result) -> str:
             of = lambda name, where=f"{label}/{phase}": result[f"{where}/{name}"]
             rows.append(
                 [
-                    label,
-                    phase,
+                    label.removeprefix("Elman, "),
+                    phase.partition(" ")[0],
                     *(f"{of_both:+.3f}" for of_both in rates(result, f"{label}/{phase}")),
                     f"{np.median(of('horizon')):.1f}",
                     f"{np.median(of('error')[:, middle]):.2g}",
                     f"{np.median(of('cosine')[:, middle]):.3f}",
                 ]
             )
-    table = tabulate(
-        rows,
-        headers=[
-            "network",
-            "",
-            "error of W's gradient, nats per step of k2",
-            "‖∂h_t/∂h_k‖, nats per step",
-            "steps until a tenth is left",
-            f"relative error at k2 = {k2s[middle]}",
-            "cosine",
-        ],
-        tablefmt="github",
-        disable_numparse=True,
+    at = f"k2 = {k2s[middle]}"
+    headers = ["network", "", "error, rate", "‖∂s_t/∂s_k‖, rate", "tenth", f"error, {at}", "cosine"]
+    explained = paragraph(
+        "Elman networks by their σ_w, and LSTMs: medians over seeds. Error: that of W's gradient, "
+        "relative to full BPTT's; cosine: with "
+        f"full BPTT's, at {at}. Rates: nats per step of k2 and of t − k, over 2 to {T // 2} steps, "
+        f"errors above {FLOOR:g}. Tenth: steps until a tenth of ‖∂s_t/∂s_k‖ is left, s the whole "
+        "state, (c, h) of an LSTM."
     )
     return (
-        f"# Truncation bias\n\n{table}\n\n"
-        f"Medians; rates over 2 to {T // 2} steps, errors above {FLOOR:g}.\n\n"
+        f"# Truncation bias\n\n{table(headers, rows)}\n\n{explained}\n\n"
         f"{checks_table(checks(result))}"
     )
 
@@ -295,4 +314,4 @@ def plot(result: Result) -> dict[str, plotting_truncation.Figure]:
 if __name__ == "__main__":
     # One CPU device a core: networks of an ensemble are then trained side by side.
     jax.config.update("jax_num_cpu_devices", os.cpu_count())
-    command_line(Config, main, functools.partial(redraw, plot), __doc__)
+    command_line(Config, main, plot, __doc__)

@@ -20,7 +20,13 @@ from matplotlib.ticker import (
     PercentFormatter,
 )
 
+from rnn_jax.plotting_layout import fit
+
 MEASURED, BOUND, PRODUCT, MUTED = "#1f5fa8", "#c2410c", "#5b8c2a", "#8a8f98"
+MIN_WIDTH = 4.4
+"""Inches of a figure, so that there is room for its legend."""
+MIN_POINTS = 20
+"""Of a curve over the steps of training, unless there are fewer steps."""
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -42,11 +48,11 @@ def band_by_lag(log_norms: np.ndarray, percentiles: Sequence[float] = (10, 50, 9
 
 
 def decay(panels: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]) -> Figure:
-    """‖∂h_t/∂h_k‖₂ by lag, against its bounds.
+    """‖∂s_t/∂s_k‖₂ of the state s by lag, against its bounds.
 
     Args:
-      panels: column title -> row title -> tables `[seeds, T+1, T+1]` of natural logs: `measured`,
-        `product_bound`, and, where the theorem has one, `power_bound`.
+      panels: column title, which may say what s is -> row title -> tables `[seeds, T+1, T+1]` of
+        natural logs: `measured`, `product_bound`, and, where the theorem has one, `power_bound`.
     """
     rows = list(next(iter(panels.values())))
     with matplotlib.rc_context(STYLE):
@@ -59,56 +65,72 @@ def decay(panels: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]) -> Figur
                 if row == len(rows) - 1:
                     ax.set_xlabel("lag  t − k  (steps)")
         for ax in axes[:, 0]:
-            ax.set_ylabel(r"$\|\partial h_t / \partial h_k\|_2$")
+            ax.set_ylabel(r"$\|\partial s_t / \partial s_k\|_2$")
         for row, phase in enumerate(rows):
             measured = [band_by_lag(by_row[phase]["measured"]) for by_row in panels.values()]
-            low, high = (f([f(b[np.isfinite(b)]) for b in measured]) for f in (np.min, np.max))
+            # ln 1, at lag 0, is always there.
+            finite = np.concatenate([[0.0], *(band[np.isfinite(band)] for band in measured)])
+            low, high = finite.min(), finite.max()
             # The bounds may leave the frame; what is measured must not be squeezed by them.
             room = max(high - low, 1.0)
             axes[row, 0].set_ylim(*(np.array([low - 0.05 * room, high + 0.6 * room]) / np.log(10)))
-        _legend_below(figure, axes)
+        fit(figure, axes.flat)
     return figure
 
 
 def _decay_panel(ax: Axes, tables: Mapping[str, np.ndarray]) -> None:
     low, middle, high = band_by_lag(tables["measured"]).T / np.log(10)
     lag = np.arange(len(middle))
+    gone = lag[middle == -np.inf]
     if "power_bound" in tables:
         bound = band_by_lag(tables["power_bound"]).T[1] / np.log(10)
         ax.plot(lag, bound, "--", color=BOUND, label=r"bound $(\lambda_W \lambda_\varphi)^{t-k}$")
     product = band_by_lag(tables["product_bound"]).T[1] / np.log(10)
     ax.plot(lag, product, ":", color=PRODUCT, lw=1.8, label=r"bound $\prod_i \|J_i\|_2$")
     ax.fill_between(lag, low, high, color=MEASURED, alpha=0.25, lw=0, label="10–90 %")
-    ax.plot(lag, middle, color=MEASURED, label="measured, median")
+    marker = "." if gone.size else None
+    ax.plot(lag, middle, color=MEASURED, marker=marker, label="measured, median")
+    if gone.size:
+        (points,) = ax.plot(gone, np.zeros(gone.size), "v", ms=3, color=MEASURED, label="median 0")
+        points.set(transform=ax.get_xaxis_transform(), clip_on=False)
     _powers_of_ten(ax.yaxis)
 
 
 def heatmaps(panels: Mapping[str, Mapping[str, np.ndarray]], *, span: float = 12.0) -> Figure:
-    """‖∂E_t/∂h_k‖ over (t, k).
+    """‖∂E_t/∂s_k‖ over (t, k): state 0 is the initial one, and E_t is read from state t.
 
     Args:
-      panels: column title -> row title -> natural logs `[T, T+1]` at [t, k].
+      panels: column title -> row title -> natural logs `[T, T+1]`, E_{t+1} and s_k at [t, k].
       span: decades shown below the largest value of all panels; what is smaller has one colour.
     """
     rows = list(next(iter(panels.values())))
     with matplotlib.rc_context(STYLE | {"axes.grid": False}):
         figure, axes = _grid(len(rows), len(panels), width=2.6, height=2.6, sharey="all")
-        finite = [t[np.isfinite(t)].max() for by_row in panels.values() for t in by_row.values()]
-        top = max(finite) / np.log(10)
+        tables = [table for by_row in panels.values() for table in by_row.values()]
+        finite = np.concatenate([table[np.isfinite(table)] for table in tables])
+        top = finite.max() / np.log(10) if finite.size else 0.0
         for column, (title, by_row) in enumerate(panels.items()):
             for row, (phase, table) in enumerate(by_row.items()):
-                ax, T = axes[row, column], table.shape[0]
-                read = np.arange(T + 1)[None, :] <= np.arange(T)[:, None] + 1
-                shown = np.ma.masked_where(~read, np.maximum(table / np.log(10), top - span))
-                image = ax.pcolormesh(shown, vmin=top - span, vmax=top, rasterized=True)
+                ax, (t, k) = (
+                    axes[row, column],
+                    (np.arange(1, len(table) + 1), np.arange(len(table) + 1)),
+                )
+                shown = np.maximum(table / np.log(10), top - span)
+                shown = np.ma.masked_where((k > t[:, None]) | np.isnan(shown), shown)
+                image = ax.pcolormesh(
+                    k, t, shown, vmin=top - span, vmax=top, shading="nearest", rasterized=True
+                )
                 ax.set(title=f"{title}\n{phase}" if row == 0 else phase, aspect="equal")
+                for axis in (ax.xaxis, ax.yaxis):
+                    axis.set_major_locator(MaxNLocator(nbins=5, integer=True))
         for ax in axes[-1]:
             ax.set_xlabel("state  k")
         for ax in axes[:, 0]:
             ax.set_ylabel("loss at step  t")
         bar = figure.colorbar(image, ax=axes, shrink=0.8, extend="min")
-        bar.set_label(r"$\|\partial E_t / \partial h_k\|_2$, median over seeds")
+        bar.set_label(r"$\|\partial E_t / \partial s_k\|_2$, median over seeds")
         _powers_of_ten(bar.ax.yaxis)
+        fit(figure, axes.flat, legend=False)
     return figure
 
 
@@ -120,7 +142,7 @@ def learning_curves(
     Args:
       panels: title -> arm ("clipped", "not clipped") -> `[steps, seeds]` bits per character.
       baseline: the unigram entropy, drawn across.
-      smooth: steps averaged for each point.
+      smooth: steps averaged for each point, fewer where there are not many.
     """
     with matplotlib.rc_context(STYLE):
         figure, axes = _grid(1, len(panels), width=3.0, height=2.5, sharey="all")
@@ -128,9 +150,11 @@ def learning_curves(
         for ax in axes[0]:
             ax.axhline(baseline, color=MUTED, lw=1, ls=":", label="unigram entropy")
         axes[0, 0].set_ylabel("bits per character")
-        lowest = min(np.nanmin(c) for arms in panels.values() for c in arms.values())
-        axes[0, 0].set_ylim(lowest * 0.95, baseline * 1.6)
-        _legend_below(figure, axes)
+        curves = np.concatenate([c.ravel() for arms in panels.values() for c in arms.values()])
+        lowest = min(curves[np.isfinite(curves)], default=baseline)
+        highest = max(1.6 * baseline, 1.3 * lowest, lowest + 0.1)
+        axes[0, 0].set_ylim(0.95 * min(lowest, baseline), highest)
+        fit(figure, axes[0])
     return figure
 
 
@@ -139,16 +163,19 @@ def gradient_norms(panels: Mapping[str, Mapping[str, np.ndarray]], *, smooth: in
 
     Args:
       panels: title -> arm ("clipped", "not clipped") -> `[steps, seeds]` norms.
-      smooth: steps averaged for each point.
+      smooth: steps averaged for each point, fewer where there are not many.
     """
     with matplotlib.rc_context(STYLE):
         figure, axes = _grid(1, len(panels), width=3.0, height=2.5, sharey="all")
         _training_curves(axes[0], panels, smooth)
-        axes[0, 0].set(yscale="log", ylabel="gradient norm before clipping")
-        axes[0, 0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axes[0, 0].yaxis.set_major_formatter("{x:g}")
-        axes[0, 0].yaxis.set_minor_formatter(NullFormatter())
-        _legend_below(figure, axes)
+        axes[0, 0].set(ylabel="gradient norm before clipping")
+        norms = np.concatenate([c.ravel() for arms in panels.values() for c in arms.values()])
+        if np.any(np.isfinite(norms) & (norms > 0)):
+            axes[0, 0].set(yscale="log")
+            axes[0, 0].yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes[0, 0].yaxis.set_major_formatter("{x:g}")
+            axes[0, 0].yaxis.set_minor_formatter(NullFormatter())
+        fit(figure, axes[0])
     return figure
 
 
@@ -192,7 +219,7 @@ def accuracies(
             ax.axhline(chance, color="black", lw=1, ls="--", label=f"chance, {chance:.1%}")
         axes[0, 0].set(ylabel="accuracy on fresh sentences", ylim=(-0.02, 1.02))
         axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1))
-        _legend_below(figure, axes[:, ::-1])
+        fit(figure, axes[0, ::-1])
     return figure
 
 
@@ -203,17 +230,13 @@ def _spread(ax: Axes, x, curves: np.ndarray, color: str, label: str, marker: str
     ax.plot(x, middle, color=color, marker=marker, ms=4, label=f"{label}, median and 10–90 %")
 
 
-def _legend_below(figure: Figure, axes) -> None:
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
-
-
 def _training_curves(axes, panels: Mapping[str, Mapping[str, np.ndarray]], smooth: int) -> None:
     """A panel each; the second arm is dashed, so that it does not hide the first one."""
     styles = ((MEASURED, "-"), (BOUND, "--"))
     for ax, (title, arms) in zip(axes, panels.items(), strict=True):
         for (color, line), (arm, curves) in zip(styles, arms.items(), strict=True):
-            _band(ax, _averaged(curves, smooth), smooth, color, arm, line)
+            stride = max(1, min(smooth, len(curves) // MIN_POINTS))
+            _band(ax, _averaged(curves, stride), stride, color, arm, line)
         ax.set(title=title, xlabel="training step")
 
 
@@ -231,10 +254,15 @@ def _averaged(curves: np.ndarray, stride: int) -> np.ndarray:
 
 
 def _grid(rows: int, columns: int, *, width: float, height: float, sharey: Literal["all", "row"]):
-    figure = Figure(figsize=(width * columns, height * rows + 0.5), layout="constrained")
+    size = (max(width * columns, MIN_WIDTH), height * rows + 0.5)
+    figure = Figure(figsize=size, layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, sharey=sharey)
 
 
 def _powers_of_ten(axis) -> None:
+    def shown(exponent: float, _) -> str:
+        whole = abs(exponent - round(exponent)) < 1e-6
+        return f"$10^{{{round(exponent)}}}$" if whole else f"{10**exponent:.2g}"
+
     axis.set_major_locator(MaxNLocator(nbins=6, integer=True))
-    axis.set_major_formatter(FuncFormatter(lambda exponent, _: f"$10^{{{exponent:g}}}$"))
+    axis.set_major_formatter(FuncFormatter(shown))

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from rnn_jax.plotting import BOUND, MEASURED, MUTED, PRODUCT, STYLE
+from rnn_jax.plotting_layout import legend_below
 
 COLORS = (MUTED, MEASURED, PRODUCT, BOUND, "#7b4fa3")
 
@@ -48,8 +49,7 @@ def flossing(
             if set(by_name) != set(losses):
                 ax.legend(fontsize=8, loc="lower left")
         rest[0].set_ylabel(r"$\lambda_i$  (nats per step)")
-        handles, labels = first.get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), fontsize=8)
+        legend_below(figure, [first], fontsize=8)
     return figure
 
 

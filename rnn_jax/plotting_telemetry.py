@@ -77,10 +77,10 @@ def _profile(figure: Figure, ax: Axes, log_norms: np.ndarray) -> None:
     bottom = max(finite.min(), top - SPAN) if finite.size else -1.0
     shown = np.maximum(decades, bottom)
     image = ax.pcolormesh(
-        measured, np.arange(len(decades)), shown, vmin=bottom, vmax=top, rasterized=True
+        measured, np.arange(1, len(decades) + 1), shown, vmin=bottom, vmax=top, rasterized=True
     )
     ax.grid(visible=False)
-    ax.set(title=r"$\|\partial L / \partial h_t\|$", ylabel="time  t")
+    ax.set(title=r"$\|\partial L / \partial h_t\|$", ylabel="state  t")
     bar = figure.colorbar(image, ax=ax, extend="min" if (decades < bottom).any() else "neither")
     bar.ax.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda e, _: f"$10^{{{e:g}}}$"))

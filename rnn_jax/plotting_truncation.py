@@ -9,8 +9,9 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from rnn_jax.plotting import BOUND, MEASURED, MUTED, PRODUCT, STYLE
-from rnn_jax.plotting_theory import NORM
+from rnn_jax.plotting_layout import fit
 
+NORM = r"$\|\partial s_t / \partial s_k\|_2$, $s$ the state"
 COLORS = (BOUND, "#d9822b", PRODUCT, MEASURED)
 
 
@@ -51,8 +52,7 @@ def truncation_bias(
         axes[1, 0].set_ylim(-0.3, 1.05)
         axes[0, 0].set_ylabel("relative error of W's gradient")
         axes[1, 0].set_ylabel("cosine with the full gradient")
-        handles, labels = axes[0, 0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=len(labels))
+        fit(figure, axes.flat)
     return figure
 
 

@@ -6,7 +6,6 @@ import pytest
 
 import rnn_jax
 from experiments.gradient_decay import Config, main
-from experiments.run_folder import RunFolder
 from rnn_jax import cells, gradients, losses, tasks, training
 from tests.conftest import normal
 
@@ -240,14 +239,3 @@ def test_run_folders(tmp_path):
         main(Config(out=tmp_path / "file" / "run"))
     with pytest.raises(OSError, match=message("out")):
         main(Config(out="/proc/run"))
-    run = RunFolder(tmp_path / "run")
-    with pytest.raises(FileNotFoundError, match=message("run folder", r"numbers\.npz")):
-        run.read()
-    (run.path / "numbers.npz").write_bytes(b"PK broken")
-    with pytest.raises(ValueError, match=message("run folder", "broken", r"numbers\.npz")):
-        run.read()
-    run.begin(Config(steps=10), {})
-    run.checkpoints.mkdir()
-    run.begin(Config(steps=10), {})
-    with pytest.raises(ValueError, match=message("out", "unfinished")):
-        run.begin(Config(steps=11), {})

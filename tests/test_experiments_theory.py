@@ -15,7 +15,7 @@ from scipy import optimize, special
 
 from experiments import error_surface, forget_gate, memory_without_explosion, phase_diagram
 from experiments.checks import at_least, at_most, checks_table, within
-from experiments.run_folder import command_line, redraw
+from experiments.command_line import command_line
 from rnn_jax import cells
 
 # One worker, so that each toy study runs once.
@@ -72,6 +72,7 @@ def test_what_is_claimed_is_found(run, name):
     assert failed == (["networks"] if name == "phase_diagram" else [])
     summary = (folder / "summary.md").read_text()
     assert checks_table(module.checks(result)) in summary
+    assert max(map(len, summary.splitlines())) <= 100
     for values in result.values():
         assert np.isfinite(values).all() or values.dtype.kind != "f" or name == "error_surface"
 
@@ -113,7 +114,7 @@ def test_plot_redraws_from_the_folder_alone(run, name, monkeypatch):
     drawn = figure.read_bytes()
     figure.unlink()
     monkeypatch.setattr("sys.argv", [name, "plot", str(folder)])
-    command_line(module.Config, module.main, functools.partial(redraw, module.plot), "A study.")
+    command_line(module.Config, module.main, module.plot, "A study.")
     assert figure.read_bytes() == drawn
 
 

@@ -1,7 +1,6 @@
 """The flossing experiment end to end at toy size, and the task that it sets."""
 
 import dataclasses
-import functools
 import json
 
 import jax
@@ -10,8 +9,8 @@ import numpy as np
 import pytest
 
 from experiments import flossing
+from experiments.command_line import command_line
 from experiments.flossing import ARMS, Config, main
-from experiments.run_folder import command_line, redraw
 
 pytestmark = [pytest.mark.usefixtures("optax_promotes"), pytest.mark.xdist_group("flossing")]
 
@@ -75,7 +74,7 @@ def test_plot_redraws_from_the_folder_alone(finished, monkeypatch):
     drawn = figure.read_bytes()
     figure.unlink()
     monkeypatch.setattr("sys.argv", ["flossing", "plot", str(out)])
-    command_line(Config, main, functools.partial(redraw, flossing.plot), "Flossing.")
+    command_line(Config, main, flossing.plot, "Flossing.")
     assert figure.read_bytes() == drawn
 
 
@@ -90,5 +89,5 @@ def test_the_task():
     silent = jnp.zeros_like(xs)  # logits of a network that knows nothing
     loss = flossing.task_loss(TOY, silent, targets)
     np.testing.assert_allclose(loss, flossing.MEMORYLESS, rtol=1e-6)
-    with pytest.raises(ValueError, match="task: got sum; expected copy or xor"):
+    with pytest.raises(ValueError, match=r"task: got str 'sum'; expected one of copy, xor"):
         main(dataclasses.replace(TOY, task="sum"))

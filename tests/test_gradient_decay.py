@@ -1,6 +1,5 @@
 """The study end to end at toy size: what it leaves, that it redraws, that it resumes."""
 
-import functools
 import json
 
 import jax
@@ -9,9 +8,11 @@ import numpy as np
 import pytest
 
 from experiments import gradient_decay
+from experiments.command_line import command_line
 from experiments.gradient_decay import Config, main
-from experiments.run_folder import command_line, redraw
+from experiments.run_folder import restore
 from rnn_jax import cells, plotting
+from rnn_jax.tasks import load_text
 
 # One worker, so that the toy study runs once.
 pytestmark = [pytest.mark.usefixtures("optax_promotes"), pytest.mark.xdist_group("study")]
@@ -40,6 +41,10 @@ def test_the_run_folder(finished):
     assert (result["Elman, gain 1.5/after training/power_bound_violations"] == 0).all()
     assert "LSTM/after training/power_bound" not in result
     assert not (out / "checkpoints").exists()
+    assert max(map(len, summary.splitlines())) <= 100
+    # Which state it is: an LSTM's is c and h together.
+    assert str(result["LSTM/state"]) == "(c, h)"
+    assert str(result["Elman, gain 0.5/state"]) == "h"
     names = {"decay", "loss_to_state", "learning_curves", "gradient_norms"}
     for name in names:
         for suffix in ("png", "svg"):
@@ -52,8 +57,7 @@ def test_plot_redraws_from_the_folder_alone(finished, monkeypatch):
     drawn = figure.read_bytes()
     figure.unlink()
     monkeypatch.setattr("sys.argv", ["gradient_decay", "plot", str(out)])
-    redraws = functools.partial(redraw, gradient_decay.plot)
-    command_line(Config, main, redraws, "The study.")
+    command_line(Config, main, gradient_decay.plot, "The study.")
     assert figure.read_bytes() == drawn
 
 
@@ -101,10 +105,24 @@ def minimal_cell(hidden_size):
     return cells.from_function(step, jnp.zeros(hidden_size), init)
 
 
+def test_trained_networks_are_kept(finished):
+    """What was trained is restored, and is as good as it was said to be."""
+    out, result = finished
+    text = load_text()
+    (cell,) = gradient_decay.groups(Config(out=out, **TOY), len(text.vocabulary))[1].cells
+    init = lambda key: cell.init(key, len(text.vocabulary))
+    like = jax.vmap(init)(jax.random.split(jax.random.key(0), TOY["seeds"]))
+    bits = jax.jit(jax.vmap(lambda p: gradient_decay._bits_per_character(cell, text, p)))
+    for arm in gradient_decay.ARMS:
+        params = restore(out / "networks" / f"LSTM, {arm}", like)
+        expected = result[f"LSTM/{arm}/bits_per_character"]
+        np.testing.assert_allclose(bits(params), expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("cell", ["antisymmetric", f"{__name__}:minimal_cell"])
 def test_a_cell_of_ones_own_is_studied(cell, tmp_path):
     with jax.enable_x64(False):
-        result = main(Config(cell=cell, out=tmp_path, **TOY))
+        result = main(Config(cell=cell, out=tmp_path, **{**TOY, "gains": None}))
     assert list(result["labels"]) == [cell]
     assert result[f"{cell}/after training/measured"].shape == (2, 9, 9)
     assert (result[f"{cell}/after training/product_bound_violations"] == 0).all()
@@ -114,5 +132,5 @@ def test_a_cell_of_ones_own_is_studied(cell, tmp_path):
 
 def test_a_cell_that_is_not_there_stops_the_study_before_it_begins(tmp_path):
     with pytest.raises(ValueError, match=r"^cell: got .*; expected .+\. [A-Z]"):
-        main(Config(cell="lsmt", out=tmp_path / "run", **TOY))
+        main(Config(cell="lsmt", out=tmp_path / "run", **{**TOY, "gains": None}))
     assert not (tmp_path / "run").exists()

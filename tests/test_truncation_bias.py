@@ -44,7 +44,8 @@ def test_what_is_measured_of_each_network(finished):
     )
     assert contracting[3] < 0.1 < 0.3 < chaotic[3]
     summary = (out / "summary.md").read_text()
-    assert all(label in summary for label in labels)
+    assert all(label.removeprefix("Elman, ") in summary for label in labels)
+    assert max(map(len, summary.splitlines())) <= 100
 
 
 def test_rates_are_taken_at_the_same_lags_above_rounding():

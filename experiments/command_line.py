@@ -1,0 +1,79 @@
+"""`python -m experiments.NAME`: settings in; a run folder, or a sentence about a mistake, out."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from experiments.report import paragraph
+from experiments.run_folder import Figures, Result, redraw
+from experiments.settings import Settings
+
+Config = TypeVar("Config", bound=Settings)
+
+MISTAKE, NOT_A_NUMBER, STOPPED = 2, 3, 130
+"""Exit statuses: bad settings or files; NaN in a summary; Ctrl-C, as shells have it."""
+OUR_FORM = re.compile(r"[\w ,.\[\]-]+: got .*; expected .*\.", re.DOTALL)
+
+
+def command_line(
+    config: type[Config],
+    main: Callable[[Config], Any],
+    plot: Callable[[Result], Figures] | None,
+    doc: str,
+) -> None:
+    """`experiment [--field value ...]` runs it; `experiment plot FOLDER` redraws from a run.
+
+    Mistakes in settings, files and folders end in one sentence on the standard error and exit
+    status 2; a summary with NaN in it, once it is written, in 3; Ctrl-C in 130. All other errors
+    are passed on.
+    """
+    import tyro
+
+    try:
+        if plot is not None and sys.argv[1:2] == ["plot"]:
+            what = "Redraw the figures of a run."
+            redraw(plot, tyro.cli(tyro.conf.Positional[Path], args=sys.argv[2:], description=what))
+            return
+        more = "" if plot is None else "\n\n`plot FOLDER` redraws a run's figures."
+        settings = tyro.cli(config, description=f"{doc}{more}")
+        settings.check()
+        print(announcement(doc), flush=True)
+        main(settings)
+        refuse_nan(Path(settings.out) / "summary.md")
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on from what is in its run folder.", file=sys.stderr)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        # All is closed by now; programs that JAX still runs in its threads crash an orderly exit.
+        os._exit(STOPPED)
+    except OSError as error:
+        _end(str(error), MISTAKE)
+    except ValueError as error:
+        if not OUR_FORM.match(str(error)):
+            raise
+        _end(str(error), MISTAKE)
+
+
+def announcement(doc: str) -> str:
+    """Return what an experiment's docstring says first, its claim, and how long it takes."""
+    first, *rest = (paragraph(part) for part in doc.strip().split("\n\n"))
+    claim = [part for part in rest if part.startswith("Claim")]
+    times = [part for part in rest if part.startswith(("About", "Under", "A few"))]
+    times = [f"{part.rstrip('.')}, with the default settings." for part in times]
+    return "\n\n".join((first, *claim, *times)) + "\n"
+
+
+def refuse_nan(summary: Path) -> None:
+    """End with an error where the summary of a run has NaN in it."""
+    if summary.exists() and re.search(r"\bnan\b", summary.read_text(), re.IGNORECASE):
+        _end(f"{summary} has NaN in it: something overflowed, or is not defined.", NOT_A_NUMBER)
+
+
+def _end(sentence: str, status: int) -> NoReturn:
+    print(" ".join(sentence.split()), file=sys.stderr)
+    sys.exit(status)

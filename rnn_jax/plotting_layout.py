@@ -1,0 +1,81 @@
+"""What makes a figure fit its page: one legend for all panels, titles within theirs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.text import Text
+
+PIECES = re.compile(r"\$[^$]*\$\S*\s*|[^\s.:_/$]*[\s.:_/]+|[^\s.:_/$]+|\$")
+"""A formula, or what stands in front of a place where a line may be broken."""
+
+
+def fit(figure: Figure, axes: Iterable[Axes], *, legend: bool = True) -> None:
+    """Break titles that are wider than their panels, and put one legend below them all."""
+    axes = list(axes)
+    if legend:
+        legend_below(figure, axes)
+    figure.draw_without_rendering()  # lays the panels out
+    for ax in axes:
+        break_lines(ax.title, ax.get_window_extent().width)
+
+
+def legend_below(figure: Figure, axes: Iterable[Axes], **options: Any) -> Legend | None:
+    """Return the legend of the figure: each label of any panel once, in as few rows as fit."""
+    entries: dict[str, Artist] = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    if not entries:
+        return None
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    for rows in range(1, len(entries) + 1):
+        legend = figure.legend(
+            list(entries.values()),
+            list(entries),
+            loc="outside lower center",
+            ncols=-(-len(entries) // rows),
+            **options,
+        )
+        if rows == len(entries) or legend.get_window_extent(renderer).width <= figure.bbox.width:
+            break
+        legend.remove()
+    return legend
+
+
+def break_lines(text: Text, width: float) -> None:
+    """Break the lines of a text that are longer than `width`, in pixels."""
+    renderer = FigureCanvasAgg(text.get_figure(root=True)).get_renderer()
+
+    def fits(line: str) -> bool:
+        formula = "$" in line
+        size = renderer.get_text_width_height_descent(
+            line.strip(), text.get_fontproperties(), formula
+        )
+        return size[0] <= width
+
+    lines = text.get_text().split("\n")
+    text.set_text("\n".join(part for line in lines for part in _broken(line, fits)))
+
+
+def _broken(line: str, fits: Callable[[str], bool]) -> Iterator[str]:
+    """The parts of a line, each as long as fits."""
+    current = ""
+    for piece in PIECES.findall(line):
+        if current and not fits(current + piece):
+            yield current.rstrip()
+            current = ""
+        current += piece
+        while len(current) > 1 and "$" not in current and not fits(current):
+            cut = next(n for n in range(len(current) - 1, 0, -1) if n == 1 or fits(current[:n]))
+            yield current[:cut]
+            current = current[cut:]
+    if current.strip() or not line:
+        yield current.rstrip()
