@@ -338,7 +338,9 @@ def torch_weights(kind, **changes):
 KEY = jax.random.key(0)
 OF_KIND = {"lstm": LSTM, "gru": GRU}
 BAD = {
-    "framework: got str 'keras'; expected one of": lambda: interop.import_weights("keras", "lstm", {}),
+    "framework: got str 'keras'; expected one of": lambda: interop.import_weights(
+        "keras", "lstm", {}
+    ),
     "kind: got str 'elman'; expected one of lstm, gru": lambda: interop.import_weights(
         "equinox", "elman", {}
     ),

@@ -191,8 +191,11 @@ def test_float32_norms_are_good_to_1e_5():
     xs = normal(1, T, INPUT_SIZE, dtype=jnp.float32)
     J = gradients.step_jacobians(cell, params, xs)
     found = jax.jit(gradients.certified_log_norms)(J)
-    np.testing.assert_allclose(below(found.value), below(log_singular_values(J)[..., 0]), atol=3e-5)
-    assert (below(found.error) < 3e-5).all()
+    off = np.abs(below(found.value) - below(log_singular_values(J)[..., 0]))
+    error = below(found.error)
+    assert off.max() < 3e-5
+    assert (off <= error).all()
+    assert np.median(error) < 5e-5
 
 
 @pytest.mark.parametrize("norm", ["spectral", "frobenius"])
