@@ -132,7 +132,8 @@ def _all_times(J: Array, lags: Array, norm: Norm, rows, columns) -> LogNorm:
             P = _select(one_span, A.take(last), A.take(last) @ B.take(first))
             P = _select(jnp.broadcast_to(lag == 0, k.shape), identity, P)
             value, error = log_norms(P.rows(rows).columns(columns), norm)
-            size_A, size_B = A.log2_size()[last], B.log2_size()[first]
+            sizes = A.log2_size()[last], B.log2_size()[first]
+            size_A, size_B = (size.astype(value.dtype) for size in sizes)
             lost = jnp.maximum(lost_A[last] + size_B, jnp.maximum(lost_B[first], size_B) + size_A)
             lost = jnp.where(one_span, lost_A[last], lost)
             lost = jnp.where(lag > 1, lost * math.log(2) - value, -jnp.inf)
@@ -300,7 +301,8 @@ class _Walks:
     def _where_there(self, lag, value, error) -> LogNorm:
         k = jnp.maximum(self.times - lag, 0)
         before = jnp.where(k > 0, self._broken[k - 1], 0)
-        there = (self.times >= lag) & (self._broken[self.times] == before)
+        finite = (self._broken[self.times] == before) | (lag == 0)
+        there = (self.times >= lag) & finite
         return LogNorm(jnp.where(there, value, jnp.nan), jnp.where(there, error, jnp.nan))
 
 
