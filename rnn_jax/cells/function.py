@@ -7,6 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.cells.structured import with_own_buffers
 from rnn_jax.errors import invalid
 from rnn_jax.types import Array, Cell, Params, State
 
@@ -28,7 +29,8 @@ def from_function(
 
     Args:
       step: `(params, state, x [I]) -> (state, y [O])`, written for a single example; batch axes
-        are mapped over. Any pytree will do as params and as state.
+        are mapped over. Any pytree will do as params and as state, x and y, and a state may be
+        empty. What is no float in the state (a counter, a random key) is carried along.
       state: the initial state of one example, or a function of params that returns it.
       init: `(key, input_size) -> params`; may be left out by who has parameters already.
 
@@ -38,7 +40,7 @@ def from_function(
     """
 
     def start(params):
-        return state(params) if callable(state) else jax.tree.map(jnp.asarray, state)
+        return jax.tree.map(jnp.asarray, state(params) if callable(state) else state)
 
     def missing_init(key, input_size):
         raise invalid(
@@ -49,13 +51,16 @@ def from_function(
         )
 
     def initial_state(params, batch=()):
-        return jax.tree.map(
-            lambda leaf: jnp.broadcast_to(leaf, (*batch, *leaf.shape)), start(params)
+        return with_own_buffers(
+            jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*batch, *leaf.shape)), start(params)),
+            (state, params),
         )
 
     def batched_step(params, state, x):
         one, many = jax.eval_shape(start, params), state
         axes = {b.ndim - a.ndim for a, b in zip(*map(jax.tree.leaves, (one, many)), strict=True)}
+        if not jax.tree.leaves(one):  # no state: the last axis of x is the feature axis
+            axes = {min(leaf.ndim for leaf in jax.tree.leaves(x)) - 1}
         if len(axes) != 1 or min(axes) < 0:
             raise invalid(
                 "state",
