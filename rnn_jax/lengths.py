@@ -40,17 +40,18 @@ class Marks(NamedTuple):
         return filled(self.valid, xs, last=reverse)
 
     def refill(self, xs: Any, *, reverse: bool = False) -> Any:
-        """`fill` for a part of the time, after `fill` of all of it: what is padding stays as it is
-        in an example that is nothing but padding here.
+        """Return `xs` of a part of the time, after `fill` of all of it, with a step of that part.
+
+        An example that is nothing but padding here keeps what it was filled with.
         """
-        if self.valid is None:
+        valid = self.valid
+        if valid is None:
             return xs
-        first = -1 if reverse else 0
         if not reverse:
-            return jax.tree.map(lambda x: select(self.valid, x, x[first]), xs)
-        own = first_of(self.valid, xs, last=True)
-        own = select_state(self.valid.any(0), own, jax.tree.map(lambda x: x[first], xs))
-        return jax.tree.map(lambda x, own: select(self.valid, x, own), xs, own)
+            return jax.tree.map(lambda x: select(valid, x, x[0]), xs)
+        own = first_of(valid, xs, last=True)
+        own = select_state(valid.any(0), own, jax.tree.map(lambda x: x[-1], xs))
+        return jax.tree.map(lambda x, own: select(valid, x, own), xs, own)
 
     def at_padding(self, start: State, initial: State, *, reverse: bool = False) -> State:
         """Return the state from which the step is evaluated in the padding; nothing without any.
@@ -79,9 +80,10 @@ class Marks(NamedTuple):
 
     def zero_padding(self, values: Any) -> Any:
         """`values`, leaves `[T, *batch, ...]`, with zeros in the padding."""
-        if self.valid is None:
+        valid = self.valid
+        if valid is None:
             return values
-        return jax.tree.map(lambda leaf: select(self.valid, leaf, 0), values)
+        return jax.tree.map(lambda leaf: select(valid, leaf, 0), values)
 
 
 def steps_of(xs: Any) -> Any:

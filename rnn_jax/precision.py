@@ -23,7 +23,7 @@ def is_half(dtype: Any) -> bool:
 
 
 def is_mixed(params: Params, dtype: Any) -> bool:
-    """Return whether `params` are in float32 and steps of half precision `dtype` are to read them."""
+    """Return whether `params` are in float32 and are to be read by steps in half precision."""
     precisions = {leaf.dtype for leaf in jax.tree.leaves(params) if _is_floating(leaf)}
     return is_half(dtype) and precisions == {jnp.dtype(jnp.float32)}
 

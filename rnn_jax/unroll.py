@@ -18,6 +18,7 @@ from rnn_jax.compiled import compiled
 from rnn_jax.errors import check_flag, describe, invalid
 from rnn_jax.lengths import Marks, batch_of, input_dtype, length_mask, steps_of
 from rnn_jax.precision import cast, is_mixed
+from rnn_jax.sharding import over_examples, shapes_of
 from rnn_jax.strategies import Strategy, resolve, scan_steps
 from rnn_jax.types import Array, Cell, Params, State
 
@@ -44,7 +45,8 @@ def unroll(
       initial_state: leaves `[*batch, ...]`; the cell's own initial state by default.
       lengths: `[*batch]` integers. At and past its length an example's state stands still, its
         output is zero, and nothing of `xs` is read: NaN there reaches neither outputs nor
-        gradients, and a step that is singular at some x is evaluated at the example's own. With `reverse` an example starts at its own last step.
+        gradients, and a cell that is singular at some x is evaluated at the example's own x alone.
+        With `reverse` an example starts at its own last step.
       resets: `[T, *batch]` booleans, True where a new sequence begins: several of them end to end
         in one array, or a stream cut into pieces. Its first step (with `reverse`, its last) starts
         from the cell's own initial state, whatever came before; resets[0] does away with
@@ -58,8 +60,9 @@ def unroll(
       The final state and `ys [T, *batch, O]`.
 
     Raises:
-      ValueError: a cell that is no Cell; params that do not fit it; T = 0; xs without a time and a feature axis, of the wrong input size or dtype; an
-        initial state of the wrong structure, shape or dtype; lengths of the wrong shape or dtype,
+      ValueError: a cell that is no Cell; params that do not fit it; T = 0; xs without a time and a
+        feature axis, of the wrong input size or dtype; a flag that is no bool; an initial state of
+        the wrong structure, shape or dtype; lengths of the wrong shape or dtype,
         negative or above T (values are seen outside `jit` only); resets of the wrong shape or
         dtype; a strategy that is unknown or that the cell does not allow.
     """
@@ -72,9 +75,12 @@ def unroll(
 
 @compiled("cell", "reverse", "strategy")
 def _unroll(cell, params, xs, start, marks, reverse, strategy):
-    xs = marks.fill(xs, reverse=reverse)
-    final, ys = strategy.run(cell, params, xs, start, marks, reverse)
-    return final, marks.zero_padding(ys)
+    def run(params, xs, start, marks):
+        xs = marks.fill(xs, reverse=reverse)
+        final, ys = strategy.run(cell, params, xs, start, marks, reverse)
+        return final, marks.zero_padding(ys)
+
+    return over_examples(run, xs, params, start)(params, xs, start, marks)
 
 
 def trajectory(
@@ -100,11 +106,15 @@ def trajectory(
 
 @compiled("cell", "reverse")
 def _trajectory(cell, params, xs, start, marks, reverse):
-    xs = marks.fill(xs, reverse=reverse)
-    _, (states, _) = scan_steps(cell, params, xs, start, marks, reverse)
-    if reverse:
-        states = jax.tree.map(lambda leaf: leaf[::-1], states)
-    return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), start, states)
+    def run(params, xs, start, marks):
+        xs = marks.fill(xs, reverse=reverse)
+        final, (states, _) = scan_steps(cell, params, xs, start, marks, reverse)
+        if reverse:
+            states = jax.tree.map(lambda leaf: leaf[::-1], states)
+        in_front = lambda first, rest: jnp.concatenate([first[None], rest])
+        return final, jax.tree.map(in_front, start, states)
+
+    return over_examples(run, xs, params, start)(params, xs, start, marks)[1]
 
 
 def checked_marks(xs: Any, lengths: Any, resets: Any, reverse: bool) -> Marks:
@@ -146,7 +156,8 @@ def checked(
 ) -> tuple[Any, State]:
     """Return xs and the state to start from, once they, params and the cell are known to fit.
 
-    With `may_mix`, float32 parameters may be read in the half precision of xs (`rnn_jax.precision`).
+    With `may_mix`, float32 parameters may be read in the half precision of xs: see
+    `rnn_jax.precision`.
 
     Raises the errors that `unroll` lists.
     """
@@ -160,7 +171,7 @@ def checked(
         _check_precision(xs, params)
     read = cast(params, dtype) if mixed else params
     with _fitting(cell, params, "cell.initial_state"):
-        expected = jax.eval_shape(lambda p: cell.initial_state(p, batch), read)
+        expected = jax.eval_shape(lambda p: cell.initial_state(p, batch), shapes_of(read))
         if initial_state is None:
             initial_state = cell.initial_state(read, batch)
         elif mixed:
@@ -170,8 +181,8 @@ def checked(
     remedy = "Start from cell.initial_state(params, batch)."
     _check_same_state("initial_state", initial_state, expected, remedy)
     with _fitting(cell, params, "cell.step"):
-        first = jax.tree.map(lambda leaf: leaf[0], xs)
-        after, _ = jax.eval_shape(cell.step, read, initial_state, first)
+        first = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), xs)
+        after, _ = jax.eval_shape(cell.step, *shapes_of((read, initial_state)), first)
     _check_same_state(
         "cell.step",
         after,

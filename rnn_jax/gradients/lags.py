@@ -21,6 +21,7 @@ import numpy as np
 
 from rnn_jax.errors import choose, invalid
 from rnn_jax.gradients.blocks import Block, block_entries
+from rnn_jax.gradients.continuous import continuous
 from rnn_jax.gradients.examples import flat_trajectory, over_batch
 from rnn_jax.gradients.jacobians import step_jacobians
 from rnn_jax.gradients.products import NORMS, Scaled, over_examples
@@ -28,7 +29,6 @@ from rnn_jax.gradients.spectral import LogNorm, root_of_largest_eigenvalue, star
 from rnn_jax.gradients.tangents import StepProducts
 from rnn_jax.linalg import log_norm, log_power_of_two, split_exponent
 from rnn_jax.types import Array, Cell, Params, State, at_least_float32
-from rnn_jax.unroll import checked_start
 
 AT_ONCE = 32
 """Matrices, or columns, at a time."""
@@ -70,7 +70,7 @@ def jacobian_log_norms_by_lag(
     """
     choose("norm", norm, NORMS)
     rows, columns = block_entries(cell, params, block)
-    start = checked_start(cell, params, xs, initial_state)
+    cell, xs, start = continuous(cell, params, xs, initial_state)
     T, *batch, _ = xs.shape
     each_lag = check_states("lags", lags, T)
     if times is None:
