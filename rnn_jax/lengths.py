@@ -67,8 +67,15 @@ class Marks(NamedTuple):
         return jax.lax.stop_gradient(state)
 
     def state_before(self, state: State, initial: State) -> State:
-        """What the step starts from: `state`, or `initial` where it starts afresh."""
-        return state if self.fresh is None else select_state(self.fresh, initial, state)
+        """What the step starts from: `state`, or `initial` where it starts afresh.
+
+        Random keys (`jax.random.key`) go on: the noise of a new sequence is new.
+        """
+        fresh = self.fresh
+        if fresh is None:
+            return state
+        anew = lambda new, old: old if is_key(old) else select(fresh, new, old)
+        return jax.tree.map(anew, initial, state)
 
     def state_evaluated(self, before: State, at_padding: State) -> State:
         """What the step is evaluated at: `before`, or `at_padding` in the padding."""
@@ -84,6 +91,11 @@ class Marks(NamedTuple):
         if valid is None:
             return values
         return jax.tree.map(lambda leaf: select(valid, leaf, 0), values)
+
+
+def is_key(leaf: Any) -> bool:
+    """Return whether `leaf` is an array of typed random keys."""
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def steps_of(xs: Any) -> Any:
@@ -118,7 +130,7 @@ def filled(mask: Array, values: Any, *, last: bool = False) -> Any:
     has_any = mask.any(0).reshape(-1)
 
     def fill(leaf, own):
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if is_key(leaf):
             return leaf
         by_example = own.reshape(has_any.size, *own.shape[mask.ndim - 1 :])
         others = first_of(has_any, by_example)
@@ -137,7 +149,7 @@ def first_of(mask: Array, values: Any, *, last: bool = False) -> Any:
     first = mask & (seen == 1)
 
     def take(leaf):
-        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        if is_key(leaf):
             return leaf[0]
         only = select(first, jax.lax.stop_gradient(leaf), 0)
         if jnp.issubdtype(leaf.dtype, jnp.bool_):
@@ -157,7 +169,7 @@ def length_mask(lengths: Array, T: int) -> Array:
 def select(condition: Array, if_true: Array, if_false: Any) -> Array:
     """`where` with a condition `[*lead]` over arrays `[*lead, ...]`, in the dtype of `if_true`."""
     condition = condition.reshape(*condition.shape, *[1] * (if_true.ndim - condition.ndim))
-    if jnp.issubdtype(if_true.dtype, jax.dtypes.prng_key):
+    if is_key(if_true):
         return jnp.where(condition, if_true, if_false)
     return jnp.where(condition, if_true, jnp.asarray(if_false, if_true.dtype))
 

@@ -48,7 +48,7 @@ def shapes_of(tree: Any) -> Any:
 def _shape(leaf):
     if not isinstance(leaf, jax.Array):
         return leaf
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, weak_type=leaf.weak_type)
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, weak_type=getattr(leaf, "weak_type", False))
 
 
 def _explicit(leaf: Array) -> Any:

@@ -30,8 +30,11 @@ def from_function(
     Args:
       step: `(params, state, x [I]) -> (state, y [O])`, written for a single example; batch axes
         are mapped over. Any pytree will do as params and as state, x and y, and a state may be
-        empty. What is no float in the state (a counter, a random key) is carried along.
-      state: the initial state of one example, or a function of params that returns it.
+        empty. What is no float in the state, a counter say, is carried along.
+      state: the initial state of one example, or a function of params that returns it. A key of
+        `jax.random.key` in it is split, so that each example of a batch has noise of its own, and a
+        reset does not draw the same noise again: the key goes on. A raw key of
+        `jax.random.PRNGKey` is an array of numbers like any other, and is repeated.
       init: `(key, input_size) -> params`; may be left out by who has parameters already.
 
     Raises:
@@ -52,8 +55,7 @@ def from_function(
 
     def initial_state(params, batch=()):
         return with_own_buffers(
-            jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (*batch, *leaf.shape)), start(params)),
-            (state, params),
+            jax.tree.map(lambda leaf: _for_examples(leaf, batch), start(params)), (state, params)
         )
 
     def batched_step(params, state, x):
@@ -74,3 +76,11 @@ def from_function(
         return mapped(params, state, x)
 
     return Cell(init or missing_init, initial_state, batched_step)
+
+
+def _for_examples(leaf: Array, batch: tuple[int, ...]) -> Array:
+    """`leaf` of one example for each example of a batch."""
+    if batch and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        keys = jax.vmap(lambda key: jax.random.split(key, batch))(leaf.reshape(-1))
+        return jnp.moveaxis(keys, 0, -1).reshape(*batch, *leaf.shape)
+    return jnp.broadcast_to(leaf, (*batch, *leaf.shape))

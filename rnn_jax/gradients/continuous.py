@@ -2,9 +2,9 @@
 
 A counter or a random key in the state is no direction in which a state can be moved. It is computed
 once, on the trajectory, and handed to each step as a part of its input, so that what is measured is
-the run itself, with its own noise and its own count. A complex leaf is two real ones. And a step
-with a `jax.custom_vjp` in it (a surrogate gradient) is given the forward mode that its rule implies:
-u -> uᵀ J is linear in u, and its transpose is v -> J v.
+the run itself, its own noise and its own count. A complex leaf is two real ones. And a step with a
+`jax.custom_vjp` in it (a surrogate gradient) is given the forward mode that its rule implies:
+u -> uᵀ J is linear in u, and v -> J v is its transpose.
 """
 
 from __future__ import annotations
@@ -16,43 +16,58 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.errors import invalid
-from rnn_jax.lengths import batch_of, is_array
+from rnn_jax.lengths import is_array
 from rnn_jax.program import Program, has_custom_vjp
 from rnn_jax.types import Array, Cell, Complex, Params, State
 from rnn_jax.unroll import checked_start, trajectory
 
 
 def continuous(
-    cell: Cell, params: Params, xs: Any, initial_state: State | None = None
+    cell: Cell,
+    params: Params,
+    xs: Any,
+    initial_state: State | None = None,
+    *,
+    lengths: Array | None = None,
 ) -> tuple[Cell, Any, State]:
     """Return (cell, xs, start) of the same run, whose state has real floating leaves alone.
 
     They are the cell, its inputs and its initial state as they came where there is nothing to do.
-    Where the state has leaves that are no floats, those become features of `xs`, behind its own: the
-    bytes of each, as numbers from 0 to 255, which any dtype holds exactly.
+    Where the state has leaves that are no floats, those become features of `xs`, behind its own:
+    the bytes of each, as numbers from 0 to 255, which any dtype holds exactly.
 
     Raises:
       ValueError: what `unroll` raises; such leaves beside xs that are not one array.
     """
     start = checked_start(cell, params, xs, initial_state)
-    kinds = [_kind(leaf) for leaf in jax.tree.leaves(start)]
-    if set(kinds) <= {"real"}:
-        if cell.structure is not None or not has_custom_vjp(cell.step, params, start, xs):
-            return cell, xs, start
-    continued = _continued(cell)
+    kinds = {_kind(leaf) for leaf in jax.tree.leaves(start)}
+    plain = cell.structure is not None or not has_custom_vjp(cell.step, params, start, xs)
+    if kinds <= {"real"} and plain:
+        return cell, xs, start
     if "other" in kinds:
         if not is_array(xs):
             raise invalid(
                 "state",
-                f"a leaf that is no float, {_first_other(start)}, beside xs of several arrays",
+                f"{_first_unreal(start)} beside xs of several arrays",
                 "xs as one array [T, *batch, I]",
                 "Put the arrays of xs side by side, or the counter or key among the inputs.",
             )
-        states = trajectory(cell, params, xs, start)
+        states = trajectory(cell, params, xs, start, lengths=lengths)
         before = jax.tree.map(lambda leaf: leaf[:-1], states)
-        codes = [_encoded(leaf, 1 + len(batch_of(xs))) for leaf in _others(before)]
+        codes = [_encoded(leaf, xs.ndim - 1) for leaf in _others(before)]
         xs = jnp.concatenate([xs, *(code.astype(xs.dtype) for code in codes)], axis=-1)
-    return continued, xs, _reals(start)
+    return _continued(cell), xs, real_leaves(start)
+
+
+def check_reals(state: State) -> None:
+    """Raise ValueError unless every leaf of `state` is a real floating array."""
+    if any(_kind(leaf) != "real" for leaf in jax.tree.leaves(state)):
+        raise invalid(
+            "state",
+            _first_unreal(state),
+            "real floating leaves alone, where states are perturbed on their way",
+            "Give a counter or a key as an input; hold a complex number as a types.Complex.",
+        )
 
 
 def _continued(cell: Cell) -> Cell:
@@ -61,11 +76,13 @@ def _continued(cell: Cell) -> Cell:
         return cell.__dict__["_continuous"]
 
     def initial_state(params: Params, batch: tuple[int, ...] = ()) -> State:
-        return _reals(cell.initial_state(params, batch))
+        return real_leaves(cell.initial_state(params, batch))
 
     def whole(params: Params, reals: State, x: Array) -> tuple[State, Array]:
         """The state, of reals and of what x holds, and x without it."""
-        one = jax.eval_shape(cell.initial_state, params)
+        one = cell.initial_state(params)
+        leaves: list[Array]
+        tree: Any
         leaves, tree = jax.tree.flatten(one)
         kinds = [_kind(leaf) for leaf in leaves]
         if "other" not in kinds:
@@ -88,7 +105,7 @@ def _continued(cell: Cell) -> Cell:
         def plain(params, reals, x):
             state, x = whole(params, reals, x)
             after, y = cell.step(params, state, x)
-            return _reals(after), y
+            return real_leaves(after), y
 
         closed, shape = jax.make_jaxpr(plain, return_shape=True)(params, reals, x)
         program = Program(closed)
@@ -107,7 +124,7 @@ def _kind(leaf) -> str:
     return "real" if jnp.issubdtype(leaf.dtype, jnp.floating) else "other"
 
 
-def _reals(state: State) -> State:
+def real_leaves(state: State) -> State:
     """`state` with a `Complex` for each complex leaf, and None for each that is no float."""
     real = {
         "real": lambda a: a,
@@ -121,20 +138,14 @@ def _others(state: State) -> list[Any]:
     return [leaf for leaf in jax.tree.leaves(state) if _kind(leaf) == "other"]
 
 
-def _first_other(state: State) -> str:
-    leaf = _others(state)[0]
-    return f"{leaf.dtype}{list(leaf.shape)}"
-
-
-def _is_key(leaf) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+def _first_unreal(state: State) -> str:
+    leaf = next(leaf for leaf in jax.tree.leaves(state) if _kind(leaf) != "real")
+    return f"a leaf that is no float, {leaf.dtype}{list(leaf.shape)}"
 
 
 def _words(leaf) -> Any:
-    """Shape and dtype of the numbers that `leaf`, of one example, is stored as."""
-    if _is_key(leaf):
-        return jax.eval_shape(jax.random.key_data, leaf)
-    return leaf
+    """The numbers that `leaf`, of one example, is stored as."""
+    return jax.random.key_data(leaf) if is_key(leaf) else leaf
 
 
 def _bytes(leaf) -> int:
@@ -149,7 +160,7 @@ def _places(end: int, sizes: list[int]) -> list[int]:
 
 def _encoded(leaf: Array, lead: int) -> Array:
     """`[*lead, bytes]` of uint8."""
-    words = jax.random.key_data(leaf) if _is_key(leaf) else leaf
+    words = jax.random.key_data(leaf) if is_key(leaf) else leaf
     if words.dtype == jnp.bool_:
         words = words.astype(jnp.uint8)
     codes = jax.lax.bitcast_convert_type(words, jnp.uint8)
@@ -166,6 +177,6 @@ def _decoded(code: Array, like: Any, batch: tuple[int, ...]) -> Array:
     size = words.dtype.itemsize
     code = code.reshape(*batch, *words.shape, *([size] if size > 1 else []))
     value = jax.lax.bitcast_convert_type(code, words.dtype)
-    if _is_key(like):
+    if is_key(like):
         return jax.random.wrap_key_data(value, impl=jax.random.key_impl(like))
     return value

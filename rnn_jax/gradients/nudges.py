@@ -22,6 +22,7 @@ import jax.numpy as jnp
 
 from rnn_jax.errors import invalid
 from rnn_jax.fused import unroll_fused
+from rnn_jax.gradients.continuous import check_reals
 from rnn_jax.program import Program
 from rnn_jax.strategies import Auto, Fused, Scan, Strategy, resolve, state_afresh
 from rnn_jax.structure import Structure
@@ -83,6 +84,7 @@ def unroll_nudged(
     "parallel" and "checkpointed" do not show the states on the way.
     """
     start = checked_start(cell, params, xs, initial_state)
+    check_reals(start)
     start = jax.tree.map(_add_nothing, start, spread(nudges.start))
     marks = checked_marks(xs, lengths, resets, reverse)
     xs = marks.fill(xs, reverse=reverse)
