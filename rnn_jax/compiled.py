@@ -33,8 +33,8 @@ def compiled(*static: str) -> Callable[[Function], Function]:
     def measure(cell, params, xs, loss): ...
     ```
 
-    Inside `jit`, `grad` or `vmap` the function's operations join those of the caller (`inline`).
-    All other arguments must be pytrees of arrays; what has to be checked by value is checked before
+    Gradients and `vmap` of it compile once too, and inside `jit` it is a part of that program. (Not
+    `inline`: the backward pass of an inlined call outside jit is evaluated as it stands.) All other arguments must be pytrees of arrays; what has to be checked by value is checked before
     the call. Where a static argument cannot be hashed the function is called as it stands.
 
     The jitted functions are stored with the first static argument that is a Cell, and are
@@ -75,7 +75,7 @@ def _programs_of(cell: Cell | None) -> OrderedDict[Hashable, Callable[..., Any]]
 def _program(programs, key, function, fixed):
     hash(key)
     if key not in programs:
-        programs[key] = jax.jit(lambda arguments: function(**fixed, **arguments), inline=True)
+        programs[key] = jax.jit(lambda arguments: function(**fixed, **arguments))
         while len(programs) > MAX_PROGRAMS:
             programs.popitem(last=False)
     programs.move_to_end(key)

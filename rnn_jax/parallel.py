@@ -118,7 +118,13 @@ def _solve(alpha: Array, beta: Array, fresh: Array | None, reverse: bool) -> Arr
     if not isinstance(alpha.shape[0], int):  # `jax.export` of any T
         return one_by_one(alpha, beta, None)
     s = jax.lax.associative_scan(compose, (alpha, beta), reverse=reverse)[1]
-    return jax.lax.cond(jnp.isfinite(s).all(), lambda alpha, beta, s: s, one_by_one, alpha, beta, s)
+    return jax.lax.cond(_is_finite(s), lambda alpha, beta, s: s, one_by_one, alpha, beta, s)
+
+
+def _is_finite(s: Array) -> Array:
+    """A scalar; over time by a maximum, which takes half the time of `isfinite(s).all()`."""
+    parts = [s.real, s.imag] if jnp.iscomplexobj(s) else [s]
+    return jnp.stack([(jnp.abs(part).max(0) < jnp.inf).all() for part in parts]).all()
 
 
 def _shifted(s: Array, reverse: bool) -> Array:

@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.errors import invalid
-from rnn_jax.lengths import is_array
+from rnn_jax.lengths import is_array, is_key
 from rnn_jax.program import Program, has_custom_vjp
 from rnn_jax.types import Array, Cell, Complex, Params, State
 from rnn_jax.unroll import checked_start, trajectory
