@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 import jax
+import jax.numpy as jnp
 
 from rnn_jax.types import Cell
 
@@ -33,9 +34,10 @@ def compiled(*static: str) -> Callable[[Function], Function]:
     def measure(cell, params, xs, loss): ...
     ```
 
-    Gradients and `vmap` of it compile once too, and inside `jit` it is a part of that program. (Not
-    `inline`: the backward pass of an inlined call outside jit is evaluated as it stands.) All other arguments must be pytrees of arrays; what has to be checked by value is checked before
-    the call. Where a static argument cannot be hashed the function is called as it stands.
+    Gradients and `vmap` of it outside `jit` compile once too. Inside `jit` it is called as it
+    stands, a part of the caller's program. All other arguments must be pytrees of arrays; what has
+    to be checked by value is checked before the call. Where a static argument cannot be hashed the
+    function is called as it stands as well.
 
     The jitted functions are stored with the first static argument that is a Cell, and are
     collected together with it; those of functions without one are few (MAX_PROGRAMS).
@@ -47,6 +49,8 @@ def compiled(*static: str) -> Callable[[Function], Function]:
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
+            if under_jit():
+                return function(*args, **kwargs)
             bound = signature.bind(*args, **kwargs)
             bound.apply_defaults()
             arguments = bound.arguments
@@ -65,6 +69,11 @@ def compiled(*static: str) -> Callable[[Function], Function]:
         return call  # type: ignore[return-value]
 
     return decorate
+
+
+def under_jit() -> bool:
+    """Return whether this is traced by `jit`, not called outside of it nor by `grad` alone."""
+    return isinstance(jnp.zeros(()), jax.core.Tracer)
 
 
 def _programs_of(cell: Cell | None) -> OrderedDict[Hashable, Callable[..., Any]]:

@@ -18,6 +18,7 @@ not finite indeed.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -91,20 +92,36 @@ def linear_recurrence(
         return s - (carried if fresh is None else select(fresh, jnp.zeros_like(s), carried))
 
     def solve(_: Any, beta: Array) -> Array:
-        return _solve(alpha, beta, fresh, reverse)
+        return _if_finite(at_once, alpha, beta, fresh, reverse)
+
+    def at_once(beta: Array) -> Array:
+        return _all_at_once(alpha, beta, reverse)
 
     def solve_transposed(_: Any, beta: Array) -> Array:
+        # By transposing the composition, which saves turning all arrays round.
+        transposed = lambda beta: jax.linear_transpose(at_once, beta)(beta)[0]
         later = None if fresh is None else _shifted(fresh, not reverse)
-        return _solve(_shifted(alpha, not reverse), beta, later, not reverse)
+        back = _shifted(alpha, not reverse)
+        return _if_finite(transposed, back, beta, later, not reverse)
 
     return jax.lax.custom_linear_solve(remainder, beta, solve, solve_transposed)
 
 
-def _solve(alpha: Array, beta: Array, fresh: Array | None, reverse: bool) -> Array:
-    """The states, all at once if that is finite, one after the other if not."""
-
+def _all_at_once(alpha: Array, beta: Array, reverse: bool) -> Array:
     def compose(earlier: Any, later: Any) -> Any:
         return later[0] * earlier[0], later[0] * earlier[1] + later[1]
+
+    return jax.lax.associative_scan(compose, (alpha, beta), reverse=reverse)[1]
+
+
+def _if_finite(
+    at_once: Callable[[Array], Array],
+    alpha: Array,
+    beta: Array,
+    fresh: Array | None,
+    reverse: bool,
+) -> Array:
+    """`at_once(beta)` if that is finite; if not, the same states one after the other."""
 
     def step(s, at):
         alpha, beta, fresh = at
@@ -117,7 +134,7 @@ def _solve(alpha: Array, beta: Array, fresh: Array | None, reverse: bool) -> Arr
 
     if not isinstance(alpha.shape[0], int):  # `jax.export` of any T
         return one_by_one(alpha, beta, None)
-    s = jax.lax.associative_scan(compose, (alpha, beta), reverse=reverse)[1]
+    s = at_once(beta)
     return jax.lax.cond(_is_finite(s), lambda alpha, beta, s: s, one_by_one, alpha, beta, s)
 
 

@@ -265,6 +265,8 @@ def state_afresh(cell: Cell, params: Params, xs: Any, marks: Marks) -> State:
 
 
 def _part_by_part(strategy, cell, params, xs, start, marks, reverse):
+    # What stands between the parts (a readout, a normalization) reads params of one precision.
+    params = as_read(params, input_dtype(xs))
     return cell.over_time(strategy.run, params, xs, start, marks, reverse)
 
 
