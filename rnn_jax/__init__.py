@@ -14,9 +14,12 @@ from rnn_jax import (
     types,
 )
 from rnn_jax.lengths import length_mask
+from rnn_jax.serialization import register_classes
 from rnn_jax.strategies import Checkpointed, Fused, Parallel, Scan
 from rnn_jax.types import Cell
 from rnn_jax.unroll import trajectory, unroll
+
+register_classes()
 
 __version__ = "0.1.0"
 __all__ = [

@@ -32,6 +32,8 @@ from jax.ad_checkpoint import checkpoint_name
 
 from rnn_jax.layouts import Layout, products
 from rnn_jax.lengths import Marks
+from rnn_jax.linalg import matvec
+from rnn_jax.precision import as_read, for_sums, is_half
 from rnn_jax.structure import Structure
 from rnn_jax.types import Array, Params, State
 
@@ -60,27 +62,82 @@ def unroll_fused(
     `drives_of` the part of it in a chunk.
     """
     batch = xs.shape[1:-1]
-    U, _ = layout.factors(structure.U(params))
-    matrices = tuple(layout.factors(product.W(params)) for product in structure.products)
-    drive = layout.over(structure.drive, params)
-    constants = structure.constants(params)
-    initial = layout.of_batch(initial, batch)
+    at_padding = layout.of_batch(marks.at_padding(start, initial, reverse=reverse), batch)
+
+    def parts(params):
+        matrices = [layout.factors(product.W(params)) for product in structure.products]
+        U, _ = layout.factors(structure.U(params))
+        return params, U, tuple(matrices), structure.constants(params)
+
+    read = as_read(params, xs.dtype)
+    wide, _ = for_sums(params)
+    wide, rounded = for_sums(parts(wide), like=jax.eval_shape(parts, read))
+    initial, initial_rounded = for_sums(layout.of_batch(initial, batch))
     take_chunk = _differentiable_chunk(structure, layout, reverse, recompute)
 
     def body(state, at):
         xs, marks, more = at
-        inputs = (marks.zero_padding(xs), *drives_of(more))
-        xs, *more = layout.of_batch(inputs, batch, lead=1)
+        params, U, matrices, constants = rounded(wide)
+        xs, *more = layout.of_batch((xs, *drives_of(more)), batch, lead=1)
         marks = jax.tree.map(lambda mark: mark.reshape(len(mark), math.prod(batch)), marks)
-        drives = (*drive(products(layout, U, xs)), *more)
-        state, ys = take_chunk(state, initial, drives, matrices, constants, marks)
+        drives = (*_drives(structure, layout, params, products(layout, U, xs)), *more)
+        initial_state = initial_rounded(initial)
+        state, ys = take_chunk(state, initial_state, at_padding, drives, matrices, constants, marks)
         return state, layout.to_batch(ys, batch, lead=1)
 
     keep = jax.checkpoint_policies.save_only_these_names(KEPT)
     body = jax.checkpoint(body, policy=keep, prevent_cse=False)
     start = layout.of_batch(start, batch)
     state, ys = scan_in_chunks(body, start, (xs, marks, more), chunk, reverse=reverse)
-    return layout.to_batch(state, batch), marks.zero_padding(structure.output(params, ys))
+    output = over_rows(lambda y: structure.output(read, y))
+    return layout.to_batch(state, batch), output(ys)
+
+
+def _drives(structure, layout, params, Ux):
+    drive = lambda Ux: layout.over(structure.drive, params)(Ux)
+    return over_rows(drive)(Ux) if layout.features == -1 else drive(Ux)
+
+
+def over_rows(function: Callable[[Array], Any]) -> Callable[[Array], Any]:
+    """Return `function` of `[*lead, F]`, over one leading axis where it is of half precision.
+
+    The gradient of what is broadcast over the leading axes is a sum over them; XLA's, of one axis
+    of bfloat16, is a tree, of several axes it is one running sum, which stops growing at 256.
+    """
+
+    def call(x: Array) -> Any:
+        if not is_half(x.dtype) or x.ndim < 3:
+            return function(x)
+        lead = x.shape[:-1]
+        rows = function(x.reshape(math.prod(lead), x.shape[-1]))
+        return jax.tree.map(lambda leaf: leaf.reshape(*lead, *leaf.shape[1:]), rows)
+
+    return call
+
+
+def closes_over_traced(structure: Structure, params: Params, xs: Array, start: State) -> bool:
+    """Return whether what is fed back, or the pointwise maths, reads a traced value of no argument.
+
+    A `custom_jvp` would not see that it is differentiated.
+    """
+
+    def at_one_step(params, x, state):
+        constants = structure.constants(params)
+        a = list(structure.drive(params, matvec(structure.U(params), x)))
+        for j, product in enumerate(structure.products):
+            W, e = product.W(params), product.of(constants, state, *a[:j])
+            a[j] = a[j] + matvec(W, e)
+        return constants, a
+
+    read = as_read(params, xs.dtype)
+    constants, a = jax.eval_shape(at_one_step, read, xs[0], start)
+
+    def inside(constants, state, a):
+        fed_back = [p.of(constants, state, *a[:j]) for j, p in enumerate(structure.products)]
+        return fed_back, structure.pointwise(constants, state, *a)
+
+    closed = jax.make_jaxpr(inside)(constants, start, a)
+    return any(isinstance(value, jax.core.Tracer) for value in closed.consts)
 
 
 def scan_in_chunks(
@@ -109,42 +166,51 @@ def _differentiable_chunk(structure, layout, reverse, recompute):
     run = _Chunk(structure, layout, reverse)
 
     @jax.custom_jvp
-    def take_chunk(state, initial, drives, matrices, constants, marks):
-        final, _, ys, _ = run.forward(state, initial, drives, matrices, constants, marks)
+    def take_chunk(state, initial, at_padding, drives, matrices, constants, marks):
+        final, _, ys, _ = run.forward(
+            state, initial, at_padding, drives, matrices, constants, marks
+        )
         return final, ys
 
     @take_chunk.defjvp
     def derivative(primals, tangents):
-        state, initial, drives, matrices, constants, marks = primals
+        state, initial, at_padding, drives, matrices, constants, marks = primals
         # The primal reads one factor of each W; the other one stands in the derivative, and so in
         # the second derivative.
-        d_state, d_initial, d_drives, d_matrices, d_constants, _ = tangents
-        final, before, ys, a = run.forward(state, initial, drives, matrices, constants, marks)
+        d_state, d_initial, _, d_drives, d_matrices, d_constants, _ = tangents
+        d_initial, initial_rounded = for_sums(d_initial)
+        d_constants, constants_rounded = for_sums(d_constants)
+        final, before, ys, a = run.forward(
+            state, initial, at_padding, drives, matrices, constants, marks
+        )
         if recompute:
             before = checkpoint_name(before, KEPT)
             a = list(drives)
         else:
             a = checkpoint_name([*a, *drives[len(a) :]], KEPT)
-            before = run.states_before(state, initial, a, constants, marks)
+            before = run.states_before(state, initial, at_padding, a, constants, marks)
+        at = run.state_evaluated(marks, before, at_padding)
         immediate = list(d_drives)
         for j, product in enumerate(structure.products):
-            e = layout.over(product.of, constants)(before, *a[:j])
+            e = layout.over(product.of, constants)(at, *a[:j])
             if recompute:
                 a[j] = a[j] + products(layout, matrices[j][0], e)
             immediate[j] = immediate[j] + layout.matrix_tangents(d_matrices[j][0], e)
 
         @functools.partial(jax.checkpoint, prevent_cse=False)
-        def step(d_state, at):
-            before, a, d_a, marks = at
-            d_before = run.state_before(marks, d_state, d_initial)
+        def step(d_state, at_step):
+            at, a, d_a, marks = at_step
+            d_constant = constants_rounded(d_constants)
+            d_before = run.state_before(marks, d_state, initial_rounded(d_initial))
+            d_at = run.state_evaluated(marks, d_before, jax.tree.map(jnp.zeros_like, d_before))
             for j, (product, (_, W)) in enumerate(zip(structure.products, matrices, strict=True)):
                 of = lambda constants, *at, of=product.of: layout.over(of, constants)(*at)
-                d_e = jax.jvp(of, (constants, before, *a[:j]), (d_constants, d_before, *d_a[:j]))[1]
+                d_e = jax.jvp(of, (constants, at, *a[:j]), (d_constant, d_at, *d_a[:j]))[1]
                 d_a[j] = d_a[j] + layout.tangent(W, d_e)
-            pointwise = lambda constants, *at: run.pointwise(constants, marks, *at)
-            return jax.jvp(pointwise, (constants, before, *a), (d_constants, d_before, *d_a))[1]
+            d_after, d_y = jax.jvp(run.pointwise, (constants, at, *a), (d_constant, d_at, *d_a))[1]
+            return run.state_after(marks, d_after, d_before), d_y
 
-        d_final, d_ys = jax.lax.scan(step, d_state, (before, a, immediate, marks), reverse=reverse)
+        d_final, d_ys = jax.lax.scan(step, d_state, (at, a, immediate, marks), reverse=reverse)
         return (final, ys), (d_final, d_ys)
 
     return take_chunk
@@ -157,7 +223,7 @@ class _Chunk(NamedTuple):
     layout: Layout
     reverse: bool
 
-    def forward(self, state, initial, drives, matrices, constants, marks):
+    def forward(self, state, initial, at_padding, drives, matrices, constants, marks):
         """(final state, state before each step, ys, a_j of each step and product)."""
         over, n = self.layout.over, len(matrices)
         # Sliced by gate before the loop over time: XLA on the CPU evaluates a fusion that slices
@@ -167,27 +233,30 @@ class _Chunk(NamedTuple):
         def step(state, at):
             drives, marks = at
             before = self.state_before(marks, state, initial)
+            at = self.state_evaluated(marks, before, at_padding)
             a = list(drives)
             for j, (product, (W, _)) in enumerate(
                 zip(self.structure.products, matrices, strict=True)
             ):
-                e = over(product.of, constants)(before, *a[:j])
+                e = over(product.of, constants)(at, *a[:j])
                 parts = self.blocks(self.layout.product(W, e), state)
                 a[j] = self.joined([d + part for d, part in zip(a[j], parts, strict=True)])
-            state, y = self.pointwise(constants, marks, before, *a)
-            return state, (before, y, a[:n])
+            after, y = self.pointwise(constants, at, *a)
+            return self.state_after(marks, after, before), (before, y, a[:n])
 
         inputs = ([*by_gate, *drives[n:]], marks)
         final, (before, ys, a) = jax.lax.scan(step, state, inputs, reverse=self.reverse)
         return final, before, ys, a
 
-    def states_before(self, state, initial, a, constants, marks):
+    def states_before(self, state, initial, at_padding, a, constants, marks):
         """The state that each step starts from, from the pre-activations of all."""
 
         def step(state, at):
             blocks, marks = at
             before = self.state_before(marks, state, initial)
-            return self.pointwise(constants, marks, before, *map(self.joined, blocks))[0], before
+            at = self.state_evaluated(marks, before, at_padding)
+            after, _ = self.pointwise(constants, at, *map(self.joined, blocks))
+            return self.state_after(marks, after, before), before
 
         by_gate = [self.blocks(a_j, state) for a_j in a]
         return jax.lax.scan(step, state, (by_gate, marks), reverse=self.reverse)[1]
@@ -196,14 +265,22 @@ class _Chunk(NamedTuple):
         """What a step starts from."""
         return self.layout.over(Marks.state_before)(marks, state, initial)
 
-    def pointwise(self, constants, marks, state, *a):
+    def state_evaluated(self, marks, before, at_padding):
+        """What a step is evaluated at, or what the steps of a chunk are."""
+        if marks.valid is None:
+            return before
+        if marks.valid.ndim == 1:
+            return self.layout.over(Marks.state_evaluated)(marks, before, at_padding)
+        over_time = jax.vmap(self.layout.over(Marks.state_evaluated), (0, 0, None))
+        return over_time(marks, before, at_padding)
+
+    def state_after(self, marks, after, before):
+        """What a step hands on."""
+        return self.layout.over(Marks.state_after)(marks, after, before)
+
+    def pointwise(self, constants, state, *a):
         """(state, y) of one step."""
-
-        def of_examples(marks, state, *a):
-            after, y = self.structure.pointwise(constants, state, *a)
-            return marks.state_after(after, state), y
-
-        return self.layout.over(of_examples)(marks, state, *a)
+        return self.layout.over(self.structure.pointwise, constants)(state, *a)
 
     def blocks(self, a, state):
         """`a` in blocks of as many features as there are units, one a gate."""

@@ -1,4 +1,10 @@
-"""Sequences of different lengths, and several of them end to end, in one array."""
+"""Sequences of different lengths, and several of them end to end, in one array.
+
+The arrays are full, so a step is evaluated in the padding too, and its result is thrown away. A
+number that is only thrown away still does harm: on the way back its cotangent, zero, is multiplied
+by the derivative of that step, and 0 · NaN = 0 · inf = NaN. So the step in the padding is one that
+the example really takes, its first one: nothing there can be singular that is not so in the data.
+"""
 
 from __future__ import annotations
 
@@ -23,28 +29,148 @@ class Marks(NamedTuple):
     valid: Array | None = None
     fresh: Array | None = None
 
+    def fill(self, xs: Any, *, reverse: bool = False) -> Any:
+        """Return `xs`, leaves `[T, *batch, ...]`, with a step of the example's own in its padding.
+
+        That step is the one which is taken first. An example of length 0 gets that of another
+        example, or zeros where no example has a step.
+        """
+        if self.valid is None:
+            return xs
+        return filled(self.valid, xs, last=reverse)
+
+    def refill(self, xs: Any, *, reverse: bool = False) -> Any:
+        """Return `xs` of a part of the time, after `fill` of all of it, with a step of that part.
+
+        An example that is nothing but padding here keeps what it was filled with.
+        """
+        valid = self.valid
+        if valid is None:
+            return xs
+        if not reverse:
+            return jax.tree.map(lambda x: select(valid, x, x[0]), xs)
+        own = first_of(valid, xs, last=True)
+        own = select_state(valid.any(0), own, jax.tree.map(lambda x: x[-1], xs))
+        return jax.tree.map(lambda x, own: select(valid, x, own), xs, own)
+
+    def at_padding(self, start: State, initial: State, *, reverse: bool = False) -> State:
+        """Return the state from which the step is evaluated in the padding; nothing without any.
+
+        It is the one that the first step starts from: `start`, or `initial` where that step starts
+        afresh.
+        """
+        if self.valid is None:
+            return ()
+        state = start
+        if self.fresh is not None:
+            state = select_state(self.fresh[-1 if reverse else 0], initial, start)
+        return jax.lax.stop_gradient(state)
+
     def state_before(self, state: State, initial: State) -> State:
-        """What the step starts from: `state`, or `initial` where it starts afresh."""
-        return state if self.fresh is None else select_state(self.fresh, initial, state)
+        """What the step starts from: `state`, or `initial` where it starts afresh.
+
+        Random keys (`jax.random.key`) go on: the noise of a new sequence is new.
+        """
+        fresh = self.fresh
+        if fresh is None:
+            return state
+        anew = lambda new, old: old if is_key(old) else select(fresh, new, old)
+        return jax.tree.map(anew, initial, state)
+
+    def state_evaluated(self, before: State, at_padding: State) -> State:
+        """What the step is evaluated at: `before`, or `at_padding` in the padding."""
+        return before if self.valid is None else select_state(self.valid, before, at_padding)
 
     def state_after(self, after: State, before: State) -> State:
         """What the step hands on: `after`, or `before` in the padding."""
         return after if self.valid is None else select_state(self.valid, after, before)
 
-    def zero_padding(self, values: Array) -> Array:
-        """`values [T, *batch, ...]` with zeros in the padding."""
-        return values if self.valid is None else select(self.valid, values, 0)
+    def zero_padding(self, values: Any) -> Any:
+        """`values`, leaves `[T, *batch, ...]`, with zeros in the padding."""
+        valid = self.valid
+        if valid is None:
+            return values
+        return jax.tree.map(lambda leaf: select(valid, leaf, 0), values)
+
+
+def is_key(leaf: Any) -> bool:
+    """Return whether `leaf` is an array of typed random keys."""
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def steps_of(xs: Any) -> Any:
+    """T of `xs`, whose leaves are `[T, *batch, I]`."""
+    return jax.tree.leaves(xs)[0].shape[0]
+
+
+def batch_of(xs: Any) -> tuple[int, ...]:
+    """*batch of `xs`, whose leaves are `[T, *batch, I]`."""
+    return jax.tree.leaves(xs)[0].shape[1:-1]
+
+
+def input_dtype(xs: Any) -> Any:
+    """Return the dtype of the floating leaves of `xs`, or of its first leaf."""
+    dtypes = [leaf.dtype for leaf in jax.tree.leaves(xs)]
+    return next((dtype for dtype in dtypes if jnp.issubdtype(dtype, jnp.floating)), dtypes[0])
+
+
+def is_array(xs: Any) -> bool:
+    """Return whether `xs` is one array, not a pytree of several."""
+    return hasattr(xs, "shape") and hasattr(xs, "dtype")
+
+
+def filled(mask: Array, values: Any, *, last: bool = False) -> Any:
+    """Return `values`, leaves `[T, *batch, ...]`, with real ones where `mask [T, *batch]` is False.
+
+    They are those of the example's first step (or `last`) at which the mask is True; for an example
+    without any, those of the first example that has one; zeros where there is none at all. No
+    gradient goes back to where they were taken from.
+    """
+    own = first_of(mask, values, last=last)
+    has_any = mask.any(0).reshape(-1)
+
+    def fill(leaf, own):
+        if is_key(leaf):
+            return leaf
+        by_example = own.reshape(has_any.size, *own.shape[mask.ndim - 1 :])
+        others = first_of(has_any, by_example)
+        own = select(mask.any(0), own, others)
+        return select(mask, leaf, own)
+
+    return jax.tree.map(fill, values, own)
+
+
+def first_of(mask: Array, values: Any, *, last: bool = False) -> Any:
+    """Return values at the first (or `last`) True of `mask [n, *rest]` over n, zeros without one.
+
+    `[n, *rest, ...]` becomes `[*rest, ...]`.
+    """
+    seen = jax.lax.cumsum(mask.astype(jnp.int32), axis=0, reverse=last)
+    first = mask & (seen == 1)
+
+    def take(leaf):
+        if is_key(leaf):
+            return leaf[0]
+        only = select(first, jax.lax.stop_gradient(leaf), 0)
+        if jnp.issubdtype(leaf.dtype, jnp.bool_):
+            return only.any(0)
+        return only.sum(0, dtype=leaf.dtype)
+
+    return jax.tree.map(take, values)
 
 
 def length_mask(lengths: Array, T: int) -> Array:
     """`[T, *batch]`, True at the steps that belong to the example: t < lengths."""
-    steps = jnp.arange(T).reshape(T, *[1] * jnp.ndim(lengths))
-    return steps < jnp.asarray(lengths)[None]
+    lengths = jnp.asarray(lengths)
+    steps = jnp.arange(T).reshape(-1, *[1] * lengths.ndim)
+    return steps < lengths[None]
 
 
 def select(condition: Array, if_true: Array, if_false: Any) -> Array:
     """`where` with a condition `[*lead]` over arrays `[*lead, ...]`, in the dtype of `if_true`."""
     condition = condition.reshape(*condition.shape, *[1] * (if_true.ndim - condition.ndim))
+    if is_key(if_true):
+        return jnp.where(condition, if_true, if_false)
     return jnp.where(condition, if_true, jnp.asarray(if_false, if_true.dtype))
 
 

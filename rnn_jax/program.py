@@ -6,8 +6,12 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
+from rnn_jax.errors import invalid
 from rnn_jax.types import Array
 
 Place = int
@@ -45,6 +49,74 @@ def body_of_call(eqn: Any) -> ClosedJaxpr | None:
             return None
 
 
+def has_custom_vjp(function: Callable[..., Any], params: Any, state: Any, xs: Any) -> bool:
+    """Return whether a step at xs[0] has a `jax.custom_vjp` in it."""
+    first = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), xs)
+    program = Program(jax.make_jaxpr(function)(params, state, first))
+    return any(is_custom_vjp(equation.primitive) for equation in program.equations)
+
+
+def is_custom_vjp(primitive: Any) -> bool:
+    """Return whether a primitive is the call of a `jax.custom_vjp` function."""
+    return primitive.name.startswith("custom_vjp_call")
+
+
+def _evaluated(equation: Equation, reads: list[Array]) -> Any:
+    bind_params = equation.primitive.get_bind_params(equation.params)
+
+    def bind(*reads):
+        return equation.primitive.bind(*reads, **bind_params)
+
+    if is_custom_vjp(equation.primitive):
+        return in_both_modes(lambda *reads: tuple(bind(*reads)))(*reads)
+    return bind(*reads)
+
+
+def in_both_modes(function: Callable[..., tuple[Array, ...]]) -> Callable[..., tuple[Array, ...]]:
+    """Return `function`, which has a rule for reverse mode alone, with forward mode as well.
+
+    u -> uᵀ J is linear in u, and its transpose is v -> J v.
+
+    Raises:
+      ValueError: in forward mode, a rule that is not linear in the cotangent (one that clips it).
+    """
+    inexact = lambda value: jnp.issubdtype(value.dtype, jnp.inexact)
+
+    @jax.custom_jvp
+    def call(*args: Array) -> tuple[Array, ...]:
+        return function(*args)
+
+    @call.defjvp
+    def derivative(primals, tangents):
+        moved = [i for i, value in enumerate(primals) if inexact(value)]
+
+        def of_moved(*values):
+            args = list(primals)
+            for i, value in zip(moved, values, strict=True):
+                args[i] = value
+            outs = function(*args)
+            return [out for out in outs if inexact(out)], outs
+
+        at = [primals[i] for i in moved]
+        floats, pull, outs = jax.vjp(of_moved, *at, has_aux=True)
+        shapes = [jax.ShapeDtypeStruct(out.shape, out.dtype) for out in floats]
+        try:
+            push = jax.linear_transpose(pull, shapes)
+            (d_floats,) = push(tuple(tangents[i] for i in moved))
+        except Exception as error:
+            raise invalid(
+                "cell.step",
+                f"a custom_vjp whose rule has no transpose ({type(error).__name__})",
+                "a rule that is linear in the cotangent, for tools that use forward mode",
+                "Write it as a jax.custom_jvp.",
+            ) from error
+        d_outs = iter(d_floats)
+        zero = lambda out: np.zeros(out.shape, jax.dtypes.float0)
+        return outs, tuple(next(d_outs) if inexact(out) else zero(out) for out in outs)
+
+    return call
+
+
 class Program:
     """A jaxpr as a flat list of equations between numbered places.
 
@@ -76,8 +148,7 @@ class Program:
         values = dict(zip(self.inputs, inputs, strict=True)) | self.constants
         for equation in self.equations:
             reads = [values[place] for place in equation.reads]
-            bind_params = equation.primitive.get_bind_params(equation.params)
-            results = equation.primitive.bind(*reads, **bind_params)
+            results = _evaluated(equation, reads)
             if not equation.primitive.multiple_results:
                 results = [results]
             for place, value in zip(equation.writes, results, strict=True):

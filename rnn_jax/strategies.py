@@ -22,10 +22,11 @@ from typing import Any, TypeAlias
 import jax
 
 from rnn_jax.errors import check_size, invalid
-from rnn_jax.fused import scan_in_chunks, unroll_fused
+from rnn_jax.fused import closes_over_traced, scan_in_chunks, unroll_fused
 from rnn_jax.layouts import Columns, Rows
-from rnn_jax.lengths import Marks
+from rnn_jax.lengths import Marks, batch_of, input_dtype, is_array, steps_of
 from rnn_jax.parallel import unroll_parallel
+from rnn_jax.precision import as_read, for_sums, is_half
 from rnn_jax.structure import Structure
 from rnn_jax.types import Array, Cell, Params, State
 
@@ -95,9 +96,12 @@ class Fused:
         matrices = [product.W(params) for product in structure.products]
         largest = max((W.size * W.dtype.itemsize for W in matrices), default=0)
         examples = math.prod(xs.shape[1:-1])
+        if not isinstance(examples, int):
+            return False
         drives = jax.eval_shape(lambda U: structure.drive(params, U.sum(-1)), structure.U(params))
         return (
-            largest >= COLUMNS_FROM
+            not is_half(xs.dtype)
+            and largest >= COLUMNS_FROM
             and examples >= COLUMNS_FROM_EXAMPLES
             and len(drives) == len(matrices)
         )
@@ -121,12 +125,14 @@ class Fused:
                 "a cell with a structure",
                 'Use strategy="scan" (or "auto"), or build the cell by cells.structured.',
             )
+        if closes_over_traced(cell.structure, params, xs, start):
+            return Scan().run(cell, params, xs, start, marks, reverse)
         return unroll_fused(
             cell.structure,
             params,
             xs,
             start,
-            state_afresh(cell, params, xs, marks),
+            state_afresh(cell, as_read(params, xs.dtype), xs, marks),
             marks,
             reverse=reverse,
             **self.sizes(cell.structure, params, xs, start),
@@ -151,7 +157,7 @@ class Parallel:
                 "a cell with a linear structure",
                 'Use strategy="auto", or build the cell by cells.linear.',
             )
-        initial = state_afresh(cell, params, xs, marks)
+        initial = state_afresh(cell, as_read(params, xs.dtype), xs, marks)
         return unroll_parallel(cell.structure, params, xs, start, initial, marks, reverse=reverse)
 
 
@@ -166,7 +172,9 @@ class Auto:
         """(final state, ys)."""
         if cell.over_time is not None:
             return _part_by_part(self, cell, params, xs, start, marks, reverse)
-        strategy = Scan() if cell.structure is None else Fused()
+        any_length = not isinstance(steps_of(xs), int)  # `jax.export` of any T
+        plain = cell.structure is None or any_length or not is_array(xs)
+        strategy = Scan() if plain else Fused()
         return strategy.run(cell, params, xs, start, marks, reverse)
 
 
@@ -189,13 +197,18 @@ class Checkpointed:
     def run(self, cell, params, xs, start, marks, reverse) -> tuple[State, Array]:
         """(final state, ys)."""
         inside = resolve(self.inside)
+        wide, rounded = for_sums(params)
 
         def segment(state, at, levels):
             xs, marks = at
+            params = rounded(wide)
             if levels == 1:
+                xs = marks.refill(xs, reverse=reverse)
                 return inside.run(cell, params, xs, state, marks, reverse)
-            T = xs.shape[0]
-            length = _dividing(T, most=math.ceil(T ** ((levels - 1) / levels)))
+            T = steps_of(xs)
+            length = 1  # of a T that is not known yet, `jax.export` of any T
+            if isinstance(T, int):
+                length = _dividing(T, most=math.ceil(T ** ((levels - 1) / levels)))
             body = jax.checkpoint(lambda s, at: segment(s, at, levels - 1), prevent_cse=False)
             return scan_in_chunks(body, state, at, length, reverse=reverse)
 
@@ -228,37 +241,42 @@ def resolve(strategy: Strategy | str) -> Any:
 
 
 def scan_steps(
-    cell: Cell, params: Params, xs: Array, start: State, marks: Marks, reverse: bool
-) -> tuple[State, tuple[State, Array]]:
+    cell: Cell, params: Params, xs: Any, start: State, marks: Marks, reverse: bool
+) -> tuple[State, tuple[State, Any]]:
     """(final state, (states after each step, ys))."""
-    initial = state_afresh(cell, params, xs, marks)
+    read = as_read(params, input_dtype(xs))
+    wide, rounded = for_sums(params, like=read)
+    initial, initial_rounded = for_sums(state_afresh(cell, read, xs, marks))
+    at_padding = marks.at_padding(start, initial_rounded(initial), reverse=reverse)
 
     def body(state, at):
         x, marks = at
-        before = marks.state_before(state, initial)
-        # The padding is replaced before the step as well as after it: a NaN that is only discarded
-        # afterwards would still turn a zero cotangent into NaN on the way back.
-        after, y = cell.step(params, before, marks.zero_padding(x))
-        after, y = marks.state_after(after, before), marks.zero_padding(y)
+        before = marks.state_before(state, initial_rounded(initial))
+        after, y = cell.step(rounded(wide), marks.state_evaluated(before, at_padding), x)
+        after = marks.state_after(after, before)
         return after, (after, y)
 
     return jax.lax.scan(body, start, (xs, marks), reverse=reverse)
 
 
-def state_afresh(cell: Cell, params: Params, xs: Array, marks: Marks) -> State:
+def state_afresh(cell: Cell, params: Params, xs: Any, marks: Marks) -> State:
     """What the marked steps start from; nothing where none are marked."""
-    return () if marks.fresh is None else cell.initial_state(params, xs.shape[1:-1])
+    return () if marks.fresh is None else cell.initial_state(params, batch_of(xs))
 
 
 def _part_by_part(strategy, cell, params, xs, start, marks, reverse):
-    xs = marks.zero_padding(xs)
-    final, ys = cell.over_time(strategy.run, params, xs, start, marks, reverse)
-    return final, marks.zero_padding(ys)
+    # What stands between the parts (a readout, a normalization) reads params of one precision.
+    params = as_read(params, input_dtype(xs))
+    return cell.over_time(strategy.run, params, xs, start, marks, reverse)
 
 
 def _chunk_for(xs) -> int:
     T, *batch, _ = xs.shape
+    if not isinstance(T, int):
+        return 1
     fewest, most = STEPS_PER_CHUNK
+    if not all(isinstance(size, int) for size in batch):
+        return _dividing(T, most=min(T, fewest))
     steps = ROWS_PER_CHUNK // max(math.prod(batch), 1)
     return _dividing(T, most=min(T, max(fewest, min(steps, most))))
 

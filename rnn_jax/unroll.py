@@ -6,14 +6,19 @@ unrolling is backpropagation through time.
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_jax.errors import describe, invalid
-from rnn_jax.lengths import Marks, length_mask
+from rnn_jax.compiled import compiled
+from rnn_jax.errors import check_flag, describe, invalid
+from rnn_jax.lengths import Marks, batch_of, input_dtype, length_mask, steps_of
+from rnn_jax.precision import cast, is_mixed
+from rnn_jax.sharding import over_examples, shapes_of
 from rnn_jax.strategies import Strategy, resolve, scan_steps
 from rnn_jax.types import Array, Cell, Params, State
 
@@ -21,10 +26,10 @@ from rnn_jax.types import Array, Cell, Params, State
 def unroll(
     cell: Cell,
     params: Params,
-    xs: Array,
+    xs: Any,
     initial_state: State | None = None,
     *,
-    lengths: Array | None = None,
+    lengths: Array | Sequence[int] | None = None,
     resets: Array | None = None,
     reverse: bool = False,
     strategy: Strategy | str = "auto",
@@ -33,12 +38,15 @@ def unroll(
 
     Args:
       cell: its step is taken T times.
-      params: the cell's parameters.
-      xs: `[T, *batch, I]`, T at least 1.
+      params: the cell's parameters. In float32 beside `xs` in bfloat16 or float16, they are rounded
+        to that precision at each step, which is then that of the state and of `ys`; their gradients
+        are in float32. Gradients are summed over time in float32 at least.
+      xs: `[T, *batch, I]`, T at least 1, or for a cell that reads several inputs a pytree of such.
       initial_state: leaves `[*batch, ...]`; the cell's own initial state by default.
       lengths: `[*batch]` integers. At and past its length an example's state stands still, its
         output is zero, and nothing of `xs` is read: NaN there reaches neither outputs nor
-        gradients. With `reverse` an example starts at its own last step.
+        gradients, and a cell that is singular at some x is evaluated at the example's own x alone.
+        With `reverse` an example starts at its own last step.
       resets: `[T, *batch]` booleans, True where a new sequence begins: several of them end to end
         in one array, or a stream cut into pieces. Its first step (with `reverse`, its last) starts
         from the cell's own initial state, whatever came before; resets[0] does away with
@@ -52,23 +60,36 @@ def unroll(
       The final state and `ys [T, *batch, O]`.
 
     Raises:
-      ValueError: T = 0; xs without a time and a feature axis, of the wrong input size or dtype; an
-        initial state of the wrong structure, shape or dtype; lengths of the wrong shape or dtype,
+      ValueError: a cell that is no Cell; params that do not fit it; T = 0; xs without a time and a
+        feature axis, of the wrong input size or dtype; a flag that is no bool; an initial state of
+        the wrong structure, shape or dtype; lengths of the wrong shape or dtype,
         negative or above T (values are seen outside `jit` only); resets of the wrong shape or
         dtype; a strategy that is unknown or that the cell does not allow.
     """
-    start = checked_start(cell, params, xs, initial_state)
+    reverse = check_flag("reverse", reverse)
+    chosen = resolve(strategy)
+    xs, start = checked(cell, params, xs, initial_state)
     marks = checked_marks(xs, lengths, resets, reverse)
-    return resolve(strategy).run(cell, params, xs, start, marks, reverse)
+    return _unroll(cell, params, xs, start, marks, reverse, chosen)
+
+
+@compiled("cell", "reverse", "strategy")
+def _unroll(cell, params, xs, start, marks, reverse, strategy):
+    def run(params, xs, start, marks):
+        xs = marks.fill(xs, reverse=reverse)
+        final, ys = strategy.run(cell, params, xs, start, marks, reverse)
+        return final, marks.zero_padding(ys)
+
+    return over_examples(run, xs, params, start)(params, xs, start, marks)
 
 
 def trajectory(
     cell: Cell,
     params: Params,
-    xs: Array,
+    xs: Any,
     initial_state: State | None = None,
     *,
-    lengths: Array | None = None,
+    lengths: Array | Sequence[int] | None = None,
     resets: Array | None = None,
     reverse: bool = False,
 ) -> State:
@@ -77,26 +98,38 @@ def trajectory(
     Arguments and errors are those of `unroll`. With `reverse`, index n is still the state after n
     steps, the first of them being the one at xs[T-1].
     """
-    start = checked_start(cell, params, xs, initial_state)
+    reverse = check_flag("reverse", reverse)
+    xs, start = checked(cell, params, xs, initial_state)
     marks = checked_marks(xs, lengths, resets, reverse)
-    _, (states, _) = scan_steps(cell, params, xs, start, marks, reverse)
-    if reverse:
-        states = jax.tree.map(lambda leaf: leaf[::-1], states)
-    return jax.tree.map(lambda first, rest: jnp.concatenate([first[None], rest]), start, states)
+    return _trajectory(cell, params, xs, start, marks, reverse)
 
 
-def checked_marks(xs: Array, lengths: Array | None, resets: Array | None, reverse: bool) -> Marks:
+@compiled("cell", "reverse")
+def _trajectory(cell, params, xs, start, marks, reverse):
+    def run(params, xs, start, marks):
+        xs = marks.fill(xs, reverse=reverse)
+        final, (states, _) = scan_steps(cell, params, xs, start, marks, reverse)
+        if reverse:
+            states = jax.tree.map(lambda leaf: leaf[::-1], states)
+        in_front = lambda first, rest: jnp.concatenate([first[None], rest])
+        return final, jax.tree.map(in_front, start, states)
+
+    return over_examples(run, xs, params, start)(params, xs, start, marks)[1]
+
+
+def checked_marks(xs: Any, lengths: Any, resets: Any, reverse: bool) -> Marks:
     """What is special about each step, in the order of `xs`.
 
     Raises the errors that `unroll` lists.
     """
-    valid = None if lengths is None else length_mask(_checked_lengths(lengths, xs), len(xs))
+    shape = (steps_of(xs), *batch_of(xs))
+    valid = None if lengths is None else length_mask(_checked_lengths(lengths, xs), shape[0])
     if resets is None:
         return Marks(valid, None)
-    resets = jnp.asarray(resets)
-    if resets.shape != xs.shape[:-1] or resets.dtype != jnp.bool_:
+    resets = _as_array(resets)
+    if resets.shape != shape or resets.dtype != jnp.bool_:
         remedy = "Pass True where a new sequence begins."
-        raise invalid("resets", resets, f"bool{list(xs.shape[:-1])}", remedy)
+        raise invalid("resets", resets, f"bool[{', '.join(map(str, shape))}]", remedy)
     if valid is not None:
         resets = resets & valid
     if reverse:  # The last step of a sequence is the one before the first of the next.
@@ -104,24 +137,52 @@ def checked_marks(xs: Array, lengths: Array | None, resets: Array | None, revers
     return Marks(valid, resets)
 
 
-def checked_start(cell: Cell, params: Params, xs: Array, initial_state: State | None) -> State:
+def checked_start(cell: Cell, params: Params, xs: Any, initial_state: State | None) -> State:
     """The state to start from, once xs, the state and the cell are known to fit together.
+
+    Raises the errors that `unroll` lists, and ValueError where params and xs differ in precision.
+    """
+    _, start = checked(cell, params, xs, initial_state, may_mix=False)
+    return start
+
+
+def checked(
+    cell: Cell,
+    params: Params,
+    xs: Any,
+    initial_state: State | None = None,
+    *,
+    may_mix: bool = True,
+) -> tuple[Any, State]:
+    """Return xs and the state to start from, once they, params and the cell are known to fit.
+
+    With `may_mix`, float32 parameters may be read in the half precision of xs: see
+    `rnn_jax.precision`.
 
     Raises the errors that `unroll` lists.
     """
-    _check_xs(xs, params)
-    expected = jax.eval_shape(lambda p: cell.initial_state(p, xs.shape[1:-1]), params)
-    if initial_state is None:
-        initial_state = cell.initial_state(params, xs.shape[1:-1])
-    else:
-        initial_state = jax.tree.map(jnp.asarray, initial_state)
-        _check_same_state(
-            "initial_state",
-            initial_state,
-            expected,
-            "Start from cell.initial_state(params, batch).",
-        )
-    after, _ = jax.eval_shape(cell.step, params, initial_state, xs[0])
+    if not isinstance(cell, Cell):
+        remedy = "Pass rnn_jax.cells.lstm(64), say, or cells.from_function(step, state)."
+        raise invalid("cell", cell, "a Cell", remedy)
+    xs = _checked_xs(xs)
+    dtype, batch = input_dtype(xs), batch_of(xs)
+    mixed = may_mix and is_mixed(params, dtype)
+    if not mixed:
+        _check_precision(xs, params)
+    read = cast(params, dtype) if mixed else params
+    with _fitting(cell, params, "cell.initial_state"):
+        expected = jax.eval_shape(lambda p: cell.initial_state(p, batch), shapes_of(read))
+        if initial_state is None:
+            initial_state = cell.initial_state(read, batch)
+        elif mixed:
+            initial_state = cast(jax.tree.map(jnp.asarray, initial_state), dtype)
+        else:
+            initial_state = jax.tree.map(jnp.asarray, initial_state)
+    remedy = "Start from cell.initial_state(params, batch)."
+    _check_same_state("initial_state", initial_state, expected, remedy)
+    with _fitting(cell, params, "cell.step"):
+        first = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), xs)
+        after, _ = jax.eval_shape(cell.step, *shapes_of((read, initial_state)), first)
     _check_same_state(
         "cell.step",
         after,
@@ -129,28 +190,57 @@ def checked_start(cell: Cell, params: Params, xs: Array, initial_state: State | 
         "A step must return its state with the structure, shapes and dtypes that it was given; "
         "cast xs and params to one dtype.",
     )
-    return initial_state
+    return xs, initial_state
 
 
-def _check_xs(xs, params):
-    if not hasattr(xs, "ndim") or xs.ndim < 2:
-        raise invalid("xs", xs, "an array [T, *batch, I]", "Add the time or the feature axis.")
-    if xs.shape[0] == 0:
-        raise invalid("xs", xs, "T of at least 1", "A sequence needs a step; drop empty ones.")
+@contextlib.contextmanager
+def _fitting(cell, params, called):
+    """Turn what is raised by the call of one of the cell's functions into an error that says so."""
+    try:
+        yield
+    except (TypeError, AttributeError, KeyError, IndexError, ValueError) as error:
+        if "; expected" in str(error):
+            raise
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise invalid(
+            "params",
+            _layout(params),
+            "the parameters that the cell, its state and xs go together with",
+            f"Make them by cell.init(key, I). {called} said: {said[:300]}",
+        ) from error
+
+
+def _checked_xs(xs):
+    for leaf in jax.tree.leaves(xs) or [xs]:
+        if not hasattr(leaf, "ndim") or not hasattr(leaf, "dtype") or leaf.ndim < 2:
+            remedy = "Add the time or the feature axis."
+            expected = "an array [T, *batch, I], or a pytree of such arrays"
+            raise invalid("xs", leaf, expected, remedy)
+        if isinstance(leaf.shape[0], int) and leaf.shape[0] == 0:
+            remedy = "A sequence needs a step; drop empty ones."
+            raise invalid("xs", leaf, "T of at least 1", remedy)
+        if leaf.shape[:-1] != jax.tree.leaves(xs)[0].shape[:-1]:
+            expected = f"the [T, *batch] of the other arrays, {jax.tree.leaves(xs)[0].shape[:-1]}"
+            raise invalid("xs", leaf, expected, "Give every array of xs the same leading axes.")
+    return jax.tree.map(jnp.asarray, xs)
+
+
+def _check_precision(xs, params):
     precisions = {
         jnp.finfo(leaf.dtype).dtype
         for leaf in jax.tree.leaves(params)
         if hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
     }
-    if jnp.issubdtype(xs.dtype, jnp.inexact) and len(precisions) == 1:
-        (precision,) = precisions
-        if jnp.finfo(xs.dtype).dtype != precision:
-            raise invalid(
-                "xs",
-                xs,
-                f"the precision of params, {precision}",
-                f"Cast one of them: xs.astype({precision}).",
-            )
+    for x in jax.tree.leaves(xs):
+        if jnp.issubdtype(x.dtype, jnp.inexact) and len(precisions) == 1:
+            (precision,) = precisions
+            if jnp.finfo(x.dtype).dtype != precision:
+                raise invalid(
+                    "xs",
+                    x,
+                    f"the precision of params, {precision}",
+                    f"Cast one of them: xs.astype({precision}).",
+                )
 
 
 def _check_same_state(argument, got, expected, remedy):
@@ -167,14 +257,23 @@ def _layout(state) -> str:
 
 
 def _checked_lengths(lengths, xs) -> Array:
-    T, batch = xs.shape[0], xs.shape[1:-1]
-    lengths = jnp.asarray(lengths)
+    T, batch = steps_of(xs), batch_of(xs)
+    lengths = _as_array(lengths)
     remedy = "Pass one number of valid steps for each example."
     if lengths.shape != batch or not jnp.issubdtype(lengths.dtype, jnp.integer):
-        raise invalid("lengths", lengths, f"integers {list(batch)}", remedy)
+        expected = f"integers [{', '.join(map(str, batch))}]"
+        raise invalid("lengths", lengths, expected, remedy)
     if not isinstance(lengths, jax.core.Tracer) and lengths.size:
         values = np.asarray(lengths)
         if values.min() < 0 or values.max() > T:
             got = f"values from {values.min()} to {values.max()}"
             raise invalid("lengths", got, f"values from 0 to T = {T}", remedy)
     return lengths
+
+
+def _as_array(value):
+    """`value` as an array: lists of numbers too."""
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError):
+        return np.asarray(str(value))  # to be refused by its dtype

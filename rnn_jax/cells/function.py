@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.cells.maker import named
+from rnn_jax.cells.structured import with_own_buffers
 from rnn_jax.errors import invalid
 from rnn_jax.types import Array, Cell, Params, State
 
@@ -30,8 +31,12 @@ def from_function(
 
     Args:
       step: `(params, state, x [I]) -> (state, y [O])`, written for a single example; batch axes
-        are mapped over. Any pytree will do as params and as state.
-      state: the initial state of one example, or a function of params that returns it.
+        are mapped over. Any pytree will do as params and as state, x and y, and a state may be
+        empty. What is no float in the state, a counter say, is carried along.
+      state: the initial state of one example, or a function of params that returns it. A key of
+        `jax.random.key` in it is split, so that each example of a batch has noise of its own, and a
+        reset does not draw the same noise again: the key goes on. A raw key of
+        `jax.random.PRNGKey` is an array of numbers like any other, and is repeated.
       init: `(key, input_size) -> params`; may be left out by who has parameters already.
 
     Raises:
@@ -40,7 +45,7 @@ def from_function(
     """
 
     def start(params):
-        return state(params) if callable(state) else jax.tree.map(jnp.asarray, state)
+        return jax.tree.map(jnp.asarray, state(params) if callable(state) else state)
 
     def missing_init(key, input_size):
         raise invalid(
@@ -51,13 +56,15 @@ def from_function(
         )
 
     def initial_state(params, batch=()):
-        return jax.tree.map(
-            lambda leaf: jnp.broadcast_to(leaf, (*batch, *leaf.shape)), start(params)
+        return with_own_buffers(
+            jax.tree.map(lambda leaf: _for_examples(leaf, batch), start(params)), (state, params)
         )
 
     def batched_step(params, state, x):
         one, many = jax.eval_shape(start, params), state
         axes = {b.ndim - a.ndim for a, b in zip(*map(jax.tree.leaves, (one, many)), strict=True)}
+        if not jax.tree.leaves(one):  # no state: the last axis of x is the feature axis
+            axes = {min(leaf.ndim for leaf in jax.tree.leaves(x)) - 1}
         if len(axes) != 1 or min(axes) < 0:
             raise invalid(
                 "state",
@@ -71,3 +78,11 @@ def from_function(
         return mapped(params, state, x)
 
     return Cell(init or missing_init, initial_state, batched_step)
+
+
+def _for_examples(leaf: Array, batch: tuple[int, ...]) -> Array:
+    """`leaf` of one example for each example of a batch."""
+    if batch and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+        keys = jax.vmap(lambda key: jax.random.split(key, batch))(leaf.reshape(-1))
+        return jnp.moveaxis(keys, 0, -1).reshape(*batch, *leaf.shape)
+    return jnp.broadcast_to(leaf, (*batch, *leaf.shape))

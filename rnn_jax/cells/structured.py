@@ -45,7 +45,25 @@ def structured(
     recurrence: Callable[[Params], Recurrence] | None = None,
 ) -> Cell:
     """A Cell whose step is derived from `structure`, so that the two cannot drift apart."""
-    return Cell(init, initial_state, structure.step, recurrence, structure)
+
+    def start(params: Params, batch: tuple[int, ...] = ()) -> State:
+        return with_own_buffers(initial_state(params, batch), params)
+
+    return Cell(init, start, structure.step, recurrence, structure)
+
+
+def with_own_buffers(state: State, others: Any) -> State:
+    """Return `state` with no array in it twice, nor one of `others`: each can then be donated."""
+    taken = {id(leaf) for leaf in jax.tree.leaves(others)}
+
+    def own(leaf):
+        if isinstance(leaf, jax.core.Tracer):
+            return leaf
+        leaf = jnp.copy(leaf) if id(leaf) in taken else leaf
+        taken.add(id(leaf))
+        return leaf
+
+    return jax.tree.map(own, state)
 
 
 @named

@@ -7,6 +7,7 @@ import numpy as np
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
 
 from rnn_jax.errors import invalid
+from rnn_jax.gradients.continuous import real_leaves
 from rnn_jax.types import Cell, Params, State
 
 Block = tuple[str | None, str | None]
@@ -19,8 +20,12 @@ def state_blocks(cell: Cell, params: Params) -> dict[str, np.ndarray]:
     A name is the path to a field, key or position, with dots: "c", or "0.c" in a stack; each part
     on the way, "0", has a name too. A state that is one array has none.
     """
-    state = jax.eval_shape(lambda p: cell.initial_state(p), params)
-    return _blocks(state)
+    return _blocks(_state(cell, params))
+
+
+def _state(cell: Cell, params: Params) -> State:
+    """Shapes of the real leaves of one example's state, which are the ones that are flattened."""
+    return jax.eval_shape(lambda p: real_leaves(cell.initial_state(p)), params)
 
 
 def _blocks(state: State) -> dict[str, np.ndarray]:
@@ -41,7 +46,7 @@ def block_entries(cell: Cell, params: Params, block: Block | None) -> tuple[np.n
     Raises:
       ValueError: a block that is no pair, a name that the state does not have.
     """
-    state = jax.eval_shape(lambda p: cell.initial_state(p), params)
+    state = _state(cell, params)
     S = sum(leaf.size for leaf in jax.tree.leaves(state))
     names = _blocks(state)
     if block is None:

@@ -20,13 +20,13 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from rnn_jax.errors import invalid
+from rnn_jax.gradients.continuous import continuous
 from rnn_jax.gradients.examples import flat_trajectory, over_batch
 from rnn_jax.gradients.jacobians import step_jacobians
 from rnn_jax.gradients.step_jacobian import FedBack, StepJacobian, step_jacobian
 from rnn_jax.gradients.sums import norm_of_sum, root_norm
 from rnn_jax.linalg import log_power_of_two, spectral_norm, split_exponent
 from rnn_jax.types import Array, Cell, Params, State
-from rnn_jax.unroll import checked_start
 
 
 def comparison_matrices(
@@ -49,7 +49,7 @@ def comparison_matrices(
     Raises:
       ValueError: a cell without a unit-wise structure, unless `exact`; what `unroll` raises.
     """
-    start = checked_start(cell, params, xs, initial_state)
+    cell, xs, start = continuous(cell, params, xs, initial_state)
     batch_ndim = xs.ndim - 2
     if exact:
         sizes = [leaf[(0,) * batch_ndim].size for leaf in jax.tree.leaves(start)]

@@ -17,12 +17,12 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.gradients.continuous import continuous
 from rnn_jax.gradients.examples import over_batch
 from rnn_jax.gradients.frames import TangentStep, flat_state, initial_frame
 from rnn_jax.gradients.lyapunov import check_range, state_size
 from rnn_jax.gradients.orthonormalization import orthonormalize
 from rnn_jax.types import Array, Cell, Key, Params, State
-from rnn_jax.unroll import checked_start
 
 
 @flax.struct.dataclass
@@ -80,7 +80,7 @@ def covariant_vectors(
     Reference: Ginelli, Poggi, Turchi, Chaté, Livi and Politi, Characterizing dynamics with
     covariant Lyapunov vectors, Physical Review Letters 99 (2007), arXiv 0706.0510.
     """
-    start = checked_start(cell, params, xs, initial_state)
+    cell, xs, start = continuous(cell, params, xs, initial_state)
     T, *batch, _ = xs.shape
     S = state_size(start, batch)
     K = S if num_exponents is None else num_exponents

@@ -20,12 +20,12 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from rnn_jax.errors import invalid
+from rnn_jax.gradients.continuous import continuous
 from rnn_jax.gradients.examples import flat_step, flat_trajectory, over_batch
 from rnn_jax.gradients.sweep import AtStep, Rows, backward_sweep, shifted_rows
 from rnn_jax.gradients.taps import TappedStep
 from rnn_jax.linalg import log_norm, log_power_of_two
 from rnn_jax.types import Array, Cell, Params, State, StepLoss
-from rnn_jax.unroll import checked_start
 
 
 @flax.struct.dataclass
@@ -75,7 +75,7 @@ def decompose(
     Raises:
       ValueError: what `unroll` and the loss raise.
     """
-    start = checked_start(cell, params, xs, initial_state)
+    cell, xs, start = continuous(cell, params, xs, initial_state)
     check_targets(targets, xs)
     T = len(xs)
 
@@ -163,7 +163,7 @@ def decompose_terms(
     their sum over (t, k) is `jax.grad` of E. For small sizes: memory grows as T² times the number
     of parameters, for each example. Arguments and errors are those of `decompose`.
     """
-    start = checked_start(cell, params, xs, initial_state)
+    cell, xs, start = continuous(cell, params, xs, initial_state)
     check_targets(targets, xs)
 
     def one_example(start, xs, targets):

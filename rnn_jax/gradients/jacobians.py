@@ -15,6 +15,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from rnn_jax.errors import choose
 from rnn_jax.gradients.blocks import Block, block_entries
+from rnn_jax.gradients.continuous import continuous
 from rnn_jax.gradients.examples import flat_step, flat_trajectory, over_batch
 from rnn_jax.gradients.products import (
     NORMS,
@@ -25,7 +26,6 @@ from rnn_jax.gradients.products import (
 from rnn_jax.gradients.spectral import LogNorm
 from rnn_jax.gradients.step_jacobian import step_jacobian
 from rnn_jax.types import Array, Cell, Params, State, at_least_float32
-from rnn_jax.unroll import checked_start
 
 
 def step_jacobians(
@@ -38,7 +38,7 @@ def step_jacobians(
     `unroll`; any Cell serves. Where a cell has a unit-wise `structure`, J is put together from
     diagonals and W instead of differentiating the step along S directions.
     """
-    start = checked_start(cell, params, xs, initial_state)
+    cell, xs, start = continuous(cell, params, xs, initial_state)
     structure = cell.structure
 
     def one_example(start, xs):

@@ -22,6 +22,7 @@ import numpy as np
 
 from rnn_jax.errors import choose, invalid
 from rnn_jax.gradients.blocks import Block, block_entries
+from rnn_jax.gradients.continuous import continuous
 from rnn_jax.gradients.examples import flat_trajectory, over_batch
 from rnn_jax.gradients.jacobians import step_jacobians
 from rnn_jax.gradients.products import (
@@ -37,7 +38,6 @@ from rnn_jax.gradients.tangents import StepProducts
 from rnn_jax.linalg import log_power_of_two, split_exponent
 from rnn_jax.scaled import ZERO, Entries, Scaled, power_of_two
 from rnn_jax.types import Array, Cell, Params, State, at_least_float32
-from rnn_jax.unroll import checked_start
 
 AT_ONCE = 32
 """Matrices, or columns, at a time."""
@@ -79,7 +79,7 @@ def jacobian_log_norms_by_lag(
     """
     choose("norm", norm, NORMS)
     rows, columns = block_entries(cell, params, block)
-    start = checked_start(cell, params, xs, initial_state)
+    cell, xs, start = continuous(cell, params, xs, initial_state)
     T, *batch, _ = xs.shape
     each_lag = check_states("lags", lags, T)
     if times is None:

@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.errors import invalid
+from rnn_jax.gradients.continuous import continuous
 from rnn_jax.gradients.frames import TangentStep, flat_state, initial_frame
 from rnn_jax.gradients.orthonormalization import orthonormalize
 from rnn_jax.types import Array, Cell, Key, Params, State
-from rnn_jax.unroll import checked_start
 
 FORGET = 0.95
 """What a fast time counts at the next orthonormalization: growth is not as even as its average."""
@@ -110,7 +110,7 @@ def lyapunov_spectrum(
     networks, Engelken, Wolf and Abbott (2023), arXiv 2006.02427, and Vogt et al. (2022), arXiv
     2006.14123.
     """
-    start = checked_start(cell, params, xs, initial_state)
+    cell, xs, start = continuous(cell, params, xs, initial_state)
     T, *batch, _ = xs.shape
     S = state_size(start, batch)
     K = S if num_exponents is None else num_exponents

@@ -22,6 +22,7 @@ import jax.numpy as jnp
 
 from rnn_jax.errors import invalid
 from rnn_jax.fused import unroll_fused
+from rnn_jax.gradients.continuous import check_reals
 from rnn_jax.program import Program
 from rnn_jax.strategies import Auto, Fused, Scan, Strategy, resolve, state_afresh
 from rnn_jax.structure import Structure
@@ -83,8 +84,10 @@ def unroll_nudged(
     "parallel" and "checkpointed" do not show the states on the way.
     """
     start = checked_start(cell, params, xs, initial_state)
+    check_reals(start)
     start = jax.tree.map(_add_nothing, start, spread(nudges.start))
     marks = checked_marks(xs, lengths, resets, reverse)
+    xs = marks.fill(xs, reverse=reverse)
     chosen = resolve(strategy)
     if not isinstance(chosen, (Auto, Scan, Fused)):
         remedy = "Leave the strategy out, or the nudges."
@@ -94,7 +97,7 @@ def unroll_nudged(
     if cell.structure is None or isinstance(chosen, Scan):
         return _scanned(cell, params, xs, along, spread_both, start, marks, reverse)
     fused = chosen if isinstance(chosen, Fused) else Fused()
-    return unroll_fused(
+    final, ys = unroll_fused(
         _nudged_structure(cell.structure, (start, start)),
         params,
         xs,
@@ -106,6 +109,7 @@ def unroll_nudged(
         drives_of=lambda along: jax.tree.leaves(spread_both(along)),
         **fused.sizes(cell.structure, params, xs, start),
     )
+    return final, marks.zero_padding(ys)
 
 
 def _scanned(cell, params, xs, along, spread, start, marks, reverse) -> tuple[State, Array]:
@@ -116,7 +120,7 @@ def _scanned(cell, params, xs, along, spread, start, marks, reverse) -> tuple[St
     def body(state, at):
         x, marks, nudges = at
         before = marks.state_before(state, initial)
-        after, y = step(spread(nudges), params, before, marks.zero_padding(x))
+        after, y = step(spread(nudges), params, before, x)
         return marks.state_after(after, before), marks.zero_padding(y)
 
     return jax.lax.scan(body, start, (xs, marks, along), reverse=reverse)

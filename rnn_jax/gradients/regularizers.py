@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import optax
 
 from rnn_jax.errors import choose, invalid
+from rnn_jax.gradients.continuous import continuous
 from rnn_jax.gradients.nudges import unroll_nudged, zero_nudges
 from rnn_jax.gradients.power_iteration import largest_singular_value
 from rnn_jax.types import Array, Cell, Params, State
@@ -66,6 +67,8 @@ def omega(
     """
     choose("derivative", derivative, {"immediate": None, "full": None})
 
+    cell, xs, initial_state = continuous(cell, params, xs, initial_state, lengths=lengths)
+
     def E(nudges):
         ys = unroll_nudged(cell, params, xs, nudges, initial_state, lengths=lengths)[1]
         return objective(ys).sum()
@@ -78,7 +81,7 @@ def omega(
     marks = checked_marks(xs, lengths, None, reverse=False)
 
     # All states are known by now, so that time is one more batch axis.
-    step = lambda state: cell.step(params, state, marks.zero_padding(xs))[0]
+    step = lambda state: cell.step(params, state, marks.fill(xs))[0]
     (passed,) = jax.vjp(step, before)[1](received)
 
     batch_ndim = xs.ndim - 2

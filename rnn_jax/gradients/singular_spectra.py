@@ -23,6 +23,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.gradients.continuous import continuous
 from rnn_jax.gradients.examples import flat_trajectory, over_batch
 from rnn_jax.gradients.graded_singular_values import log_singular_values
 from rnn_jax.gradients.lags import check_states
@@ -30,7 +31,6 @@ from rnn_jax.gradients.orthonormalization import orthonormalize
 from rnn_jax.gradients.tangents import StepProducts
 from rnn_jax.linalg import split_exponent
 from rnn_jax.types import Array, Cell, Params, State, at_least_float32
-from rnn_jax.unroll import checked_start
 
 
 @flax.struct.dataclass
@@ -85,7 +85,7 @@ def singular_spectra(
 
     Reference: for the triangular products, Benettin et al. (1980); Demmel and Veselić (1992).
     """
-    start = checked_start(cell, params, xs, initial_state)
+    cell, xs, start = continuous(cell, params, xs, initial_state)
     T, *batch, _ = xs.shape
     each_lag = check_states("lags", lags, T)
     each_time = check_states("times", [T] if times is None else times, T)

@@ -20,19 +20,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import accumulate
+from typing import Any
 
 import flax.struct
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.errors import invalid
+from rnn_jax.errors import check_integer, invalid
 from rnn_jax.gradients.decomposition import check_targets
-from rnn_jax.lengths import select_state
+from rnn_jax.lengths import batch_of, select_state, steps_of
 from rnn_jax.linalg import log_norm, split_exponent
 from rnn_jax.losses import per_step
 from rnn_jax.strategies import Strategy
 from rnn_jax.types import Array, Cell, Params, State, StepLoss
-from rnn_jax.unroll import trajectory, unroll
+from rnn_jax.unroll import checked_marks, trajectory, unroll
 
 
 def truncated_gradient(
@@ -45,6 +46,8 @@ def truncated_gradient(
     *,
     k1: int,
     k2: int,
+    lengths: Array | None = None,
+    resets: Array | None = None,
     strategy: Strategy | str = "auto",
 ) -> tuple[Array, Params, State]:
     """E and its gradient by BPTT(k2; k1), g(k1, k2) of the equation above.
@@ -62,6 +65,9 @@ def truncated_gradient(
         is given is a constant.
       k1: steps from one backward pass to the next.
       k2: steps that a pass goes back, at least k1.
+      lengths, resets: as for `unroll`. The last pass of an example ends at its own length, and
+        E_t = 0 beyond, where no target is read. No pass goes back beyond a reset; passes are
+        counted from step 0 of the array.
 
     Returns:
       E = Σ_t E_t, summed over steps and examples; its truncated gradient, like params; the state
@@ -78,7 +84,7 @@ def truncated_gradient(
     k1 and k2 are those of Sutskever, Training recurrent neural networks (2013).
     """
     value, (gradient,), final_state = _truncated_gradients(
-        cell, params, xs, targets, loss, initial_state, k1, [k2], strategy
+        cell, params, xs, targets, loss, initial_state, k1, [k2], lengths, resets, strategy
     )
     return value, gradient, final_state
 
@@ -112,6 +118,8 @@ def truncation_error(
     *,
     k1: int,
     k2s: Sequence[int],
+    lengths: Array | None = None,
+    resets: Array | None = None,
     strategy: Strategy | str = "auto",
 ) -> TruncationError:
     """Hold the gradients of BPTT(k2; k1) against full BPTT, for each k2 of `k2s`.
@@ -131,12 +139,14 @@ def truncation_error(
     gradient bias (2019), who choose k2 by an estimate of the relative error.
     """
     _, truncated, _ = _truncated_gradients(
-        cell, params, xs, targets, loss, initial_state, k1, k2s, strategy
+        cell, params, xs, targets, loss, initial_state, k1, k2s, lengths, resets, strategy
     )
+    how: dict[str, Any] = {"lengths": lengths, "resets": resets, "strategy": strategy}
+    valid = checked_marks(xs, lengths, None, reverse=False).valid
 
     def E(params: Params) -> Array:
         start = _starting_from(initial_state, cell, xs)(params)
-        return per_step(loss, unroll(cell, params, xs, start, strategy=strategy)[1], targets).sum()
+        return per_step(loss, unroll(cell, params, xs, start, **how)[1], targets, valid).sum()
 
     full, tree = jax.tree.flatten(jax.grad(E)(params))
     full = [_rows(leaf[None]) for leaf in full]
@@ -149,23 +159,31 @@ def truncation_error(
 
 
 def _truncated_gradients(
-    cell, params, xs, targets, loss, initial_state, k1, k2s, strategy
+    cell, params, xs, targets, loss, initial_state, k1, k2s, lengths, resets, strategy
 ) -> tuple[Array, list[Params], State]:
     """E; its gradient by BPTT(k2; k1) for each k2 of `k2s`; the final state."""
-    _check_steps(k1, k2s)
+    k1, k2s = _checked_steps(k1, k2s)
     given = initial_state(params) if callable(initial_state) else initial_state
-    states = trajectory(cell, params, xs, given)
+    states = trajectory(cell, params, xs, given, lengths=lengths, resets=resets)
     check_targets(targets, xs)
     start_of = _starting_from(initial_state, cell, xs)
-    T, *batch, _ = xs.shape
+    T, batch = steps_of(xs), batch_of(xs)
+    # Where lengths differ, so do the steps of a pass: they then have the axes of the batch too.
+    ends = T if lengths is None else jnp.asarray(lengths)
+    places = [] if lengths is None else list(jnp.indices(batch, sparse=True))
     passes = -(-T // k1)
     reaches = [min(k2, T) for k2 in k2s]
     falling = sorted(set(reaches), reverse=True)
 
     def over_batch(of_pass):
-        """`[.., N] -> [.., N, *batch]`."""
-        shape = of_pass.shape
-        return jnp.broadcast_to(of_pass.reshape(*shape, *[1] * len(batch)), (*shape, *batch))
+        """`[.., N]` to `[.., N, *batch]`, if it is not so yet."""
+        lead = of_pass.shape if lengths is None else of_pass.shape[: of_pass.ndim - len(batch)]
+        shape = (*lead, *[1] * len(batch)) if lengths is None else of_pass.shape
+        return jnp.broadcast_to(of_pass.reshape(shape), (*lead, *batch))
+
+    def at(tree, steps):
+        """Leaves `[T, *batch, ...]` at `steps [.., N]` or `[.., N, *batch]`."""
+        return jax.tree.map(lambda leaf: leaf[(steps, *places)], tree)
 
     def E(params_of_stretch, n):
         """Σ E_t over the passes `n [N]`.
@@ -173,19 +191,28 @@ def _truncated_gradients(
         The i-th stretch of a pass, from falling[i] steps before its end to falling[i+1], has
         parameters of its own, whose gradient is what that stretch adds.
         """
-        end = jnp.minimum((n + 1) * k1, T)
+        if lengths is not None:
+            n = n.reshape(-1, *[1] * len(batch))
+        end = jnp.minimum((n + 1) * k1, ends)
         first = jnp.maximum(end - falling[0], 0)
-        state = jax.tree.map(lambda leaf: leaf[first], states)
+        state = at(states, first)
         for params, back, rest in zip(params_of_stretch, falling, [*falling[1:], 0], strict=True):
             first, stop = jnp.maximum(end - back, 0), jnp.maximum(end - rest, 0)
             start = jax.tree.map(lambda a, b: jnp.broadcast_to(a, b.shape), start_of(params), state)
             # The stretch with step 0 is the one that a learned initial state answers to.
             state = select_state(first == 0, start, state)
-            steps = first + jnp.arange(back - rest)[:, None]
-            lengths = over_batch(stop - first)
-            state, ys = unroll(cell, params, xs[steps], state, lengths=lengths, strategy=strategy)
+            steps = first + jnp.arange(back - rest).reshape(-1, *[1] * first.ndim)
+            state, ys = unroll(
+                cell,
+                params,
+                at(xs, steps),
+                state,
+                lengths=over_batch(stop - first),
+                resets=None if resets is None else at(jnp.asarray(resets), steps),
+                strategy=strategy,
+            )
         its_own = (steps >= n * k1) & (steps < end)
-        return per_step(loss, ys, targets[steps], over_batch(its_own)).sum()
+        return per_step(loss, ys, at(targets, steps), over_batch(its_own)).sum()
 
     def add_passes(total, n):
         return jax.tree.map(jnp.add, total, jax.value_and_grad(E)([params] * len(falling), n)), None
@@ -207,21 +234,16 @@ def _truncated_gradients(
 def _starting_from(initial_state, cell, xs) -> Callable[[Params], State]:
     """The initial state as a function of params, however it was given."""
     if initial_state is None:
-        return lambda params: cell.initial_state(params, xs.shape[1:-1])
+        return lambda params: cell.initial_state(params, batch_of(xs))
     return initial_state if callable(initial_state) else lambda params: initial_state
 
 
-def _check_steps(k1, k2s):
-    for name, steps, least in (("k1", k1, 1), *(("k2", k2, k1) for k2 in k2s)):
-        if not isinstance(steps, int) or isinstance(steps, bool) or steps < least:
-            raise invalid(
-                name,
-                steps,
-                f"an integer of at least {least}",
-                "A pass goes back k2 steps, at least over the k1 whose losses it takes.",
-            )
-    if len(k2s) == 0:
+def _checked_steps(k1, k2s) -> tuple[int, list[int]]:
+    remedy = "A pass goes back k2 steps, at least over the k1 whose losses it takes."
+    if not hasattr(k2s, "__len__") or len(k2s) == 0:
         raise invalid("k2s", k2s, "at least one number of steps", "Pass (1, 10, 100), say.")
+    k1 = check_integer("k1", k1, remedy=remedy)
+    return k1, [check_integer("k2", k2, least=k1, remedy=remedy) for k2 in k2s]
 
 
 def _rows(leaf: Array) -> Array:

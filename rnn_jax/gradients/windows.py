@@ -22,11 +22,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnn_jax.errors import invalid
+from rnn_jax.gradients.continuous import continuous
 from rnn_jax.gradients.decomposition import LogNormSweep, check_targets
 from rnn_jax.gradients.examples import over_batch
 from rnn_jax.gradients.sweep import shifted_rows
 from rnn_jax.types import Array, Cell, Params, State, StepLoss
-from rnn_jax.unroll import checked_start
 
 MEANS = ("steps", "examples")
 
@@ -77,7 +77,7 @@ def decompose_windows(
       ValueError: max_lag that is no positive integer, an unknown mean; what `decompose` raises.
     """
     _check(max_lag, mean_over)
-    start = checked_start(cell, params, xs, initial_state)
+    cell, xs, start = continuous(cell, params, xs, initial_state)
     check_targets(targets, xs)
     T, *batch, _ = xs.shape
     over_steps = "steps" in mean_over
