@@ -20,7 +20,7 @@ SWEEPS = 100
 
 
 def same_component(W: Array) -> Array:
-    """Return whether a path leads from i to j and one back, in the graph of `W [n, n]`: `[n, n]`."""
+    """Return whether a path leads from i to j and one back, in the graph of `W [n, n]`."""
     n = len(W)
     reach = (W != 0) | jnp.eye(n, dtype=bool)
     # Paths of up to 2, 4, 8, .. steps.

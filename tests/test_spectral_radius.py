@@ -116,7 +116,7 @@ def test_whatever_the_structure_and_the_units(dtype):
 
 
 def test_rotated_defective_matrices_are_as_far_off_as_is_said():
-    """ε^(1/m) by rounding of the entries, ε^(1/(2m−2)) by squaring a power that grows as n^(m−1)."""
+    """ε^(1/m) by rounding of entries, ε^(1/(2m−2)) by squaring what grows as n^(m−1)."""
     rng = np.random.default_rng(1)
     for dtype in (np.float32, np.float64):
         eps = np.finfo(dtype).eps
