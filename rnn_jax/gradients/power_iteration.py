@@ -104,12 +104,13 @@ def mean_log_growth(W: Array, w: Array, *, iterations: int) -> tuple[Array, Arra
         w, total = carry
         grown = _times(m, w)
         length = norm(grown)
-        log = jnp.where(length > 0, jnp.log(jnp.where(length > 0, length, 1)) + log_scale, tiny)
+        dead = tiny - log_scale
+        log = jnp.where(length > 0, jnp.log(jnp.where(length > 0, length, 1)), dead)
         return unit(grown, w), total + log
 
     start = (w, jnp.zeros(m.shape[:-2], m.dtype))
     w, total = jax.lax.fori_loop(0, iterations, again, start, unroll=iterations <= UNROLLED)
-    return jnp.where(known, total / iterations, jnp.nan), w
+    return jnp.where(known, total / iterations + log_scale, jnp.nan), w
 
 
 def generic_vector(W: Array) -> Array:
