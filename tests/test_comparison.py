@@ -374,7 +374,8 @@ def test_in_float32_it_is_no_less_than_in_float64(name):
 
     single, double = matrices(jnp.float32), matrices(jnp.float64)
     assert not np.isnan(single).any()
-    assert (single >= double * (1 - 1e-12)).all()
+    normal = double > 1e-37  # what is below is zero in float32
+    assert (single >= double * (1 - 1e-12))[normal].all()
     # And not by much, where the pre-activation is no larger than its own rounding.
-    held = np.isfinite(single) & (double < 1e30)
-    assert np.median(single[held] / np.maximum(double[held], 1e-37)) < 1 + 1e-4
+    held = np.isfinite(single) & normal
+    assert np.median(single[held] / double[held]) < 1 + 1e-4

@@ -22,7 +22,7 @@ from jax.flatten_util import ravel_pytree
 from rnn_jax.errors import invalid
 from rnn_jax.gradients.examples import flat_trajectory, over_batch
 from rnn_jax.gradients.jacobians import step_jacobians
-from rnn_jax.gradients.power_iteration import norm
+from rnn_jax.gradients.power_iteration import norm, scaled
 from rnn_jax.gradients.step_jacobian import FedBack, StepJacobian, step_jacobian
 from rnn_jax.gradients.sums import norm_of_sum, root_norm
 from rnn_jax.linalg import log_power_of_two, spectral_norm, split_exponent
@@ -204,12 +204,13 @@ def _bounds(own: Array, through: list[tuple[Array, _Matrix, Array]]) -> Array:
         omega = jnp.broadcast_to(omega[..., None, :, :], (*alpha.shape[:-2], m, alpha.shape[-2]))
         apart.append((for_each_column(alpha), omega))
         root_u = _root_mean_square(alpha)
-        scaled = norm((alpha / jnp.where(root_u > 0, root_u, 1)[..., None]).mT)
+        mantissa, power = scaled(jnp.where(root_u > 0, root_u, 1), ())
+        over_u = norm((alpha / power[..., None] / mantissa[..., None]).mT)
         # At a step whose α is small beside all others', it is small, but it is not zero.
         tiny = jnp.where((alpha != 0).any(-2), jnp.finfo(alpha.dtype).tiny, 0)
-        scaled = jnp.maximum(scaled, tiny)
+        over_u = jnp.maximum(over_u, tiny)
         omega = _over_paths(_stacked_norm(root_u, W), E)[..., None]
-        together.append((for_each_column(scaled[..., None, :]), omega))
+        together.append((for_each_column(over_u[..., None, :]), omega))
     bounds = [
         norm_of_sum(jnp.concatenate(alphas, -2), jnp.concatenate(omegas, -1))
         for alphas, omegas in (zip(*terms, strict=True) for terms in (apart, together))

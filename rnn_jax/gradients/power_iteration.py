@@ -66,7 +66,7 @@ def largest_singular_value(
     check_size("iterations", iterations)
     known = jnp.isfinite(W).all((-2, -1))
     # Of a mantissa, squares and products neither over- nor underflow.
-    m, scale = _scaled(at_least_float32(jnp.where(known[..., None, None], W, 0)), (-2, -1))
+    m, scale = scaled(at_least_float32(jnp.where(known[..., None, None], W, 0)), (-2, -1))
     held = jax.lax.stop_gradient(m)
     v = generic_vector(m)
     if start is not None:
@@ -96,7 +96,7 @@ def mean_log_growth(W: Array, w: Array, *, iterations: int) -> tuple[Array, Arra
     """
     tiny = jnp.log(jnp.finfo(at_least_float32(W).dtype).tiny)
     known = jnp.isfinite(W).all((-2, -1))
-    m, scale = _scaled(at_least_float32(jnp.where(known[..., None, None], W, 0)), (-2, -1))
+    m, scale = scaled(at_least_float32(jnp.where(known[..., None, None], W, 0)), (-2, -1))
     log_scale = jnp.log(scale)
     w = w.astype(m.dtype)
 
@@ -130,15 +130,15 @@ def unit(x: Array, otherwise: Array) -> Array:
 
 def norm(x: Array) -> Array:
     """Return ‖x‖₂ over the last axis, with derivative zero at x = 0, for x of any size."""
-    m, scale = _scaled(x, (-1,))
+    m, scale = scaled(x, (-1,))
     square = jnp.sum(jnp.square(m), -1)
     return jnp.where(square == 0, 0, jnp.sqrt(jnp.where(square == 0, 1, square))) * scale
 
 
-def _scaled(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    """x / s and s, a power of two near the largest |x| over `axes`, held constant.
+def scaled(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+    """Return x / s and s, a power of two near the largest |x| over `axes`, held constant.
 
-    1 where x is zero, and near the ends of the range no power that is not a number itself.
+    s is 1 where x is zero, and both s and 1/s are normal numbers.
     """
     limit = jnp.finfo(x.dtype).maxexp - 3
     largest = jnp.abs(jax.lax.stop_gradient(x)).max(axes, keepdims=True, initial=0)

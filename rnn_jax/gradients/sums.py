@@ -13,6 +13,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.gradients.power_iteration import scaled
 from rnn_jax.linalg import split_exponent
 from rnn_jax.types import Array
 
@@ -33,12 +34,11 @@ def norm_of_sum(alpha: Array, omega: Array) -> Array:
     largest = jnp.abs(alpha).max(-1)
     triangle = jnp.where(largest > 0, largest * jnp.where(largest > 0, omega, 0), largest).sum(-1)
     known = jnp.isfinite(triangle)
-    # The largest of each α_q and of all ω_q becomes one, so that squares stay in range.
+    # The largest of each α_q and of all ω_q becomes about one, so that squares stay in range.
     used = (known[..., None] & (largest > 0) & (omega > 0))[..., None]
-    square = jnp.square(jnp.where(used, alpha / jnp.where(used, largest[..., None], 1), 0))
-    omega = jnp.where(used[..., 0], omega * largest, 0)
-    scale = omega.max(-1, initial=0)
-    omega = omega / jnp.where(scale > 0, scale, 1)[..., None]
+    alpha, of_alpha = scaled(jnp.where(used, alpha, 0), (-1,))
+    square = jnp.square(alpha)
+    omega, scale = scaled(jnp.where(used[..., 0], omega * of_alpha, 0), (-1,))
 
     def at(root):
         """For u_q = root_q / ω_q: Σ_q α_qn² / u_q `[..., n]`, and the bound."""
