@@ -21,8 +21,9 @@ from jax.flatten_util import ravel_pytree
 
 from rnn_jax.errors import invalid
 from rnn_jax.gradients.examples import flat_step, flat_trajectory, over_batch
+from rnn_jax.gradients.learned_start import LearnedStart, Start
 from rnn_jax.gradients.sweep import AtStep, Rows, backward_sweep, shifted_rows
-from rnn_jax.gradients.taps import TappedStep
+from rnn_jax.gradients.taps import TappedStep, Wrt
 from rnn_jax.linalg import log_norm, log_power_of_two
 from rnn_jax.types import Array, Cell, Params, State, StepLoss
 from rnn_jax.unroll import checked_start
@@ -52,7 +53,7 @@ def decompose(
     xs: Array,
     targets: Any,
     loss: StepLoss,
-    initial_state: State | None = None,
+    initial_state: Start = None,
 ) -> Decomposition:
     """How much of the gradient of E_t passes through each earlier step k, for all (t, k).
 
@@ -63,7 +64,10 @@ def decompose(
     Time grows as T² and memory as T² + T S for each example; `decompose_windows` has neither.
 
     Args:
-      cell, params, xs, initial_state: as for `unroll`; any Cell serves.
+      cell, params, xs: as for `unroll`; any Cell serves.
+      initial_state: as for `unroll`, or a function of params that returns it. What such a function,
+        or the cell's own initial state, has of params belongs to the terms of k = 0; a state that
+        is given is a constant.
       targets: `[T, *batch, ...]`, or a pytree of such arrays, as the loss takes them.
       loss: `(y, target) -> E_t`, a scalar per example. With a weight for each step among the
         targets it is a loss of the last step, of masked steps, or of whichever are meant.
@@ -75,25 +79,28 @@ def decompose(
     Raises:
       ValueError: what `unroll` and the loss raise.
     """
-    start = checked_start(cell, params, xs, initial_state)
+    start, learned = checked_learned_start(cell, params, xs, initial_state)
     check_targets(targets, xs)
     T = len(xs)
 
-    def one_example(start, xs, targets):
-        sweep = LogNormSweep(cell, params, start, xs, targets, loss)
+    def one_example(start_and_number, xs, targets):
+        start, number = start_and_number
+        sweep = LogNormSweep(cell, params, start, xs, targets, loss, learned, number)
         at_start, (states, per_leaf) = sweep(max_lag=T)
         states = jnp.concatenate([at_start[None], states])
         by_t = lambda by_step: shifted_rows(by_step, len(by_step), -jnp.inf).T
         return Decomposition(by_t(states)[1:], sweep.like_params([by_t(p) for p in per_leaf]))
 
-    return over_batch(one_example, xs.ndim - 2, out_axis=2)(start, xs, targets)
+    mapped = over_batch(one_example, xs.ndim - 2, out_axis=2)
+    return mapped((start, learned.examples()), xs, targets)
 
 
 class LogNormSweep:
     """The backward sweep of one example that collects logarithms of norms."""
 
-    def __init__(self, cell, params, start, xs, targets, loss):
-        self._tapped = TappedStep(cell, params, start, xs[0])
+    def __init__(self, cell, params, start, xs, targets, loss, learned, number):
+        self._tapped = TappedStep(cell, params, start, xs[0], learned.leaves)
+        self._pull = learned.pull(number)
         self._unravel = ravel_pytree(start)[1]
         self._params = params
         hs = flat_trajectory(cell, params, xs, start)[:-1]
@@ -120,6 +127,7 @@ class LogNormSweep:
             lambda at: mean(self._log_norms(at)),
             max_lag=max_lag,
             log_sums=log_sums,
+            from_start=None if self._pull is None else self._from_start,
         )
         of_rows = jnp.where(at_start.trusted, _row_log_norms(at_start), jnp.nan)
         # No loss reads the initial state at lag 0, and there are T of them at most.
@@ -129,6 +137,12 @@ class LogNormSweep:
     def like_params(self, leaves: list[Array]) -> Params:
         """A list with one entry for each leaf, as the pytree that the parameters are."""
         return jax.tree.unflatten(jax.tree.structure(self._params), leaves)
+
+    def _from_start(self, received: Array) -> Wrt:
+        assert self._pull is not None
+        zeros = jax.tree.map(jnp.zeros_like, self._tapped.wrt())
+        leaves = jax.tree.leaves(self._pull(received))
+        return zeros._replace(leaves={leaf: leaves[leaf] for leaf in zeros.leaves})
 
     def _step(self, wrt, h, x):
         (state, y), factors = self._tapped(wrt, self._unravel(h), x)
@@ -155,7 +169,7 @@ def decompose_terms(
     xs: Array,
     targets: Any,
     loss: StepLoss,
-    initial_state: State | None = None,
+    initial_state: Start = None,
 ) -> Params:
     """The (t, k) terms themselves: like params, each leaf `[T, T, *leaf.shape]`.
 
@@ -163,10 +177,12 @@ def decompose_terms(
     their sum over (t, k) is `jax.grad` of E. For small sizes: memory grows as T² times the number
     of parameters, for each example. Arguments and errors are those of `decompose`.
     """
-    start = checked_start(cell, params, xs, initial_state)
+    start, learned = checked_learned_start(cell, params, xs, initial_state)
     check_targets(targets, xs)
 
-    def one_example(start, xs, targets):
+    def one_example(start_and_number, xs, targets):
+        start, number = start_and_number
+
         def step(params, h, x):
             after, y = flat_step(cell, params, start)(h, x)
             return after, y, None
@@ -180,14 +196,34 @@ def decompose_terms(
             return jax.tree.map(term, at.received)
 
         hs = flat_trajectory(cell, params, xs, start)[:-1]
-        _, by_step = backward_sweep(step, params, loss, hs, xs, targets, terms, max_lag=len(xs) - 1)
+        _, by_step = backward_sweep(
+            step,
+            params,
+            loss,
+            hs,
+            xs,
+            targets,
+            terms,
+            max_lag=len(xs) - 1,
+            from_start=learned.pull(number),
+        )
         return jax.tree.map(
             lambda leaf: jnp.swapaxes(shifted_rows(leaf, len(leaf), 0), 0, 1), by_step
         )
 
-    per_example = over_batch(one_example, xs.ndim - 2, out_axis=0)(start, xs, targets)
+    mapped = over_batch(one_example, xs.ndim - 2, out_axis=0)
+    per_example = mapped((start, learned.examples()), xs, targets)
     batch_axes = tuple(range(xs.ndim - 2))
     return jax.tree.map(lambda leaf: leaf.sum(batch_axes), per_example)
+
+
+def checked_learned_start(
+    cell: Cell, params: Params, xs: Array, initial_state: Start
+) -> tuple[State, LearnedStart]:
+    """Return the state to start from, checked as by `unroll`, and what of it is learned."""
+    given = initial_state(params) if callable(initial_state) else initial_state
+    start = checked_start(cell, params, xs, given)
+    return start, LearnedStart(cell, params, initial_state, xs.shape[1:-1])
 
 
 def check_targets(targets: Any, xs: Array) -> None:

@@ -33,7 +33,8 @@ def norm_of_sum(alpha: Array, omega: Array) -> Array:
     """
     largest = jnp.abs(alpha).max(-1)
     triangle = jnp.where(largest > 0, largest * jnp.where(largest > 0, omega, 0), largest).sum(-1)
-    known = jnp.isfinite(triangle)
+    # Nothing is scaled up that would overflow.
+    known = triangle <= jnp.finfo(alpha.dtype).max / 8
     # The largest of each α_q and of all ω_q becomes about one, so that squares stay in range.
     used = (known[..., None] & (largest > 0) & (omega > 0))[..., None]
     alpha, of_alpha = scaled(jnp.where(used, alpha, 0), (-1,))

@@ -67,6 +67,7 @@ def backward_sweep(
     *,
     max_lag: int,
     log_sums: Any = None,
+    from_start: Callable[[Array], Any] | None = None,
 ) -> tuple[Rows, Any]:
     """Backpropagate each E_t of one example through the steps t .. t − L.
 
@@ -78,6 +79,7 @@ def backward_sweep(
       max_lag: L.
       log_sums: like what is collected, of `[L+1]`: logarithms of sums, to which those of the
         collected are added step by step, in place of being stacked.
+      from_start: `∂E/∂h_0 [S] -> ` what wrt has of it, where the initial state depends on it.
 
     Returns:
       The rows at the initial state, and what was collected, `[T, L+1, ...]` at [k, t − k], or the
@@ -100,6 +102,8 @@ def backward_sweep(
         after, pull, aux = jax.vjp(advance, wrt, h, has_aux=True)
         now, y = jax.grad(E_k, argnums=(0, 1), has_aux=True)(wrt, h)
         received, at_h = jax.tree.map(_in_front, now, jax.vmap(pull)(rows.mantissa))
+        if from_start is not None:
+            received = _add_at_start(k, received, at_h, from_start)
         exponent = _in_front(jnp.zeros((), jnp.int32), rows.exponent)
         trusted = _in_front(_all_finite((after, y, now)), rows.trusted)
         before = trusted & _all_finite(h)
@@ -119,6 +123,15 @@ def backward_sweep(
 
     (rows, log_sums), collected = jax.lax.scan(body, (rows, log_sums), steps, reverse=True)
     return rows, collected if log_sums is None else log_sums
+
+
+def _add_at_start(k, received, at_h, from_start):
+    """At step 0 what the rows at its state, the initial one, give to wrt by way of it."""
+
+    def of_start():
+        return jax.tree.map(jnp.add, received, jax.vmap(from_start)(at_h))
+
+    return jax.lax.cond(k == 0, of_start, lambda: received)
 
 
 def shifted_rows(table: Array, width: int, fill: float) -> Array:

@@ -22,11 +22,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnn_jax.errors import invalid
-from rnn_jax.gradients.decomposition import LogNormSweep, check_targets
+from rnn_jax.gradients.decomposition import LogNormSweep, check_targets, checked_learned_start
 from rnn_jax.gradients.examples import over_batch
+from rnn_jax.gradients.learned_start import Start
 from rnn_jax.gradients.sweep import shifted_rows
-from rnn_jax.types import Array, Cell, Params, State, StepLoss
-from rnn_jax.unroll import checked_start
+from rnn_jax.types import Array, Cell, Params, StepLoss
 
 MEANS = ("steps", "examples")
 
@@ -56,7 +56,7 @@ def decompose_windows(
     xs: Array,
     targets: Any,
     loss: StepLoss,
-    initial_state: State | None = None,
+    initial_state: Start = None,
     *,
     max_lag: int,
     mean_over: Sequence[str] = (),
@@ -77,15 +77,16 @@ def decompose_windows(
       ValueError: max_lag that is no positive integer, an unknown mean; what `decompose` raises.
     """
     _check(max_lag, mean_over)
-    start = checked_start(cell, params, xs, initial_state)
+    start, learned = checked_learned_start(cell, params, xs, initial_state)
     check_targets(targets, xs)
     T, *batch, _ = xs.shape
     over_steps = "steps" in mean_over
     names = tuple(f"examples {i}" for i in range(len(batch))) if "examples" in mean_over else ()
     lags = np.arange(max_lag + 1)
 
-    def one_example(start, xs, targets):
-        sweep = LogNormSweep(cell, params, start, xs, targets, loss)
+    def one_example(start_and_number, xs, targets):
+        start, number = start_and_number
+        sweep = LogNormSweep(cell, params, start, xs, targets, loss, learned, number)
         none = jnp.full(max_lag + 1, -jnp.inf, sweep.dtype)
         at_start, (states, leaves) = sweep(
             max_lag=max_lag,
@@ -104,7 +105,7 @@ def decompose_windows(
 
     out_axis = None if names else 2 - over_steps
     mapped = over_batch(one_example, len(batch), out_axis=out_axis, axis_names=names)
-    return mapped(start, xs, targets)
+    return mapped((start, learned.examples()), xs, targets)
 
 
 def _mean(logs: Array, names: tuple[str, ...]) -> Array:
