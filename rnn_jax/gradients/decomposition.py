@@ -152,11 +152,12 @@ class LogNormSweep:
         direct = log_norm(self._tapped.flat_state_cotangent(at.now), (0,))
         states = jnp.concatenate([direct[None], _row_log_norms(at.later)])
         norms = lambda ct: log_norm(ct, tuple(range(1, ct.ndim)))
-        per_leaf = {leaf: norms(ct) for leaf, ct in at.received.leaves.items()}
-        for leaf, ct in at.received.products.items():
-            per_leaf[leaf] = norms(ct) + log_norm(at.aux[leaf], (0,))
-        scale = log_power_of_two(at.exponent, self.dtype)
-        terms = [per_leaf[leaf] + scale for leaf in range(len(per_leaf))]
+        scaled = lambda ct, e: norms(ct) + log_power_of_two(e, self.dtype)
+        leaves, products = at.received.leaves, at.received.products
+        per_leaf = {leaf: scaled(ct, at.exponent.leaves[leaf]) for leaf, ct in leaves.items()}
+        for leaf, ct in products.items():
+            per_leaf[leaf] = scaled(ct, at.exponent.products[leaf]) + log_norm(at.aux[leaf], (0,))
+        terms = [per_leaf[leaf] for leaf in range(len(per_leaf))]
         return (
             _or_nan(at.trusted, states),
             [_or_nan(at.trusted_before, logs) for logs in terms],
@@ -188,12 +189,12 @@ def decompose_terms(
             return after, y, None
 
         def terms(at):
-            def term(ct):
+            def term(ct, exponent):
                 along = lambda row: row.reshape(-1, *[1] * (ct.ndim - 1))
-                values = jnp.ldexp(ct, along(at.exponent))
+                values = jnp.ldexp(ct, along(exponent))
                 return jnp.where(along(at.trusted_before), values, jnp.nan)
 
-            return jax.tree.map(term, at.received)
+            return jax.tree.map(term, at.received, at.exponent)
 
         hs = flat_trajectory(cell, params, xs, start)[:-1]
         _, by_step = backward_sweep(
@@ -236,7 +237,10 @@ def check_targets(targets: Any, xs: Array) -> None:
 
 
 def _row_log_norms(rows: Rows) -> Array:
-    """ln of the norm of each row, `[n]`; a mantissa's squares do not underflow."""
+    """ln of the norm of each row, `[n]`; a mantissa's squares do not underflow.
+
+    Low entries do not count, for the largest is never one.
+    """
     norms = 0.5 * jnp.log(jnp.square(rows.mantissa).sum(1))
     return norms + log_power_of_two(rows.exponent, norms.dtype)
 
