@@ -11,6 +11,7 @@ and c of a readout) belongs to the term k = t.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -22,7 +23,7 @@ from jax.flatten_util import ravel_pytree
 from rnn_jax.errors import invalid
 from rnn_jax.gradients.examples import flat_step, flat_trajectory, over_batch
 from rnn_jax.gradients.learned_start import LearnedStart, Start
-from rnn_jax.gradients.sweep import AtStep, Rows, backward_sweep, shifted_rows
+from rnn_jax.gradients.sweep import AtStep, Rows, backward_sweep, shifted_rows, with_bands_if_lost
 from rnn_jax.gradients.taps import TappedStep, Wrt
 from rnn_jax.linalg import log_norm, log_power_of_two
 from rnn_jax.types import Array, Cell, Params, State, StepLoss
@@ -83,16 +84,20 @@ def decompose(
     check_targets(targets, xs)
     T = len(xs)
 
-    def one_example(start_and_number, xs, targets):
+    def one_example(bands, start_and_number, xs, targets):
         start, number = start_and_number
         sweep = LogNormSweep(cell, params, start, xs, targets, loss, learned, number)
-        at_start, (states, per_leaf) = sweep(max_lag=T)
+        at_start, (states, per_leaf), lost = sweep(max_lag=T, bands=bands)
         states = jnp.concatenate([at_start[None], states])
         by_t = lambda by_step: shifted_rows(by_step, len(by_step), -jnp.inf).T
-        return Decomposition(by_t(states)[1:], sweep.like_params([by_t(p) for p in per_leaf]))
+        norms = Decomposition(by_t(states)[1:], sweep.like_params([by_t(p) for p in per_leaf]))
+        return norms, lost[None, None]
 
-    mapped = over_batch(one_example, xs.ndim - 2, out_axis=2)
-    return mapped((start, learned.examples()), xs, targets)
+    def run(bands):
+        mapped = over_batch(functools.partial(one_example, bands), xs.ndim - 2, out_axis=2)
+        return mapped((start, learned.examples()), xs, targets)
+
+    return with_bands_if_lost(run)
 
 
 class LogNormSweep:
@@ -113,14 +118,15 @@ class LogNormSweep:
         max_lag: int,
         mean: Callable[[Any], Any] = lambda logs: logs,
         log_sums: tuple[Array, list[Array]] | None = None,
-    ) -> tuple[Array, tuple[Array, list[Array]]]:
-        """Sweep with `mean` of what is collected at each step; see `backward_sweep` on `log_sums`.
+        bands: bool = False,
+    ) -> tuple[Array, tuple[Array, list[Array]], Array]:
+        """Sweep with `mean` of what is collected at each step; see `backward_sweep` on the others.
 
         Returns:
-          The norms at the initial state by lag, `[L+1]`, and what was collected: of the states that
-          the steps hand on, and for each leaf of the parameters.
+          The norms at the initial state by lag, `[L+1]`; what was collected, of the states that
+          the steps hand on, and for each leaf of the parameters; whether bands were wanted.
         """
-        at_start, collected = backward_sweep(
+        at_start, collected, lost = backward_sweep(
             self._step,
             self._tapped.wrt(),
             *self._sequence,
@@ -128,11 +134,13 @@ class LogNormSweep:
             max_lag=max_lag,
             log_sums=log_sums,
             from_start=None if self._pull is None else self._from_start,
+            bands=bands,
         )
         of_rows = jnp.where(at_start.trusted, _row_log_norms(at_start), jnp.nan)
         # No loss reads the initial state at lag 0, and there are T of them at most.
         of_rows = jnp.where(jnp.arange(max_lag) < len(self._sequence[1]), of_rows, -jnp.inf)
-        return mean(jnp.concatenate([jnp.full(1, -jnp.inf, self.dtype), of_rows])), collected
+        norms = mean(jnp.concatenate([jnp.full(1, -jnp.inf, self.dtype), of_rows]))
+        return norms, collected, lost
 
     def like_params(self, leaves: list[Array]) -> Params:
         """A list with one entry for each leaf, as the pytree that the parameters are."""
@@ -181,7 +189,7 @@ def decompose_terms(
     start, learned = checked_learned_start(cell, params, xs, initial_state)
     check_targets(targets, xs)
 
-    def one_example(start_and_number, xs, targets):
+    def one_example(bands, start_and_number, xs, targets):
         start, number = start_and_number
 
         def step(params, h, x):
@@ -197,7 +205,7 @@ def decompose_terms(
             return jax.tree.map(term, at.received, at.exponent)
 
         hs = flat_trajectory(cell, params, xs, start)[:-1]
-        _, by_step = backward_sweep(
+        _, by_step, lost = backward_sweep(
             step,
             params,
             loss,
@@ -207,13 +215,16 @@ def decompose_terms(
             terms,
             max_lag=len(xs) - 1,
             from_start=learned.pull(number),
+            bands=bands,
         )
-        return jax.tree.map(
-            lambda leaf: jnp.swapaxes(shifted_rows(leaf, len(leaf), 0), 0, 1), by_step
-        )
+        by_t = lambda leaf: jnp.swapaxes(shifted_rows(leaf, len(leaf), 0), 0, 1)
+        return jax.tree.map(by_t, by_step), lost
 
-    mapped = over_batch(one_example, xs.ndim - 2, out_axis=0)
-    per_example = mapped((start, learned.examples()), xs, targets)
+    def run(bands):
+        mapped = over_batch(functools.partial(one_example, bands), xs.ndim - 2, out_axis=0)
+        return mapped((start, learned.examples()), xs, targets)
+
+    per_example = with_bands_if_lost(run)
     batch_axes = tuple(range(xs.ndim - 2))
     return jax.tree.map(lambda leaf: leaf.sum(batch_axes), per_example)
 

@@ -13,6 +13,7 @@ on, so that what is left of E_t at lag l and what it gives θ there stand at the
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,7 +26,7 @@ from rnn_jax.errors import invalid
 from rnn_jax.gradients.decomposition import LogNormSweep, check_targets, checked_learned_start
 from rnn_jax.gradients.examples import over_batch
 from rnn_jax.gradients.learned_start import Start
-from rnn_jax.gradients.sweep import shifted_rows
+from rnn_jax.gradients.sweep import shifted_rows, with_bands_if_lost
 from rnn_jax.types import Array, Cell, Params, StepLoss
 
 MEANS = ("steps", "examples")
@@ -84,12 +85,13 @@ def decompose_windows(
     names = tuple(f"examples {i}" for i in range(len(batch))) if "examples" in mean_over else ()
     lags = np.arange(max_lag + 1)
 
-    def one_example(start_and_number, xs, targets):
+    def one_example(bands, start_and_number, xs, targets):
         start, number = start_and_number
         sweep = LogNormSweep(cell, params, start, xs, targets, loss, learned, number)
         none = jnp.full(max_lag + 1, -jnp.inf, sweep.dtype)
-        at_start, (states, leaves) = sweep(
+        at_start, (states, leaves), lost = sweep(
             max_lag=max_lag,
+            bands=bands,
             mean=lambda logs: jax.tree.map(lambda log: _mean(log, names), logs),
             log_sums=(none, [none for _ in jax.tree.leaves(params)]) if over_steps else None,
         )
@@ -101,11 +103,18 @@ def decompose_windows(
             states = jnp.concatenate([at_start[None], states])
             states = shifted_rows(states.T, T + 1, -jnp.inf)[:, 1:].T
             leaves = [shifted_rows(leaf.T, T, -jnp.inf).T for leaf in leaves]
-        return WindowedDecomposition(states, sweep.like_params(leaves))
+        if names:
+            lost = jax.lax.pmax(lost.astype(jnp.int32), names) > 0
+        lost = lost.reshape([1] * (out_axis or 0))
+        return WindowedDecomposition(states, sweep.like_params(leaves)), lost
+
+    def run(bands):
+        example = functools.partial(one_example, bands)
+        mapped = over_batch(example, len(batch), out_axis=out_axis, axis_names=names)
+        return mapped((start, learned.examples()), xs, targets)
 
     out_axis = None if names else 2 - over_steps
-    mapped = over_batch(one_example, len(batch), out_axis=out_axis, axis_names=names)
-    return mapped((start, learned.examples()), xs, targets)
+    return with_bands_if_lost(run)
 
 
 def _mean(logs: Array, names: tuple[str, ...]) -> Array:
