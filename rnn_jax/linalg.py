@@ -88,9 +88,10 @@ def spectral_radius(W: Array, *, squarings: int | None = None) -> Array:
 
     A few ε off for random, stochastic, orthogonal, companion and triangular matrices at any scale.
     In general rounding is magnified as W lies far from normal: relative to ρ the error was within
-    5 ε κ (‖W‖/ρ)², κ the condition number of the eigenvalue (`benchmarks/flag_coverage_bounds.py`),
-    and of the order of ε^(1/(2m−2)) ‖W‖ for a Jordan block of size m in a rotated basis, where
-    rounding of W's entries alone makes it ε^(1/m): 0.06 and 0.02 for m = 4 in float32.
+    5 ε κ K², κ the condition number of the eigenvalue and K the largest ‖Wⁿ‖ / ρⁿ over n = 1, 2, 4,
+    .. (`benchmarks/flag_coverage_bounds.py`): of the order of ε^(1/(2m−2)) ‖W‖ for a Jordan block
+    of size m in a rotated basis, where rounding of W's entries alone makes it ε^(1/m); 0.06 and
+    0.02 for m = 4 in float32.
 
     Args:
       W: floats; computed in float32 at least.

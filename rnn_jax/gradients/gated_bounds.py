@@ -45,7 +45,7 @@ class Range(NamedTuple):
 
     def sigmoid(self) -> tuple[Array, Array]:
         """inf σ and sup σ."""
-        return jax.nn.sigmoid(self.b - self.R), jax.nn.sigmoid(self.b + self.R)
+        return jax.nn.sigmoid(self.b - self.R), _not_zero(jax.nn.sigmoid(self.b + self.R))
 
     def one_minus_sigmoid(self) -> tuple[Array, Array]:
         """1 − inf σ and 1 − sup σ."""
@@ -54,7 +54,7 @@ class Range(NamedTuple):
     def sigmoid_slope(self) -> Array:
         """Sup σ' = σ (1 − σ): ¼ at 0."""
         a = jnp.maximum(jnp.abs(self.b) - self.R, 0)
-        return jax.nn.sigmoid(a) * jax.nn.sigmoid(-a)
+        return _not_zero(jax.nn.sigmoid(a) * jax.nn.sigmoid(-a))
 
     def tanh(self) -> tuple[Array, Array]:
         """inf |tanh| and sup |tanh|."""
@@ -72,7 +72,12 @@ class Range(NamedTuple):
 
 
 def _tanh_slope(a: Array) -> Array:
-    return 4 * jax.nn.sigmoid(2 * a) * jax.nn.sigmoid(-2 * a)
+    return _not_zero(4 * jax.nn.sigmoid(2 * a) * jax.nn.sigmoid(-2 * a))
+
+
+def _not_zero(sup: Array) -> Array:
+    """A supremum that may have underflowed: what it is multiplied by may be as large."""
+    return jnp.maximum(sup, jnp.finfo(sup.dtype).tiny)
 
 
 def gated_bound(matrix: Array, T: int) -> Array:
@@ -137,7 +142,8 @@ def lstm_matrix(
 
     def refine(_, bounds):
         i, f, o, g = gates(bounds[1])
-        written, forgets = i.sigmoid()[1] * g.tanh()[1], f.one_minus_sigmoid()[1]
+        g_bar, forgets = g.tanh()[1], f.one_minus_sigmoid()[1]
+        written = jnp.where(g_bar > 0, _not_zero(i.sigmoid()[1] * g_bar), 0)
         ever = lambda times: jnp.where(written > 0, written * times, 0)
         c = jnp.minimum(jnp.maximum(c_0, ever(1 / forgets)), c_0 + ever(steps))
         c = c * jnp.asarray(1 + 8 * jnp.finfo(c.dtype).eps, c.dtype)
