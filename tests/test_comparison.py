@@ -9,6 +9,8 @@ import pytest
 
 from rnn_jax import cells, gradients
 from rnn_jax.gradients import check_bound, gated_bound, gru_matrix, lstm_matrix
+from rnn_jax.gradients.comparison import comparison_matrix
+from rnn_jax.gradients.step_jacobian import FedBack, StepJacobian, UnitBlocks
 from rnn_jax.gradients.sums import norm_of_sum, root_norm
 from tests.conftest import INPUT_SIZE, LAWFUL, normal, random_state
 
@@ -285,3 +287,95 @@ def test_effective_horizon():
         horizon(line, factor=1)
     with pytest.raises(ValueError, match="log_norms: got"):
         gradients.by_lag(line)
+
+
+SATURATED = {"lstm": 8, "gru": 5, "gru_reset_before": 5, "lem": 5}
+
+
+@pytest.mark.parametrize("name", SATURATED)
+def test_a_matrix_of_saturated_gates_bounds_what_is_finite(name):
+    """Weights of 1e-3 to 300, float32: never NaN where J is finite, and never below a block."""
+    cell = cells.CELLS[name](SATURATED[name], dtype=jnp.float32)
+    like = cell.init(jax.random.key(0), 2)
+
+    def run(params, xs):
+        M = gradients.comparison_matrices(cell, params, xs)
+        return M, gradients.step_jacobians(cell, params, xs)
+
+    rng = np.random.default_rng(0)
+    draws = 40
+    scales = 10.0 ** rng.uniform(-3, 2.5, draws)
+    draw = lambda leaf: jnp.asarray(
+        scales.reshape(-1, *[1] * leaf.ndim) * rng.normal(size=(draws, *leaf.shape)), jnp.float32
+    )
+    xs = jnp.asarray(rng.normal(size=(draws, 20, 2)), jnp.float32)
+    M, J = jax.jit(jax.vmap(run))(jax.tree.map(draw, like), xs)
+    finite = np.isfinite(J).all((-2, -1))
+    assert finite.mean() > 0.9
+    exact = np.linalg.norm(in_blocks(np.asarray(J, np.float64), M.shape[-1]), 2, axis=(-2, -1))
+    assert (exact <= np.asarray(M, np.float64))[finite].all()
+
+
+def test_diagonals_of_any_size_and_a_matrix_of_any():
+    """Steps whose α is 1e-30 beside steps of 1, gates of 1e-25 beside gates of 1e20, α = inf."""
+    rng = np.random.default_rng(1)
+    sizes = np.array([1.0, 1e-30, 1e-12, 1e15])[:, None, None, None]
+    alpha = sizes * rng.normal(size=(4, 2, 2, 5)) * np.array([1, 1e-6])[:, None]
+    W = rng.normal(size=(10, 5)) * np.repeat([1e-18, 1e20], 5)[:, None]
+    own = 1e-3 * sizes[..., 0] * rng.normal(size=(4, 2, 5))
+
+    def bound(own, alpha, W):
+        D = UnitBlocks(jnp.ones((4, 1, 2, 5), W.dtype))
+        J = StepJacobian(
+            UnitBlocks(jnp.stack([own, 0 * own], -2)), (FedBack(UnitBlocks(alpha), W, D, ()),)
+        )
+        return comparison_matrix(J)
+
+    single = [jnp.asarray(a, jnp.float32) for a in (own, alpha, W)]
+    got = np.asarray(jax.jit(bound)(*single), np.float64)
+    o, a, W = (np.asarray(x, np.float64) for x in single)
+    for t in range(4):
+        for row in range(2):
+            through = sum(np.diag(a[t, row, k]) @ W.reshape(2, 5, 5)[k] for k in range(2))
+            exact = [np.linalg.norm(np.diag(d) + through, 2) for d in (o[t, row], 0 * o[t, row])]
+            assert (exact <= got[t, row]).all()
+            assert (got[t, row] <= 3 * np.asarray(exact)).all()
+    infinite = single[1].at[1].set(jnp.inf)
+    assert (jax.jit(bound)(single[0], infinite, single[2])[1] == jnp.inf).all()
+
+
+def test_a_path_that_is_weak_is_not_lost_beside_a_strong_one():
+    """In float32 [2^-t, 1] on the diagonal, and then the strong one is shut."""
+    M = jnp.broadcast_to(jnp.diag(jnp.array([1.0, 0.5], jnp.float32)), (200, 2, 2))
+    M = M.at[-1].set(jnp.diag(jnp.array([0.0, 0.5], jnp.float32)))
+    blocks = gradients.comparison_blocks(M)
+    np.testing.assert_allclose(blocks[200, 0, 1, 1], 200 * np.log(0.5), rtol=1e-6)
+    np.testing.assert_allclose(gradients.comparison_bound(M)[200, 0], 200 * np.log(0.5), rtol=1e-6)
+    assert jnp.isneginf(blocks[200, 0, 0, 0])
+
+
+@pytest.mark.parametrize("name", ["lstm", "gru", "gru_reset_before"])
+def test_in_float32_it_is_no_less_than_in_float64(name):
+    """1,000 parameters of sizes 1e-3 to 100, gates open, shut and in between."""
+    rng = np.random.default_rng(0)
+    draws = 1000
+    like = cells.CELLS[name](3, dtype=jnp.float32).init(jax.random.key(0), 2)
+    leaves, tree = jax.tree.flatten(like)
+    scale = lambda leaf: 10.0 ** rng.uniform(-3, 2, (draws, *[1] * leaf.ndim))
+    params = tree.unflatten([scale(a) * rng.normal(size=(draws, *a.shape)) for a in leaves])
+    sup = 10.0 ** rng.uniform(-2, 1, draws)
+    tool = lstm_matrix if name == "lstm" else gru_matrix
+
+    def matrices(dtype):
+        # What float32 makes of them is what they are.
+        cast = lambda x: jnp.asarray(np.asarray(x, np.float32), dtype)
+        run = jax.jit(jax.vmap(lambda p, sup: tool(p, input_bound=sup)))
+        return np.asarray(run(jax.tree.map(cast, params), cast(sup)), np.float64)
+
+    single, double = matrices(jnp.float32), matrices(jnp.float64)
+    assert not np.isnan(single).any()
+    normal = double > 1e-37  # what is below is zero in float32
+    assert (single >= double * (1 - 1e-12))[normal].all()
+    # And not by much, where the pre-activation is no larger than its own rounding.
+    held = np.isfinite(single) & normal
+    assert np.median(single[held] / double[held]) < 1 + 1e-4

@@ -255,3 +255,37 @@ def test_bad_mean(bad):
         gradients.decompose_windows(
             cell, params, xs, targets, losses.squared_error, max_lag=2, mean_over=bad
         )
+
+
+def test_what_is_far_below_the_leading_direction_is_not_lost_when_that_dies():
+    """Units that halve, quarter and stay, float32; step 0 kills those that have not shrunk."""
+    T, rates = 200, jnp.array([1.0, 0.5, 0.25], jnp.float32)
+
+    def step(p, h, x):
+        h = p["w"] * h * x[:3]
+        return h, h
+
+    cell = cells.from_function(step, jnp.ones(3, jnp.float32))
+    xs, targets = jnp.ones((T, 3), jnp.float32), jnp.zeros((T, 3), jnp.float32)
+    last = lambda y, t: jnp.vdot(y, t)
+    targets = targets.at[-1].set(1)
+
+    @jax.jit
+    def measured(xs):
+        full = gradients.decompose(cell, {"w": rates}, xs, targets, last)
+        window = gradients.decompose_windows(cell, {"w": rates}, xs, targets, last, max_lag=T)
+        return full, window.state_log_norms[-1], window.param_log_norms["w"][-1]
+
+    for dead, rate in ((0, 1.0), (1, 0.5), (2, 0.25)):
+        full, window, terms = measured(xs.at[0, :dead].set(0.0))
+        lags = np.arange(T)
+        for found in (full.state_log_norms[-1, :0:-1], window[:T]):
+            expected = np.log(np.linalg.norm([[0.25**n, 0.5**n, 1] for n in lags], axis=1))
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+        for at_start in (full.state_log_norms[-1, 0], window[T]):
+            np.testing.assert_allclose(
+                at_start, T * np.log(rate) if dead else 0, rtol=1e-5, atol=1e-5
+            )
+        # θ's term of step 0 is ∂E/∂h_1 · h_0 x_0: of what is alive there.
+        for term in (full.param_log_norms["w"][-1, 0], terms[T - 1]):
+            np.testing.assert_allclose(term, (T - 1) * np.log(rate), rtol=1e-5, atol=1e-5)

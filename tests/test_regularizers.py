@@ -133,3 +133,82 @@ def test_recurrent_matrices_by_name():
     for cell in (cells.lru(4), user_cell()):
         with pytest.raises(ValueError, match="cell: got one whose recurrent matrices"):
             gradients.recurrent_matrices(cell, cell.init(jax.random.key(0), 2))
+
+
+SCALES = {
+    jnp.float16: (-10, 0, 12),
+    jnp.bfloat16: (-120, -40, 0, 40, 124),
+    jnp.float32: (-120, -80, -40, 0, 40, 80, 124),
+    jnp.float64: (-1015, -540, 0, 540, 1020),
+}
+"""Exponents of two."""
+
+
+@pytest.mark.parametrize("dtype", SCALES, ids=lambda dtype: jnp.dtype(dtype).name)
+def test_sigma_and_growth_at_every_scale(dtype):
+    """σ, its residual, its derivative u vᵀ, and ln ρ: only σ depends on the scale."""
+    M = np.random.default_rng(0).normal(size=(6, 6))
+    eps = float(jnp.finfo(dtype).eps)
+
+    def measured(W):
+        sigma = lambda W: gradients.largest_singular_value(W, iterations=400).sigma
+        found = gradients.largest_singular_value(W, iterations=400)
+        return found, jax.grad(sigma)(W), mean_log_growth(W, generic_vector(W), iterations=400)[0]
+
+    run = jax.jit(measured)
+    rates = []
+    for exponent in SCALES[dtype]:
+        W = jnp.asarray(2.0**exponent * M, dtype)
+        found, gradient, growth = run(W)
+        assert (found.sigma.dtype, gradient.dtype) == (dtype, dtype)
+        u, s, vh = np.linalg.svd(np.asarray(W, np.float64))
+        np.testing.assert_allclose(float(found.sigma) / s[0], 1, rtol=10 * eps)
+        assert float(found.residual) < 20 * max(eps, np.finfo(np.float64).eps)
+        outer = np.outer(u[:, 0], vh[0])
+        np.testing.assert_allclose(np.asarray(gradient, np.float64), outer, atol=40 * eps)
+        rates.append(float(growth) - np.log(np.abs(np.linalg.eigvals(np.asarray(W, float))).max()))
+    np.testing.assert_allclose(rates, rates[0], atol=100 * eps)
+
+
+def test_what_is_not_finite_is_nan_and_says_so():
+    W = normal(0, 4, 3, 3).at[1, 0, 1].set(jnp.nan).at[2, 2, 2].set(jnp.inf).at[3].set(0)
+    found = jax.jit(gradients.largest_singular_value)(W)
+    growth, w = mean_log_growth(W, generic_vector(W), iterations=3)
+    for values in (found.sigma, found.residual, growth):
+        np.testing.assert_array_equal(jnp.isnan(values), [False, True, True, False])
+    assert jnp.isfinite(found.v).all()  # so that the next step, of a W that is finite, can go on
+    assert jnp.isfinite(w).all()
+    assert (found.sigma[3], found.residual[3]) == (0, 0)
+    assert jnp.isnan(gradients.spectral_norm_penalty(W))
+
+
+def test_a_start_that_w_forgets_is_not_stuck():
+    """In the null space σ would stay 0 with residual 0; after NaN, NaN."""
+    W = jnp.diag(jnp.array([0.0, 1.0, 3.0]))
+    for start in ([1.0, 0, 0], [1.0, 1e-30, 0], [jnp.nan, 0, 0]):
+        found = gradients.largest_singular_value(W, iterations=40, start=jnp.array(start))
+        np.testing.assert_allclose(found.sigma, 3, rtol=1e-12)
+    # A row of 1e-25 beside one of 1: the square of ‖W w‖ is no number of float32.
+    turn = jnp.array([[0, 1], [1e-25, 0]], jnp.float32)
+    growth, _ = mean_log_growth(turn, jnp.array([1, 0], jnp.float32), iterations=100)
+    assert growth == pytest.approx(np.log(1e-25) / 2, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: gradients.largest_singular_value(jnp.ones(3)), "W: got .*; expected floats"),
+        (lambda: gradients.largest_singular_value(jnp.ones((2, 2), int)), "W: got"),
+        (lambda: gradients.largest_singular_value([[1.0]]), "W: got list"),
+        (lambda: gradients.largest_singular_value(jnp.eye(2), iterations=0), "iterations: got"),
+        (lambda: gradients.largest_singular_value(jnp.eye(2), start=jnp.ones(3)), "start: got"),
+        (lambda: gradients.spectral_norm_penalty(jnp.eye(2), target=jnp.nan), "target: got"),
+        (lambda: gradients.spectral_norm_penalty(jnp.eye(2), one_sided="no"), "one_sided: got"),
+        (lambda: gradients.orthogonality_penalty(jnp.ones(3)), "W: got"),
+        (lambda: gradients.add_penalty(1.0, 1.0), "penalty: got float"),
+        (lambda: gradients.add_penalty(sum, jnp.inf), "weight: got"),
+    ],
+)
+def test_bad_arguments_of_penalties(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -114,8 +114,7 @@ def test_a_monitored_step_trains_as_a_plain_one(case):
     np.testing.assert_allclose(metrics["horizon"], horizon, rtol=1e-9)
     omega = np.square(r - 1).sum(0).mean()
     np.testing.assert_allclose(metrics["omega"], omega, rtol=1e-9)
-    # gradients.omega, of E a hundred times as large, so that no step is too small to count.
-    E = lambda ys: 100 * losses.per_step(losses.squared_error, ys, batch[1]).mean()
+    E = lambda ys: losses.per_step(losses.squared_error, ys, batch[1]).mean()
     theirs = gradients.omega(cell, start.params, batch[0], E, **options)
     np.testing.assert_allclose(metrics["omega"], theirs, rtol=1e-9)
 
@@ -205,7 +204,7 @@ def programs_metrics(cell):
 def test_every_third_step_measures():
     monitored, state, plain, plain_state = programs(ELMAN, every=3)
     always, always_state, _, _ = programs(ELMAN)
-    gradients_own = ("state_log_norms", "decay_rate", "horizon", "omega")
+    gradients_own = ("state_log_norms", "decay_rate", "horizon", "omega", "blocked")
     for step in range(7):
         state, metrics = monitored(state, batch_at(step))
         always_state, all_metrics = always(always_state, batch_at(step))
@@ -392,3 +391,46 @@ def events(folder):
                     assert event.step not in scalars.setdefault(value.tag, {})
                     scalars[value.tag][event.step] = value.simple_value
     return scalars, histograms
+
+
+OMEGA_CASES = {
+    "relu, some steps off": (lambda p: p.replace(b=-jnp.ones_like(p.b)), "relu", 1.0),
+    "tanh, L times 1e-25": (lambda p: p, "tanh", 1e-25),
+    "tanh, L times 1e20": (lambda p: p, "tanh", 1e20),
+    "doubling beyond squares": (
+        lambda p: p.replace(W=2 * jnp.eye(4, dtype=p.W.dtype), U=0 * p.U),
+        "identity",
+        1.0,
+    ),
+    "NaN": (lambda p: p.replace(b=p.b.at[1].set(jnp.nan)), "relu", 1.0),
+}
+
+
+@pytest.mark.parametrize("case", OMEGA_CASES)
+def test_omega_is_that_of_gradients_at_every_scale_in_float32(case):
+    """And so is `blocked`, the share of relu's steps at which all units are off."""
+    change, activation, scale = OMEGA_CASES[case]
+    cell = cells.elman(4, activation, dtype=jnp.float32)
+    params = change(cell.init(jax.random.key(0), INPUT_SIZE))
+    xs = 2 * normal(1, 80, 2, INPUT_SIZE, dtype=jnp.float32)
+    last = lambda ys: jnp.float32(scale / 2) * jnp.square(ys[-1] + 1).sum()
+    every = lambda ys: jnp.float32(scale / 2) * jnp.square(ys).sum()
+    objective = last if activation == "identity" else every
+
+    def loss(params, xs, unroll=rnn_jax.unroll):
+        return objective(unroll(cell, params, xs)[1])
+
+    sgd, telemetry = optax.sgd(0.1), Telemetry(cell)
+    step = jax.jit(make_monitored_train_step(loss, sgd, telemetry))
+    metrics = step(create_monitored_train_state(params, sgd, telemetry), xs)[1]
+    theirs = jax.jit(lambda p: gradients.omega(cell, p, xs, objective))(params)
+    if case == "NaN":
+        assert all(jnp.isnan(metrics[name]).all() for name in ("omega", "decay_rate", "blocked"))
+        assert jnp.isnan(theirs)
+        return
+    np.testing.assert_allclose(metrics["omega"], theirs, rtol=1e-4)
+    if case == "doubling beyond squares":
+        np.testing.assert_allclose(theirs, 80, rtol=1e-6)
+    states = np.asarray(rnn_jax.trajectory(cell, params, xs))
+    off = (states[1:] <= 0).all(-1) if activation == "relu" else np.zeros((80, 2), bool)
+    assert (metrics["blocked"] > 0) == off.any()

@@ -23,6 +23,7 @@ from rnn_jax.errors import invalid
 from rnn_jax.gradients.continuous import continuous
 from rnn_jax.gradients.examples import flat_trajectory, over_batch
 from rnn_jax.gradients.jacobians import step_jacobians
+from rnn_jax.gradients.power_iteration import norm, scaled
 from rnn_jax.gradients.step_jacobian import FedBack, StepJacobian, step_jacobian
 from rnn_jax.gradients.sums import norm_of_sum, root_norm
 from rnn_jax.linalg import log_power_of_two, spectral_norm, split_exponent
@@ -110,24 +111,39 @@ def comparison_blocks(matrices: Array) -> Array:
     of ∂h_t/∂h_k. -inf for k > t, and where no path leads from block b to block a.
     """
     T, *batch, m, _ = matrices.shape
-    identity = jnp.eye(m, dtype=matrices.dtype)
-    k = jnp.arange(T + 1).reshape(T + 1, *[1] * len(batch))
+    k = jnp.arange(T + 1).reshape(T + 1, *[1] * len(batch), 1, 1)
+    identity, zero = jnp.eye(m, dtype=matrices.dtype), jnp.zeros((m, m), jnp.int32)
 
     def logs(product, exponent):
-        return jnp.log(product) + log_power_of_two(exponent, product.dtype)[..., None, None]
+        return jnp.log(product) + log_power_of_two(exponent, product.dtype)
 
     def next_row(carry, step):
-        t, M = step
-        product, exponent = carry
-        product, e = split_exponent(M @ product, (-2, -1))
-        product = jnp.where((k == t)[..., None, None], identity, product)
-        carry = product, jnp.where(k == t, 0, exponent + e)
+        t, M, e_M = step
+        product, exponent = _times_by_entry((M, e_M), carry)
+        carry = jnp.where(k == t, identity, product), jnp.where(k == t, 0, exponent)
         return carry, logs(*carry)
 
-    start = jnp.where((k == 0)[..., None, None], identity, 0)
-    first = jnp.broadcast_to(start, (T + 1, *batch, m, m)), jnp.zeros((T + 1, *batch), jnp.int32)
-    _, rows = jax.lax.scan(next_row, first, (jnp.arange(1, T + 1), matrices))
+    start = jnp.where(k == 0, identity, 0)
+    shape = (T + 1, *batch, m, m)
+    first = jnp.broadcast_to(start, shape), jnp.broadcast_to(zero, shape)
+    steps = (jnp.arange(1, T + 1), *split_exponent(matrices, ()))
+    _, rows = jax.lax.scan(next_row, first, steps)
     return jnp.concatenate([logs(*first)[None], rows])
+
+
+def _times_by_entry(M: tuple[Array, Array], P: tuple[Array, Array]) -> tuple[Array, Array]:
+    """M P of matrices that are not negative, each entry a mantissa and an exponent of its own.
+
+    So that a path does not underflow beside one that is 2^126 times as strong, and may end.
+    """
+    terms = M[0][..., :, :, None] * P[0][..., None, :, :]
+    exponents = M[1][..., :, :, None] + P[1][..., None, :, :]
+    lowest = jnp.iinfo(jnp.int32).min // 2
+    top = jnp.where(terms == 0, lowest, exponents).max(-2)
+    top = jnp.where(top > lowest, top, 0)
+    below = jnp.exp2((exponents - top[..., None, :]).astype(terms.dtype))
+    product, e = split_exponent(jnp.where(terms == 0, 0, terms * below).sum(-2), ())
+    return product, top + e
 
 
 def comparison_matrix(J: StepJacobian) -> Array:
@@ -147,24 +163,33 @@ def comparison_matrix(J: StepJacobian) -> Array:
 
 
 class _Matrix(NamedTuple):
-    """Of the H × H blocks W_qr of one product: W_qrᵀ W_qr `[k, r, H, H]` and ‖W_qr‖ `[k, r]`."""
+    """Of the H × H blocks W_qr of one product, each scaled by a power of two.
+
+    Attributes:
+      gram: 4^-e W_qrᵀ W_qr, `[k, r, H, H]`.
+      exponent: e, `[k, r]`.
+      norms: ‖W_qr‖, `[k, r]`.
+    """
 
     gram: Array
+    exponent: Array
     norms: Array
 
     @staticmethod
     def of(product: FedBack) -> _Matrix:
         k, r = product.A.diagonals.shape[-2], product.D.diagonals.shape[-3]
         blocks = product.W.reshape(k, product.W.shape[0] // k, r, -1)
-        gram = jnp.einsum("kirj,kirl->krjl", blocks, blocks)
-        return _Matrix(gram, root_norm(gram))
+        blocks, exponent = split_exponent(blocks, (1, 3))
+        gram = jnp.einsum("kirj,kirl->krjl", blocks, blocks, precision="highest")
+        return _Matrix(gram, exponent, jnp.ldexp(root_norm(gram), exponent))
 
 
 def _bounds(own: Array, through: list[tuple[Array, _Matrix, Array]]) -> Array:
     """On the blocks of diag(own) + Σ diag(α_q) Σ_r W_qr E_r, a sum for each product: `[..., R, m]`.
 
     Once with the blocks of each product apart, and once with them together, as
-    [√u_1 W_1; √u_2 W_2; ..] and diagonals over √u: u is the mean square of α.
+    [√u_1 W_1; √u_2 W_2; ..] and diagonals over √u: √u is the root mean square of α. Rounding of
+    either is made up for, so that a bound it is.
 
     Args:
       own: `[..., R, m, n]`.
@@ -175,17 +200,49 @@ def _bounds(own: Array, through: list[tuple[Array, _Matrix, Array]]) -> Array:
     diagonals, ones = own[..., None, :], jnp.ones((*own.shape[:-1], 1), own.dtype)
     apart, together = [(diagonals, ones)], [(diagonals, ones)]
     for alpha, W, E in through:
-        omega = jnp.einsum("kr,...rm->...mk", W.norms, E)
+        omega = _over_paths(W.norms, E).mT
         omega = jnp.broadcast_to(omega[..., None, :, :], (*alpha.shape[:-2], m, alpha.shape[-2]))
         apart.append((for_each_column(alpha), omega))
-        square = jnp.square(alpha)
-        u = jnp.where(jnp.isfinite(square), square, 0).mean((*range(alpha.ndim - 3), -1))
-        stacked = root_norm(jnp.einsum("pk,krij->prij", u, W.gram))
-        scaled = jnp.where(u[..., None] > 0, square / jnp.where(u > 0, u, 1)[..., None], 0).sum(-2)
-        omega = jnp.einsum("pr,...rm->...pm", stacked, E)[..., None]
-        together.append((for_each_column(jnp.sqrt(scaled)[..., None, :]), omega))
+        root_u = _root_mean_square(alpha)
+        mantissa, power = scaled(jnp.where(root_u > 0, root_u, 1), ())
+        over_u = norm((alpha / power[..., None] / mantissa[..., None]).mT)
+        # At a step whose α is small beside all others', it is small, but it is not zero.
+        tiny = jnp.where((alpha != 0).any(-2), jnp.finfo(alpha.dtype).tiny, 0)
+        over_u = jnp.maximum(over_u, tiny)
+        omega = _over_paths(_stacked_norm(root_u, W), E)[..., None]
+        together.append((for_each_column(over_u[..., None, :]), omega))
     bounds = [
         norm_of_sum(jnp.concatenate(alphas, -2), jnp.concatenate(omegas, -1))
         for alphas, omegas in (zip(*terms, strict=True) for terms in (apart, together))
     ]
-    return jnp.minimum(*bounds)
+    # A product of sizes up to H is off by ε H at most, and what is done to one number by ε.
+    H = max([own.shape[-1], *(W.gram.shape[-1] for _, W, _ in through)])
+    rounding = (H + 32 if through else 1) * jnp.finfo(own.dtype).eps
+    return jnp.minimum(*bounds) * jnp.asarray(1 + rounding, own.dtype)
+
+
+def _over_paths(norms: Array, E: Array) -> Array:
+    """Σ_r ω_kr E_rm of `[k, r]` and `[..., r, m]`, in which an infinite ω does nothing to E = 0."""
+    return jnp.where(E[..., None, :, :] > 0, norms[:, :, None] * E[..., None, :, :], 0).sum(-2)
+
+
+def _root_mean_square(alpha: Array) -> Array:
+    """Over all steps and units, of what is finite: `[..., R, k, n] -> [R, k]`."""
+    alpha = jnp.where(jnp.isfinite(alpha), alpha, 0)
+    alpha = jnp.moveaxis(alpha, (-3, -2), (0, 1)).reshape(*alpha.shape[-3:-1], -1)
+    return norm(alpha / jnp.sqrt(jnp.asarray(alpha.shape[-1], alpha.dtype)))
+
+
+def _stacked_norm(root_u: Array, W: _Matrix) -> Array:
+    """‖[√u_1 W_1r; √u_2 W_2r; ..]‖ `[p, r]` for `root_u [p, k]`."""
+    weights, e = split_exponent(root_u, ())
+    e = e[:, :, None] + W.exponent
+    used = (root_u > 0)[:, :, None] & (W.norms > 0)
+    lowest = jnp.iinfo(jnp.int32).min // 2
+    top = jnp.where(used, e, lowest).max(1)
+    top = jnp.where(top > lowest, top, 0)
+    weights = jnp.where(
+        used, weights[:, :, None] * jnp.exp2((e - top[:, None]).astype(weights.dtype)), 0
+    )
+    gram = jnp.einsum("pkr,krij->prij", jnp.square(weights), W.gram, precision="highest")
+    return jnp.ldexp(root_norm(gram), top)

@@ -11,6 +11,7 @@ and c of a readout) belongs to the term k = t.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -20,10 +21,11 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from rnn_jax.errors import invalid
-from rnn_jax.gradients.continuous import continuous
+from rnn_jax.gradients.continuous import continuous, real_leaves
 from rnn_jax.gradients.examples import flat_step, flat_trajectory, over_batch
-from rnn_jax.gradients.sweep import AtStep, Rows, backward_sweep, shifted_rows
-from rnn_jax.gradients.taps import TappedStep
+from rnn_jax.gradients.learned_start import LearnedStart, Start
+from rnn_jax.gradients.sweep import AtStep, Rows, backward_sweep, shifted_rows, with_bands_if_lost
+from rnn_jax.gradients.taps import TappedStep, Wrt
 from rnn_jax.linalg import log_norm, log_power_of_two
 from rnn_jax.types import Array, Cell, Params, State, StepLoss
 
@@ -52,7 +54,7 @@ def decompose(
     xs: Array,
     targets: Any,
     loss: StepLoss,
-    initial_state: State | None = None,
+    initial_state: Start = None,
 ) -> Decomposition:
     """How much of the gradient of E_t passes through each earlier step k, for all (t, k).
 
@@ -63,7 +65,10 @@ def decompose(
     Time grows as T² and memory as T² + T S for each example; `decompose_windows` has neither.
 
     Args:
-      cell, params, xs, initial_state: as for `unroll`; any Cell serves.
+      cell, params, xs: as for `unroll`; any Cell serves.
+      initial_state: as for `unroll`, or a function of params that returns it. What such a function,
+        or the cell's own initial state, has of params belongs to the terms of k = 0; a state that
+        is given is a constant.
       targets: `[T, *batch, ...]`, or a pytree of such arrays, as the loss takes them.
       loss: `(y, target) -> E_t`, a scalar per example. With a weight for each step among the
         targets it is a loss of the last step, of masked steps, or of whichever are meant.
@@ -75,25 +80,32 @@ def decompose(
     Raises:
       ValueError: what `unroll` and the loss raise.
     """
-    cell, xs, start = continuous(cell, params, xs, initial_state)
+    cell, xs, start, learned = checked_learned_start(cell, params, xs, initial_state)
     check_targets(targets, xs)
     T = len(xs)
 
-    def one_example(start, xs, targets):
-        sweep = LogNormSweep(cell, params, start, xs, targets, loss)
-        at_start, (states, per_leaf) = sweep(max_lag=T)
+    def one_example(bands, start_and_number, xs, targets):
+        start, number = start_and_number
+        sweep = LogNormSweep(cell, params, start, xs, targets, loss, learned, number)
+        at_start, (states, per_leaf), lost = sweep(max_lag=T, bands=bands)
         states = jnp.concatenate([at_start[None], states])
         by_t = lambda by_step: shifted_rows(by_step, len(by_step), -jnp.inf).T
-        return Decomposition(by_t(states)[1:], sweep.like_params([by_t(p) for p in per_leaf]))
+        norms = Decomposition(by_t(states)[1:], sweep.like_params([by_t(p) for p in per_leaf]))
+        return norms, lost[None, None]
 
-    return over_batch(one_example, xs.ndim - 2, out_axis=2)(start, xs, targets)
+    def run(bands):
+        mapped = over_batch(functools.partial(one_example, bands), xs.ndim - 2, out_axis=2)
+        return mapped((start, learned.examples()), xs, targets)
+
+    return with_bands_if_lost(run)
 
 
 class LogNormSweep:
     """The backward sweep of one example that collects logarithms of norms."""
 
-    def __init__(self, cell, params, start, xs, targets, loss):
-        self._tapped = TappedStep(cell, params, start, xs[0])
+    def __init__(self, cell, params, start, xs, targets, loss, learned, number):
+        self._tapped = TappedStep(cell, params, start, xs[0], learned.leaves)
+        self._pull = learned.pull(number)
         self._unravel = ravel_pytree(start)[1]
         self._params = params
         hs = flat_trajectory(cell, params, xs, start)[:-1]
@@ -106,29 +118,39 @@ class LogNormSweep:
         max_lag: int,
         mean: Callable[[Any], Any] = lambda logs: logs,
         log_sums: tuple[Array, list[Array]] | None = None,
-    ) -> tuple[Array, tuple[Array, list[Array]]]:
-        """Sweep with `mean` of what is collected at each step; see `backward_sweep` on `log_sums`.
+        bands: bool = False,
+    ) -> tuple[Array, tuple[Array, list[Array]], Array]:
+        """Sweep with `mean` of what is collected at each step; see `backward_sweep` on the others.
 
         Returns:
-          The norms at the initial state by lag, `[L+1]`, and what was collected: of the states that
-          the steps hand on, and for each leaf of the parameters.
+          The norms at the initial state by lag, `[L+1]`; what was collected, of the states that
+          the steps hand on, and for each leaf of the parameters; whether bands were wanted.
         """
-        at_start, collected = backward_sweep(
+        at_start, collected, lost = backward_sweep(
             self._step,
             self._tapped.wrt(),
             *self._sequence,
             lambda at: mean(self._log_norms(at)),
             max_lag=max_lag,
             log_sums=log_sums,
+            from_start=None if self._pull is None else self._from_start,
+            bands=bands,
         )
         of_rows = jnp.where(at_start.trusted, _row_log_norms(at_start), jnp.nan)
         # No loss reads the initial state at lag 0, and there are T of them at most.
         of_rows = jnp.where(jnp.arange(max_lag) < len(self._sequence[1]), of_rows, -jnp.inf)
-        return mean(jnp.concatenate([jnp.full(1, -jnp.inf, self.dtype), of_rows])), collected
+        norms = mean(jnp.concatenate([jnp.full(1, -jnp.inf, self.dtype), of_rows]))
+        return norms, collected, lost
 
     def like_params(self, leaves: list[Array]) -> Params:
         """A list with one entry for each leaf, as the pytree that the parameters are."""
         return jax.tree.unflatten(jax.tree.structure(self._params), leaves)
+
+    def _from_start(self, received: Array) -> Wrt:
+        assert self._pull is not None
+        zeros = jax.tree.map(jnp.zeros_like, self._tapped.wrt())
+        leaves = jax.tree.leaves(self._pull(received))
+        return zeros._replace(leaves={leaf: leaves[leaf] for leaf in zeros.leaves})
 
     def _step(self, wrt, h, x):
         (state, y), factors = self._tapped(wrt, self._unravel(h), x)
@@ -138,11 +160,12 @@ class LogNormSweep:
         direct = log_norm(self._tapped.flat_state_cotangent(at.now), (0,))
         states = jnp.concatenate([direct[None], _row_log_norms(at.later)])
         norms = lambda ct: log_norm(ct, tuple(range(1, ct.ndim)))
-        per_leaf = {leaf: norms(ct) for leaf, ct in at.received.leaves.items()}
-        for leaf, ct in at.received.products.items():
-            per_leaf[leaf] = norms(ct) + log_norm(at.aux[leaf], (0,))
-        scale = log_power_of_two(at.exponent, self.dtype)
-        terms = [per_leaf[leaf] + scale for leaf in range(len(per_leaf))]
+        scaled = lambda ct, e: norms(ct) + log_power_of_two(e, self.dtype)
+        leaves, products = at.received.leaves, at.received.products
+        per_leaf = {leaf: scaled(ct, at.exponent.leaves[leaf]) for leaf, ct in leaves.items()}
+        for leaf, ct in products.items():
+            per_leaf[leaf] = scaled(ct, at.exponent.products[leaf]) + log_norm(at.aux[leaf], (0,))
+        terms = [per_leaf[leaf] for leaf in range(len(per_leaf))]
         return (
             _or_nan(at.trusted, states),
             [_or_nan(at.trusted_before, logs) for logs in terms],
@@ -155,7 +178,7 @@ def decompose_terms(
     xs: Array,
     targets: Any,
     loss: StepLoss,
-    initial_state: State | None = None,
+    initial_state: Start = None,
 ) -> Params:
     """The (t, k) terms themselves: like params, each leaf `[T, T, *leaf.shape]`.
 
@@ -163,31 +186,58 @@ def decompose_terms(
     their sum over (t, k) is `jax.grad` of E. For small sizes: memory grows as T² times the number
     of parameters, for each example. Arguments and errors are those of `decompose`.
     """
-    cell, xs, start = continuous(cell, params, xs, initial_state)
+    cell, xs, start, learned = checked_learned_start(cell, params, xs, initial_state)
     check_targets(targets, xs)
 
-    def one_example(start, xs, targets):
+    def one_example(bands, start_and_number, xs, targets):
+        start, number = start_and_number
+
         def step(params, h, x):
             after, y = flat_step(cell, params, start)(h, x)
             return after, y, None
 
         def terms(at):
-            def term(ct):
+            def term(ct, exponent):
                 along = lambda row: row.reshape(-1, *[1] * (ct.ndim - 1))
-                values = jnp.ldexp(ct, along(at.exponent))
+                values = jnp.ldexp(ct, along(exponent))
                 return jnp.where(along(at.trusted_before), values, jnp.nan)
 
-            return jax.tree.map(term, at.received)
+            return jax.tree.map(term, at.received, at.exponent)
 
         hs = flat_trajectory(cell, params, xs, start)[:-1]
-        _, by_step = backward_sweep(step, params, loss, hs, xs, targets, terms, max_lag=len(xs) - 1)
-        return jax.tree.map(
-            lambda leaf: jnp.swapaxes(shifted_rows(leaf, len(leaf), 0), 0, 1), by_step
+        _, by_step, lost = backward_sweep(
+            step,
+            params,
+            loss,
+            hs,
+            xs,
+            targets,
+            terms,
+            max_lag=len(xs) - 1,
+            from_start=learned.pull(number),
+            bands=bands,
         )
+        by_t = lambda leaf: jnp.swapaxes(shifted_rows(leaf, len(leaf), 0), 0, 1)
+        return jax.tree.map(by_t, by_step), lost
 
-    per_example = over_batch(one_example, xs.ndim - 2, out_axis=0)(start, xs, targets)
+    def run(bands):
+        mapped = over_batch(functools.partial(one_example, bands), xs.ndim - 2, out_axis=0)
+        return mapped((start, learned.examples()), xs, targets)
+
+    per_example = with_bands_if_lost(run)
     batch_axes = tuple(range(xs.ndim - 2))
     return jax.tree.map(lambda leaf: leaf.sum(batch_axes), per_example)
+
+
+def checked_learned_start(
+    cell: Cell, params: Params, xs: Array, initial_state: Start
+) -> tuple[Cell, Array, State, LearnedStart]:
+    """Return cell, xs and start as `continuous` does, and what of the start is learned."""
+    batch = xs.shape[1:-1]
+    given = initial_state(params) if callable(initial_state) else initial_state
+    cell, xs, start = continuous(cell, params, xs, given)
+    of = (lambda p: real_leaves(initial_state(p))) if callable(initial_state) else initial_state
+    return cell, xs, start, LearnedStart(cell, params, of, batch)
 
 
 def check_targets(targets: Any, xs: Array) -> None:
@@ -200,7 +250,10 @@ def check_targets(targets: Any, xs: Array) -> None:
 
 
 def _row_log_norms(rows: Rows) -> Array:
-    """ln of the norm of each row, `[n]`; a mantissa's squares do not underflow."""
+    """ln of the norm of each row, `[n]`; a mantissa's squares do not underflow.
+
+    Low entries do not count, for the largest is never one.
+    """
     norms = 0.5 * jnp.log(jnp.square(rows.mantissa).sum(1))
     return norms + log_power_of_two(rows.exponent, norms.dtype)
 

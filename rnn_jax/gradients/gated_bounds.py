@@ -28,24 +28,56 @@ REFINEMENTS = 20
 
 
 class Range(NamedTuple):
-    """Pre-activations between b − R and b + R: `b, R [..]`."""
+    """Pre-activations between b − R and b + R: `b, R [..]`.
+
+    What is one minus a number near one is computed from the other end, 1 − σ(a) = σ(−a) and
+    1 − tanh² a = 4 σ(2a) σ(−2a), for by subtraction nothing would be left of it in float32.
+    """
 
     b: Array
     R: Array
 
+    @staticmethod
+    def around(b: Array, R: Array, terms: int) -> Range:
+        """The range with its own rounding in it, where R is a sum of `terms` products."""
+        eps = jnp.finfo(b.dtype).eps
+        return Range(b, R + jnp.asarray((terms + 4) * eps, b.dtype) * (jnp.abs(b) + R))
+
     def sigmoid(self) -> tuple[Array, Array]:
         """inf σ and sup σ."""
-        return jax.nn.sigmoid(self.b - self.R), jax.nn.sigmoid(self.b + self.R)
+        return jax.nn.sigmoid(self.b - self.R), _not_zero(jax.nn.sigmoid(self.b + self.R))
+
+    def one_minus_sigmoid(self) -> tuple[Array, Array]:
+        """1 − inf σ and 1 − sup σ."""
+        return jax.nn.sigmoid(self.R - self.b), jax.nn.sigmoid(-self.b - self.R)
 
     def sigmoid_slope(self) -> Array:
         """Sup σ' = σ (1 − σ): ¼ at 0."""
-        s = jax.nn.sigmoid(jnp.maximum(jnp.abs(self.b) - self.R, 0))
-        return s * (1 - s)
+        a = jnp.maximum(jnp.abs(self.b) - self.R, 0)
+        return _not_zero(jax.nn.sigmoid(a) * jax.nn.sigmoid(-a))
 
     def tanh(self) -> tuple[Array, Array]:
         """inf |tanh| and sup |tanh|."""
+        least, largest = self._sizes()
+        return jnp.tanh(least), jnp.tanh(largest)
+
+    def tanh_slope(self) -> tuple[Array, Array]:
+        """tanh' where |tanh| is least, which is its supremum, and where it is largest."""
+        least, largest = self._sizes()
+        return _tanh_slope(least), _tanh_slope(largest)
+
+    def _sizes(self) -> tuple[Array, Array]:
         b = jnp.abs(self.b)
-        return jnp.tanh(jnp.maximum(b - self.R, 0)), jnp.tanh(b + self.R)
+        return jnp.maximum(b - self.R, 0), b + self.R
+
+
+def _tanh_slope(a: Array) -> Array:
+    return _not_zero(4 * jax.nn.sigmoid(2 * a) * jax.nn.sigmoid(-2 * a))
+
+
+def _not_zero(sup: Array) -> Array:
+    """A supremum that may have underflowed: what it is multiplied by may be as large."""
+    return jnp.maximum(sup, jnp.finfo(sup.dtype).tiny)
 
 
 def gated_bound(matrix: Array, T: int) -> Array:
@@ -105,15 +137,16 @@ def lstm_matrix(
 
     def gates(h):
         radius = driven + jnp.abs(params.W) @ h
-        return [
-            Range(*both) for both in zip(*(_blocks(a, 4) for a in (params.b, radius)), strict=True)
-        ]
+        ends = zip(*(_blocks(a, 4) for a in (params.b, radius)), strict=True)
+        return [Range.around(b, R, H + params.U.shape[1]) for b, R in ends]
 
     def refine(_, bounds):
         i, f, o, g = gates(bounds[1])
-        written, f_bar = i.sigmoid()[1] * g.tanh()[1], f.sigmoid()[1]
+        g_bar, forgets = g.tanh()[1], f.one_minus_sigmoid()[1]
+        written = jnp.where(g_bar > 0, _not_zero(i.sigmoid()[1] * g_bar), 0)
         ever = lambda times: jnp.where(written > 0, written * times, 0)
-        c = jnp.minimum(jnp.maximum(c_0, ever(1 / (1 - f_bar))), c_0 + ever(steps))
+        c = jnp.minimum(jnp.maximum(c_0, ever(1 / forgets)), c_0 + ever(steps))
+        c = c * jnp.asarray(1 + 8 * jnp.finfo(c.dtype).eps, c.dtype)
         return c, jnp.maximum(h_0, o.sigmoid()[1] * jnp.tanh(c))
 
     # Each turn holds for all times if the one before does.
@@ -122,14 +155,16 @@ def lstm_matrix(
     i, f, o, g = gates(h)
     f_bar, i_bar, o_bar = (gate.sigmoid()[1] for gate in (f, i, o))
     zero, corners = jnp.zeros_like(c), []
-    for g_end, tanh_c in product(g.tanh(), (zero, jnp.tanh(c))):
+    g_ends = zip(g.tanh(), g.tanh_slope(), strict=True)
+    c_ends = ((zero, zero + 1), (jnp.tanh(c), _tanh_slope(c)))
+    for (g_end, g_slope), (tanh_c, c_slope) in product(g_ends, c_ends):
         to_c = [
             i.sigmoid_slope() * g_end,
             f.sigmoid_slope() * c,
             zero,
-            i_bar * (1 - jnp.square(g_end)),
+            i_bar * g_slope,
         ]
-        shown = o_bar * (1 - jnp.square(tanh_c))
+        shown = o_bar * c_slope
         to_h = [shown * part for part in to_c]
         to_h[2] = o.sigmoid_slope() * tanh_c
         corners.append(([[f_bar, zero], [shown * f_bar, zero]], [to_c, to_h]))
@@ -174,15 +209,15 @@ def gru_matrix(
         raise invalid(
             "params", type(params).__name__, "GRUParams or GRUResetBeforeParams", "Pass a GRU's."
         )
-    H = params.W.shape[1]
+    H, terms = params.W.shape[1], params.W.shape[1] + params.U.shape[1]
     driven = _blocks(_radius(params.U, input_bound), 3)
     b_r, b_z, b = _blocks(params.b, 3)
     zero = jnp.zeros(H, params.W.dtype)
     h_0 = _largest(zero if initial_state is None else initial_state, H, zero.dtype)
 
     def gates(h):
-        r = Range(b_r, driven[0] + jnp.abs(W_r) @ h)
-        z = Range(b_z, driven[1] + jnp.abs(W_z) @ h)
+        r = Range.around(b_r, driven[0] + jnp.abs(W_r) @ h, terms)
+        z = Range.around(b_z, driven[1] + jnp.abs(W_z) @ h, terms)
         r_bar = r.sigmoid()[1]
         if b_n is None:
             q = zero
@@ -190,28 +225,25 @@ def gru_matrix(
         else:
             q = jnp.abs(b_n) + jnp.abs(W_n) @ h
             fed_back = r_bar * q
-        return r, z, Range(b, driven[2] + fed_back), q
+        return r, z, Range.around(b, driven[2] + fed_back, terms + 2), q
 
     refine = lambda _, h: jnp.maximum(h_0, gates(h)[2].tanh()[1])
     h = jax.lax.fori_loop(0, REFINEMENTS, refine, jnp.maximum(h_0, 1))
     r, z, n, q = gates(h)
-    r_bar, slope = r.sigmoid()[1], 1 - jnp.square(n.tanh()[0])
+    r_bar, slope = r.sigmoid()[1], n.tanh_slope()[0]
     to_z = z.sigmoid_slope() * (h + n.tanh()[1])
-    ends = z.sigmoid()
-    A = _row([[end] for end in ends])
+    kept, new = z.sigmoid(), z.one_minus_sigmoid()
+    A = _row([[end] for end in kept])
     one = UnitBlocks(jnp.ones((1, 1, H), h.dtype))
     products: tuple[FedBack, ...]
     if b_n is not None:
-        around = [
-            [(1 - end) * slope * r.sigmoid_slope() * q, to_z, (1 - end) * slope * r_bar]
-            for end in ends
-        ]
+        around = [[end * slope * r.sigmoid_slope() * q, to_z, end * slope * r_bar] for end in new]
         products = (FedBack(_row(around), params.W, one, ()),)
     else:
         products = (
-            FedBack(_row([[zero, to_z] for _ in ends]), params.W, one, ()),
+            FedBack(_row([[zero, to_z] for _ in new]), params.W, one, ()),
             FedBack(
-                _row([[(1 - end) * slope] for end in ends]),
+                _row([[end * slope] for end in new]),
                 W_n,
                 _row([[r_bar]]),
                 (_row([[r.sigmoid_slope() * h, zero]]),),

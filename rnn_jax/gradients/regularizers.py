@@ -12,21 +12,24 @@ The penalties ask of W what would do so wherever the gradient points.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from rnn_jax.errors import choose, invalid
+from rnn_jax.errors import check_array, check_flag, check_number, choose, describe, invalid
 from rnn_jax.gradients.continuous import continuous
 from rnn_jax.gradients.nudges import unroll_nudged, zero_nudges
-from rnn_jax.gradients.power_iteration import largest_singular_value
-from rnn_jax.types import Array, Cell, Params, State
+from rnn_jax.gradients.power_iteration import largest_singular_value, norm
+from rnn_jax.linalg import log_power_of_two, split_exponent
+from rnn_jax.types import Array, Cell, Params, State, at_least_float32
 from rnn_jax.unroll import checked_marks, trajectory
 
 LEAST_SQUARE = 1e-20
-"""Of ‖∂E/∂h_{k+1}‖², below which a step is left out of Ω."""
+"""Of ‖∂E/∂h_{k+1}‖² to what it is at the last step that has any, below which Ω has no step."""
 
 
 def omega(
@@ -34,12 +37,12 @@ def omega(
     params: Params,
     xs: Array,
     objective: Callable[[Array], Array],
-    initial_state: State | None = None,
+    initial_state: State | Callable[[Params], State] | None = None,
     *,
     lengths: Array | None = None,
     derivative: str = "immediate",
 ) -> Array:
-    """Ω, summed over steps, and its mean over examples.
+    """Return Ω, summed over steps, and its mean over examples.
 
     With the immediate derivative, its gradient is taken through the parameters only as they appear
     in ∂h_{k+1}/∂h_k, with h_k and ∂E/∂h_{k+1} held constant. In the paper's network,
@@ -50,31 +53,43 @@ def omega(
     about six (`benchmarks/telemetry.py`).
 
     Args:
-      cell, params, xs, initial_state, lengths: as for `unroll`; any Cell serves, and h is its
-        whole state.
+      cell, params, xs, lengths: as for `unroll`; any Cell serves, and h is its whole state.
       objective: `ys [T, *batch, O] -> E`, a scalar or one for each example, `[*batch]`;
-        `lambda ys: per_step(loss, ys, targets)` is one too, of which the sum is meant. An example's
-        E must not depend on the others' outputs, and its scale decides which steps are left out.
+        `lambda ys: per_step(loss, ys, targets)`, `[T, *batch]`, is one too, of which the sum is
+        meant. An example's E must not depend on the others' outputs.
+      initial_state: as for `unroll`, or a function of params that returns it.
       derivative: "immediate" or "full".
 
-    Steps where ‖∂E/∂h_{k+1}‖² < 1e-20, and steps of the padding, are left out.
+    Returns:
+      A scalar. Steps where ∂E/∂h_{k+1} is zero, as it is in the padding, or less than 1e-10 of what
+      it is at the last step where it is not, are left out: a gradient that has vanished has no
+      direction left to keep. No factor of E changes any of this. NaN where a state of the example,
+      a parameter, ∂E/∂y or ∂E/∂h is not a finite number, or E has no gradient that its dtype can
+      hold.
 
     Raises:
-      ValueError: an unknown derivative, what `unroll` and the objective raise.
+      ValueError: an unknown derivative, an objective of another shape; what `unroll` raises.
 
     Reference: Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural networks
-    (2013), arXiv 1211.5063, equations 9 and 10.
+    (2013), arXiv 1211.5063, equations 9 and 10. Departure: theirs leaves out steps where
+    ‖∂E/∂h_{k+1}‖² is below 1e-20 itself, so that a factor of E decides which.
     """
     choose("derivative", derivative, {"immediate": None, "full": None})
+    start = initial_state(params) if callable(initial_state) else initial_state
+    cell, xs, start = continuous(cell, params, xs, start, lengths=lengths)
+    states = trajectory(cell, params, xs, start, lengths=lengths)
+    batch_ndim = xs.ndim - 2
 
-    cell, xs, initial_state = continuous(cell, params, xs, initial_state, lengths=lengths)
+    def outputs(nudges):
+        return unroll_nudged(cell, params, xs, nudges, start, lengths=lengths)[1]
 
-    def E(nudges):
-        ys = unroll_nudged(cell, params, xs, nudges, initial_state, lengths=lengths)[1]
-        return objective(ys).sum()
-
-    received = jax.grad(E)(zero_nudges(cell, params, xs)).read
-    states = trajectory(cell, params, xs, initial_state, lengths=lengths)
+    ys, pull = jax.vjp(outputs, zero_nudges(cell, params, xs))
+    _check_objective(objective, ys, xs)
+    by_y = jax.grad(lambda ys: objective(ys).sum())(ys)
+    # An example's E of size one: a power of two changes no ratio.
+    from_y, _ = _mantissas(jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, -1), by_y), batch_ndim)
+    (nudges,) = pull(jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), from_y))
+    received = nudges.read
     before = jax.tree.map(lambda leaf: leaf[:-1], states)
     if derivative == "immediate":
         before, received = jax.lax.stop_gradient((before, received))
@@ -82,19 +97,37 @@ def omega(
 
     # All states are known by now, so that time is one more batch axis.
     step = lambda state: cell.step(params, state, marks.fill(xs))[0]
-    (passed,) = jax.vjp(step, before)[1](received)
+    mantissas, exponents = _mantissas(received, 1 + batch_ndim)
+    (passed,) = jax.vjp(step, before)[1](mantissas)
 
-    batch_ndim = xs.ndim - 2
-    at, back = (_squared_norms(tree, 1 + batch_ndim) for tree in (received, passed))
-    counts = at >= jnp.asarray(LEAST_SQUARE, at.dtype)
-    grows = counts & (back > 0)  # the square root has no derivative at zero
-    ratio = jnp.sqrt(jnp.where(grows, back, 1) / jnp.where(counts, at, 1))
-    terms = jnp.where(counts, jnp.square(jnp.where(grows, ratio, 0) - 1), 0)
-    return terms.sum(0).mean()
+    at, back = (norm(flat_rows(tree, 1 + batch_ndim)) for tree in (mantissas, passed))
+    alive = at > 0
+    ratio = back / jnp.where(alive, at, 1)
+    log_at = jnp.log(jnp.where(alive, at, 1)) + log_power_of_two(exponents, at.dtype)
+    counts = alive & counted_steps(jnp.where(alive, log_at, -jnp.inf))
+    terms = jnp.where(counts, jnp.square(ratio - 1), 0)
+    known = _all_finite((states, by_y, received)) & ~_any_nan(params)
+    return jnp.where(known, terms.sum(0).mean(), jnp.nan).astype(xs.dtype)
+
+
+def counted_steps(log_at: Array, *, reverse: bool = False) -> Array:
+    """Return which steps Ω is made of, from `log_at` = ln ‖∂E/∂h_{k+1}‖: bool `[T, *batch]`.
+
+    Args:
+      log_at: `[T, *batch]`, -inf where nothing is received.
+      reverse: whether the steps were taken from the last to the first.
+    """
+    there = log_at > -jnp.inf
+    last = jnp.argmax(there if reverse else there[::-1], axis=0)
+    last = last if reverse else len(log_at) - 1 - last
+    entered = jnp.take_along_axis(log_at, last[None], axis=0)
+    # Written so that NaN counts.
+    small = 2 * (log_at - entered) < math.log(LEAST_SQUARE)
+    return ~(small | (log_at == -jnp.inf))
 
 
 def recurrent_matrices(cell: Cell, params: Params) -> dict[str, Array]:
-    """The recurrent matrices of a structured cell, in square blocks: `{name: [G, H, H]}`.
+    """Return the recurrent matrices of a structured cell, in square blocks: `{name: [G, H, H]}`.
 
     An Elman network has "W" of one block; an LSTM's W has four, in the order of its gates. With
     several products they are "W_1", "W_2" and so on, in the order in which they are taken. A matrix
@@ -123,7 +156,7 @@ def recurrent_matrices(cell: Cell, params: Params) -> dict[str, Array]:
 def spectral_norm_penalty(
     W: Array, *, target: float = 1.0, one_sided: bool = True, iterations: int = 50
 ) -> Array:
-    """Σ max(0, σ_max(W) − target)² over the leading axes of `W [..., m, n]`: a scalar.
+    """Return Σ max(0, σ_max(W) − target)² over the leading axes of `W [..., m, n]`: a scalar.
 
     σ_max is that of `largest_singular_value`, whose docstring states its accuracy.
 
@@ -131,31 +164,48 @@ def spectral_norm_penalty(
       target: what σ_max may reach. Below 1/sup |φ'| the gradient of an Elman network must vanish.
       one_sided: False to pull σ_max up to the target as well, (σ_max − target)².
       iterations: of the power method.
+
+    Raises:
+      ValueError: what `largest_singular_value` raises; a target that is no finite number.
     """
+    check_number("target", target)
+    check_flag("one_sided", one_sided)
     sigma = largest_singular_value(W, iterations=iterations).sigma
     excess = sigma - jnp.asarray(target, W.dtype)
     return jnp.sum(jnp.square(jnp.maximum(excess, 0) if one_sided else excess))
 
 
 def orthogonality_penalty(W: Array) -> Array:
-    """Σ ‖WᵀW − I‖_F² over the leading axes of `W [..., m, n]`, of W Wᵀ where m < n: a scalar.
+    """Return Σ ‖WᵀW − I‖_F² over the leading axes of `W [..., m, n]`: a scalar; W Wᵀ if m < n.
 
     The soft orthogonality of Vorontsov, Trabelsi, Kadoury and Pal (2017), arXiv 1702.00071.
+
+    Raises:
+      ValueError: what is no matrix of floats.
     """
+    check_array("W", W, ("*batch", "m", "n"))
     W = W.swapaxes(-1, -2) if W.shape[-2] < W.shape[-1] else W
     gram = jnp.einsum("...ki,...kj->...ij", W, W)
     return jnp.sum(jnp.square(gram - jnp.eye(W.shape[-1], dtype=W.dtype)))
 
 
 def add_penalty(penalty: Callable[[Params], Array], weight: float) -> optax.GradientTransformation:
-    """Adds weight · ∇penalty(params) to the updates, as `optax.add_decayed_weights` does for ½‖θ‖².
+    """Add weight · ∇penalty(params) to the updates, as `optax.add_decayed_weights` does for ½‖θ‖².
 
     At the front of a chain this is the gradient of loss + weight · penalty; after clipping, or
     after the preconditioning of Adam, the penalty is decoupled from it.
 
     Args:
       penalty: `params -> scalar`.
+      weight: a finite number; a traced one will do.
+
+    Raises:
+      ValueError: a penalty that is no function, a weight that is no finite number; on the update,
+        no parameters.
     """
+    if not callable(penalty):
+        raise invalid("penalty", penalty, "a function of params", "Pass lambda params: ...")
+    check_number("weight", weight)
 
     def update(updates, state, params=None):
         if params is None:
@@ -168,10 +218,45 @@ def add_penalty(penalty: Callable[[Params], Array], weight: float) -> optax.Grad
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def _squared_norms(state: State, lead: int) -> Array:
-    """Over everything but the first `lead` axes of every leaf."""
-    squares = [
-        jnp.sum(jnp.square(leaf), axis=tuple(range(lead, leaf.ndim)))
-        for leaf in jax.tree.leaves(state)
-    ]
-    return sum(squares[1:], squares[0])
+def flat_rows(state: State, lead: int) -> Array:
+    """Return everything but the first `lead` axes in one, `[*lead, S]`, in float32 at least."""
+    leaves = [at_least_float32(leaf) for leaf in jax.tree.leaves(state)]
+    rows = [leaf.reshape(*leaf.shape[:lead], math.prod(leaf.shape[lead:])) for leaf in leaves]
+    return jnp.concatenate(rows, -1)
+
+
+def _mantissas(tree: State, lead: int) -> tuple[State, Array]:
+    """`tree` over 2^e, the largest entry of each `[*lead]` near one; e is held constant."""
+    rows = jax.lax.stop_gradient(flat_rows(tree, lead))
+    e = split_exponent(rows, (lead,))[1]
+
+    def scaled(leaf):
+        along = e.reshape(*e.shape, *[1] * (leaf.ndim - lead))
+        one, half = jnp.ones((), leaf.dtype), along // 2
+        return leaf * jnp.ldexp(one, -half) * jnp.ldexp(one, half - along)
+
+    return jax.tree.map(scaled, tree), e
+
+
+def _all_finite(tree: Any) -> Array:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
+
+
+def _any_nan(params: Params) -> Array:
+    floats = [x for x in jax.tree.leaves(params) if jnp.issubdtype(jnp.result_type(x), jnp.inexact)]
+    return jnp.stack([jnp.isnan(leaf).any() for leaf in floats] or [jnp.asarray(False)]).any()
+
+
+def _check_objective(objective, ys, xs):
+    """Raise ValueError unless E is a float for all, for each example or for each step of each."""
+    E = jax.eval_shape(objective, ys)
+    T, *batch = xs.shape[:-1]
+    shape, dtype = getattr(E, "shape", None), getattr(E, "dtype", jnp.int32)
+    per_example = shape in (tuple(batch), (T, *batch)) or (shape and math.prod(shape) == 1)
+    if not (shape == () or per_example) or not jnp.issubdtype(dtype, jnp.floating):
+        raise invalid(
+            "objective",
+            f"one that returns {describe(E)}",
+            f"a float, [], {batch} or {[T, *batch]}",
+            "Sum over all else: lambda ys: per_step(loss, ys, targets).",
+        )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.gradients.power_iteration import scaled
 from rnn_jax.linalg import split_exponent
 from rnn_jax.types import Array
 
@@ -21,7 +22,9 @@ SQUARINGS = 50
 
 
 def norm_of_sum(alpha: Array, omega: Array) -> Array:
-    r"""The right-hand side at nearly its best u: `alpha [..., q, n], omega [..., q] -> [...]`.
+    r"""Return the right-hand side at nearly its best u, `[...]`.
+
+    From `alpha [..., q, n]` and `omega [..., q]`.
 
     The least right-hand side is max_π Σ_q ω_q (Σ_n π_n α_qn²)^½ over distributions π on the units,
     where u_q = (Σ_n π_n α_qn²)^½ / ω_q; and no bound that knows only α and ω is tighter, for there
@@ -30,10 +33,13 @@ def norm_of_sum(alpha: Array, omega: Array) -> Array:
     """
     largest = jnp.abs(alpha).max(-1)
     triangle = jnp.where(largest > 0, largest * jnp.where(largest > 0, omega, 0), largest).sum(-1)
-    known = jnp.isfinite(triangle)
+    # Nothing is scaled up that would overflow.
+    known = triangle <= jnp.finfo(alpha.dtype).max / 8
+    # The largest of each α_q and of all ω_q becomes about one, so that squares stay in range.
     used = (known[..., None] & (largest > 0) & (omega > 0))[..., None]
-    square = jnp.square(jnp.where(used, alpha, 0))
-    omega = jnp.where(used[..., 0], omega, 0)
+    alpha, of_alpha = scaled(jnp.where(used, alpha, 0), (-1,))
+    square = jnp.square(alpha)
+    omega, scale = scaled(jnp.where(used[..., 0], omega * of_alpha, 0), (-1,))
 
     def at(root):
         """For u_q = root_q / ω_q: Σ_q α_qn² / u_q `[..., n]`, and the bound."""
@@ -49,23 +55,26 @@ def norm_of_sum(alpha: Array, omega: Array) -> Array:
         per_unit, bound = at(jnp.sqrt((square * weights[..., None, :]).sum(-1)))
         return weights * (1e-30 + jnp.square(per_unit)), jnp.minimum(best, bound)
 
-    start = jnp.ones_like(square[..., 0, :]), triangle
-    best = jax.lax.fori_loop(0, ITERATIONS, improve, start)[1]
-    return jnp.where(known, best, triangle)
+    start = jnp.ones_like(square[..., 0, :]), jnp.full_like(scale, jnp.inf)
+    best = jnp.minimum(scale * jax.lax.fori_loop(0, ITERATIONS, improve, start)[1], triangle)
+    # What is not zero is not bounded by zero.
+    tiny = jnp.where(used.any((-2, -1)), jnp.finfo(alpha.dtype).tiny, 0)
+    return jnp.where(known, jnp.maximum(best, tiny), triangle)
 
 
 def root_norm(gram: Array) -> Array:
-    """‖W‖₂ from `gram` = WᵀW `[..., H, H]`, never too small by more than rounding: `[...]`.
+    """Return ‖W‖₂ from `gram` = WᵀW `[..., H, H]`, too small by no more than rounding: `[...]`.
 
     ‖G‖₂ ≤ ‖Gⁿ‖_F^(1/n) ≤ H^(1/2n) ‖G‖₂, with n = 2^50 by squaring a scaled mantissa.
     """
 
     def square(A, _):
-        return split_exponent(A @ A, (-2, -1))
+        return split_exponent(jnp.matmul(A, A, precision="highest"), (-2, -1))
 
     A, e_0 = split_exponent(gram, (-2, -1))
     A, e = jax.lax.scan(square, A, length=SQUARINGS)
     halves = jnp.exp2(-jnp.arange(1, SQUARINGS + 1).astype(gram.dtype))
     last = 0.5 * jnp.log2(jnp.sum(jnp.square(A), (-2, -1))) * halves[-1]
-    total = e_0.astype(gram.dtype) + jnp.tensordot(halves, e.astype(gram.dtype), 1) + last
-    return jnp.exp2(0.5 * total)
+    below_one = (e_0 % 2).astype(gram.dtype) + jnp.tensordot(halves, e.astype(gram.dtype), 1) + last
+    # The whole part of the exponent apart: beside it the rest would be rounded.
+    return jnp.ldexp(jnp.exp2(0.5 * below_one), e_0 // 2)

@@ -14,6 +14,7 @@ other way is differentiated as it stands.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import jax
@@ -44,8 +45,13 @@ class TappedStep:
     `factors` holds z of each tapped product, `{leaf of the parameters: z}`.
     """
 
-    def __init__(self, cell: Cell, params: Params, state: State, x: Array):
-        """Trace `cell.step` at these shapes, none of which has batch axes."""
+    def __init__(
+        self, cell: Cell, params: Params, state: State, x: Array, whole: Collection[int] = ()
+    ):
+        """Trace `cell.step` at these shapes, none of which has batch axes.
+
+        Leaves of the parameters in `whole` are differentiated as they stand.
+        """
         closed, shapes = jax.make_jaxpr(cell.step, return_shape=True)(params, state, x)
         self._param_values = jax.tree.leaves(params)
         self._out_tree = jax.tree.structure(shapes)
@@ -63,7 +69,7 @@ class TappedStep:
         self._products: dict[int, Product] = {}
         for leaf, place in enumerate(self._params):
             product = self._program.only_matrix_vector_product(place)
-            if product:
+            if product and leaf not in whole:
                 self._products[leaf] = product
 
     def wrt(self) -> Wrt:

@@ -13,6 +13,7 @@ on, so that what is left of E_t at lag l and what it gives θ there stand at the
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,11 +23,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnn_jax.errors import invalid
-from rnn_jax.gradients.continuous import continuous
-from rnn_jax.gradients.decomposition import LogNormSweep, check_targets
+from rnn_jax.gradients.decomposition import LogNormSweep, check_targets, checked_learned_start
 from rnn_jax.gradients.examples import over_batch
-from rnn_jax.gradients.sweep import shifted_rows
-from rnn_jax.types import Array, Cell, Params, State, StepLoss
+from rnn_jax.gradients.learned_start import Start
+from rnn_jax.gradients.sweep import shifted_rows, with_bands_if_lost
+from rnn_jax.types import Array, Cell, Params, StepLoss
 
 MEANS = ("steps", "examples")
 
@@ -56,7 +57,7 @@ def decompose_windows(
     xs: Array,
     targets: Any,
     loss: StepLoss,
-    initial_state: State | None = None,
+    initial_state: Start = None,
     *,
     max_lag: int,
     mean_over: Sequence[str] = (),
@@ -77,18 +78,20 @@ def decompose_windows(
       ValueError: max_lag that is no positive integer, an unknown mean; what `decompose` raises.
     """
     _check(max_lag, mean_over)
-    cell, xs, start = continuous(cell, params, xs, initial_state)
+    cell, xs, start, learned = checked_learned_start(cell, params, xs, initial_state)
     check_targets(targets, xs)
     T, *batch, _ = xs.shape
     over_steps = "steps" in mean_over
     names = tuple(f"examples {i}" for i in range(len(batch))) if "examples" in mean_over else ()
     lags = np.arange(max_lag + 1)
 
-    def one_example(start, xs, targets):
-        sweep = LogNormSweep(cell, params, start, xs, targets, loss)
+    def one_example(bands, start_and_number, xs, targets):
+        start, number = start_and_number
+        sweep = LogNormSweep(cell, params, start, xs, targets, loss, learned, number)
         none = jnp.full(max_lag + 1, -jnp.inf, sweep.dtype)
-        at_start, (states, leaves) = sweep(
+        at_start, (states, leaves), lost = sweep(
             max_lag=max_lag,
+            bands=bands,
             mean=lambda logs: jax.tree.map(lambda log: _mean(log, names), logs),
             log_sums=(none, [none for _ in jax.tree.leaves(params)]) if over_steps else None,
         )
@@ -100,11 +103,18 @@ def decompose_windows(
             states = jnp.concatenate([at_start[None], states])
             states = shifted_rows(states.T, T + 1, -jnp.inf)[:, 1:].T
             leaves = [shifted_rows(leaf.T, T, -jnp.inf).T for leaf in leaves]
-        return WindowedDecomposition(states, sweep.like_params(leaves))
+        if names:
+            lost = jax.lax.pmax(lost.astype(jnp.int32), names) > 0
+        lost = lost.reshape([1] * (out_axis or 0))
+        return WindowedDecomposition(states, sweep.like_params(leaves)), lost
+
+    def run(bands):
+        example = functools.partial(one_example, bands)
+        mapped = over_batch(example, len(batch), out_axis=out_axis, axis_names=names)
+        return mapped((start, learned.examples()), xs, targets)
 
     out_axis = None if names else 2 - over_steps
-    mapped = over_batch(one_example, len(batch), out_axis=out_axis, axis_names=names)
-    return mapped(start, xs, targets)
+    return with_bands_if_lost(run)
 
 
 def _mean(logs: Array, names: tuple[str, ...]) -> Array:

@@ -28,7 +28,7 @@ from rnn_jax.gradients.power_iteration import (
     largest_singular_value,
     mean_log_growth,
 )
-from rnn_jax.gradients.regularizers import LEAST_SQUARE, recurrent_matrices
+from rnn_jax.gradients.regularizers import counted_steps, recurrent_matrices
 from rnn_jax.training.state_norms import spread_slots, zero_slots
 from rnn_jax.training.train_step import (
     TrainState,
@@ -141,10 +141,12 @@ def make_monitored_train_step(
         xs[t] hands on; -inf where it is zero, in the padding for one.
       - `decay_rate`: nats a step by which the gradient changes on its way back, the mean over steps
         and examples of ln r_t, r_t = ‖(∂L/∂h_{t+1}) (∂h_{t+1}/∂h_t)‖ / ‖∂L/∂h_{t+1}‖. NaN where
-        nothing comes back.
+        nothing comes back at any.
       - `horizon`: the effective horizon −1 / decay_rate, the steps after which the gradient has
         fallen by e at this rate; +inf where it does not fall.
-      - `omega`: Σ_t (r_t − 1)², as `gradients.omega` has it, of L, and its mean over examples.
+      - `omega`: Σ_t (r_t − 1)² of L, and its mean over examples: the number that `gradients.omega`
+        gives, from the norms that this backward pass has. NaN where L is.
+      - `blocked`: the share of the steps of which `omega` is made that pass nothing back, r_t = 0.
       - `spectral_norm/W`, `spectral_radius/W` for each matrix, `[...]` without the axes of the
         matrix, and without a leading axis of one: ‖W‖₂ and ρ(W) of the parameters before the
         update. ‖W‖₂ comes from below (see `largest_singular_value`). ρ is the mean growth of a
@@ -152,8 +154,8 @@ def make_monitored_train_step(
         and for an orthogonal one; 1 % off, as a rule, where a complex pair leads a matrix that is
         not normal; and as late as the average where W moves fast.
 
-      Steps at which nothing comes back, or ‖∂L/∂h_{t+1}‖² is below 1e-20, are left out of
-      `decay_rate` and `omega`.
+      Steps that `gradients.omega` leaves out are left out of all of these, and steps with r_t = 0,
+      which no mean of logarithms has a place for, of `decay_rate`.
 
     Raises:
       ValueError: a loss that does not call `unroll` once; what `make_train_step` raises.
@@ -170,7 +172,9 @@ def make_monitored_train_step(
             return loss(params, batch, unroll)
 
         value, (grads, log_norms) = jax.value_and_grad(nudged_loss, (0, 1))(params, slots)
-        return value, grads, log_norms.read, _back(log_norms, reverse)
+        at = log_norms.read
+        counted = counted_steps(at, reverse=reverse).astype(at.dtype)
+        return value, grads, at, _back(log_norms, reverse), counted
 
     def unmeasured(params, batch):
         value, grads = jax.value_and_grad(loss)(params, batch, rnn_jax.unroll)
@@ -189,15 +193,15 @@ def make_monitored_train_step(
         state: MonitoredTrainState, batch: Any
     ) -> tuple[MonitoredTrainState, dict[str, Array]]:
         if telemetry.every == 1:
-            value, grads, at, back = measured(state.params, batch)
+            value, grads, *norms = measured(state.params, batch)
         else:
-            value, grads, at, back = jax.lax.cond(
+            value, grads, *norms = jax.lax.cond(
                 state.step % telemetry.every == 0, measured, unmeasured, state.params, batch
             )
         followed, weights = _follow(telemetry, state)
         value_fn = lambda params: value_of(params, batch)
         state, metrics = update(replace(state, followed=followed), grads, value, value_fn)
-        return state, {"loss": value, **metrics, **_summary(at, back), **weights}
+        return state, {"loss": value, **metrics, **_summary(value, *norms), **weights}
 
     return train_step
 
@@ -229,20 +233,26 @@ def _back(log_norms: Nudges, reverse: bool) -> Array:
     return jnp.concatenate([passed[1:], start] if reverse else [start, passed[:-1]])
 
 
-def _summary(at: Array, back: Array) -> dict[str, Array]:
-    """The metrics of the gradient, from `read` and `_back`."""
+def _summary(value: Array, at: Array, back: Array, counted: Array) -> dict[str, Array]:
+    """The metrics of the gradient, from L, `read`, `_back` and `counted_steps`."""
     profile = jax.nn.logsumexp(2 * at, axis=tuple(range(1, at.ndim))) / 2
-    # Written so that NaN counts.
-    left_out = (2 * at < math.log(LEAST_SQUARE)) | (back == -jnp.inf)
+    left_out = counted == 0  # Written so that NaN counts.
     log_ratio = jnp.where(left_out, 0, back - at)
-    decay_rate = log_ratio.sum() / (at.size - left_out.sum()).astype(at.dtype)
     omega = jnp.square(jnp.expm1(log_ratio)).sum() / math.prod(at.shape[1:])
+    blocked = log_ratio == -jnp.inf
+    steps = (at.size - left_out.sum()).astype(at.dtype)
+    moves = steps - blocked.sum().astype(at.dtype)
+    decay_rate = jnp.where(blocked, 0, log_ratio).sum() / moves
     horizon = jnp.where(decay_rate >= 0, jnp.inf, -1 / decay_rate)
+    # A NaN state may have let no gradient through at all, which is no number of its own.
+    unknown = jnp.isnan(value) | jnp.isnan(counted).any()
+    or_nan = lambda metric: jnp.where(unknown, jnp.nan, metric)
     return {
-        "state_log_norms": profile,
-        "decay_rate": decay_rate,
-        "horizon": horizon,
-        "omega": omega,
+        "state_log_norms": or_nan(profile),
+        "decay_rate": or_nan(decay_rate),
+        "horizon": or_nan(horizon),
+        "omega": or_nan(omega),
+        "blocked": or_nan(blocked.sum().astype(at.dtype) / steps),
     }
 
 
@@ -250,17 +260,18 @@ def _shared(function, mesh, batch_spec):
     """`function`, each device taking its part of the batch."""
 
     def of_a_part(params, batch):
-        value, grads, at, back = function(params, batch)
+        value, grads, at, back, counted = function(params, batch)
         # L is the mean over devices of each one's own.
         devices = math.log(mesh.size)
-        return *mean_over_devices((value, grads), mesh), at - devices, back - devices
+        mean = mean_over_devices((value, grads), mesh)
+        return *mean, at - devices, back - devices, counted
 
     everywhere, examples = PartitionSpec(), PartitionSpec(None, mesh.axis_names)
     return jax.shard_map(
         of_a_part,
         mesh=mesh,
         in_specs=(everywhere, batch_spec),
-        out_specs=(everywhere, everywhere, examples, examples),
+        out_specs=(everywhere, everywhere, examples, examples, examples),
         check_vma=False,
     )
 
