@@ -11,8 +11,8 @@ triangular coefficients, and Q_t R_t = J_t Q_{t-1} says how those go back in tim
 where errors shrink at the rate of the gap between exponents (Ginelli et al. 2007).
 
 How much is left of the frame and the coefficients that the sweeps started from is measured: both
-are run a second time from others, Q_0 B_0 and c', with J_t ··· J_1 Q_0 B_0 = Q_t (B_t R'_t ··· R'_1),
-which takes K × K matrices alone.
+are run again from others, Q_0 B_0 and c'. That takes K × K matrices alone, since
+J_t ··· J_1 Q_0 B_0 = Q_t (B_t R'_t ··· R'_1).
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ from rnn_jax.gradients.orthonormalization import orthonormalize
 from rnn_jax.types import Array, Cell, Key, Params, State
 from rnn_jax.unroll import checked_start
 
+OTHER_STARTS = 3
+"""Of frames and coefficients, that the transient is measured from."""
+
 
 @flax.struct.dataclass
 class CovariantVectors:
@@ -40,8 +43,8 @@ class CovariantVectors:
       log_growth: ln γ_i, of each step, nats, `[n, *batch, K]`.
       exponents: the mean of ln γ_i over the steps, `[K, *batch]`, in the order of the vectors;
         −inf for a direction that a step maps to zero, which has no vector from there on: NaN.
-      transient: the sine of the angle between v_i and what another start makes of it, `[K, *batch]`,
-        at the first or the last of the vectors, whichever is larger; in between it is less.
+      transient: the sine of the angle between v_i and what three other starts make of it, the
+        largest of all n + 1, `[K, *batch]`.
       trusted: `[K, *batch]`: finite, `transient` below 0.002, and rounding below 0.01 of R_ii at
         every step. Then v_i is within 0.05 of the direction that an endless run would give.
     """
@@ -92,8 +95,8 @@ def covariant_vectors(
     warmup = check_integer("warmup", warmup, 0, T - 1, "Some steps of xs must be left to count.")
     remedy = "With the warmup, it must leave steps of xs to count."
     cooldown = check_integer("cooldown", cooldown, 0, T - 1 - warmup, remedy)
-    # Whether vector K has settled, the direction after it tells.
-    L = min(K + 1, S)
+    # Whether vector K has settled, the directions after it tell.
+    L = min(K + 2, S)
 
     n = T - warmup - cooldown
 
@@ -105,29 +108,33 @@ def covariant_vectors(
             h, M = advance(h, Q, x)
             M = jnp.where(jnp.isfinite(h).all(), M, jnp.nan)
             Q, R = orthonormalize(M)
-            B, R_other = orthonormalize(R @ B)
+            B, R_other = jax.vmap(orthonormalize)(R @ B)
             return (h, Q, B), (Q, R, B, R_other)
 
         def settle(carry, x):
             return forward(carry, x)[0], None
 
         Q = initial_frame(key, start, 0, L)
-        first = flat_state(start, 0), Q, jnp.eye(L, dtype=Q.dtype)[::-1]
+        frames_key, coefficients_key = jax.random.split(jax.random.key(1))
+        B = jax.random.normal(frames_key, (OTHER_STARTS, L, L), Q.dtype)
+        first = flat_state(start, 0), Q, jax.vmap(orthonormalize)(B)[0]
         settled, _ = jax.lax.scan(settle, first, xs[:warmup])
         _, (Qs, Rs, Bs, others) = jax.lax.scan(forward, settled, xs[warmup:])
 
         # Any upper triangle that has no zeros will do for a start.
         c = jnp.triu(jnp.ones((L, L), Rs.dtype))
         cs, log_growth = _coefficients(c, Rs, n)
-        signs = jnp.where(jnp.arange(L) % 2, -1, 1).astype(c.dtype)
-        c_others, _ = _coefficients(c * signs[:, None], others, n)
+        # Far from the diagonal, for true coefficients may be: vectors that are almost parallel.
+        far = 10 * jax.random.normal(coefficients_key, (OTHER_STARTS, L, L), c.dtype)
+        c_others = jnp.eye(L, dtype=c.dtype) + jnp.triu(far, 1)
+        of_others = jax.vmap(lambda c, Rs: _coefficients(c, Rs, n)[0], (0, 1), 1)
+        c_others = of_others(c_others, others)
 
         Qs = jnp.concatenate([settled[1][None], Qs[:n]])
         gone = (Qs == 0).all(1, keepdims=True)
         vectors = jnp.where(gone, jnp.nan, Qs @ cs)
-        ends = jnp.array([0, n])
         Bs = jnp.concatenate([settled[2][None], Bs[:n]])
-        transient = _sine(cs[ends], Bs[ends] @ c_others[ends]).max(0)
+        transient = _sine(cs[:, None], Bs @ c_others).max((0, 1))
         r = jnp.diagonal(Rs, axis1=1, axis2=2)
         noise = 2 * jnp.finfo(r.dtype).eps * (r.max(1, keepdims=True) / r).max(0)
         return vectors[..., :K], log_growth[:, :K], transient[None, :K], noise[None, :K]

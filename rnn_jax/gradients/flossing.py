@@ -29,7 +29,9 @@ def flossing(
     r"""Return Σ over the K largest exponents of (λ_i − target)², its mean over examples: a scalar.
 
     Directions that die, and those that are lost in rounding, are left out: nothing that moves a
-    little revives them. NaN where a trajectory is not finite. Differentiable through the trajectory, the step Jacobians and Q R, under `jit` and `vmap`. Add
+    little revives them. NaN where a trajectory is not finite.
+
+    Differentiable through the trajectory, the step Jacobians and Q R, under `jit` and `vmap`. Add
     it to a loss, or hand it to `add_penalty`.
 
     Args:
