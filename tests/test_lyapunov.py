@@ -71,11 +71,10 @@ def test_orthonormalize_what_is_nearly_singular():
     M[:, 35] = M[:, 1] - M[:, 34]
     Q, R = qr(jnp.asarray(M))
     np.testing.assert_allclose(Q @ R, M, atol=1000 * eps)
-    assert (np.diagonal(R) >= 0).all()
-    assert (np.diagonal(R)[[5, 20, 35]] < 1e-12).all()
-    panel = np.delete(np.arange(32), 20)
-    np.testing.assert_allclose(Q[:, panel].T @ Q[:, panel], np.eye(31), atol=200 * eps)
-    assert (Q[:, 20] == 0).all()
+    alive = np.ones(37)
+    alive[[5, 20, 35]] = 0
+    np.testing.assert_array_equal(np.diagonal(R) > 0, alive > 0)
+    np.testing.assert_allclose(Q.T @ Q, np.diag(alive), atol=200 * eps)
 
     sizes = jnp.logspace(-200, 200, 37)
     Q, R = qr(normal(5, 40, 37) * sizes)

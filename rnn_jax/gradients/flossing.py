@@ -26,7 +26,10 @@ def flossing(
     warmup: int = 0,
     key: Key | None = None,
 ) -> Array:
-    r"""Σ over the K largest exponents of (λ_i − target)², and its mean over examples: a scalar.
+    r"""Return Σ over the K largest exponents of (λ_i − target)², its mean over examples: a scalar.
+
+    Directions that die, and those that are lost in rounding, are left out: nothing that moves a
+    little revives them. NaN where a trajectory is not finite.
 
     Differentiable through the trajectory, the step Jacobians and Q R, under `jit` and `vmap`. Add
     it to a loss, or hand it to `add_penalty`.
@@ -57,5 +60,7 @@ def flossing(
         interval=interval,
         blocks=1,
     )
-    away = spectrum.exponents - jnp.asarray(target, spectrum.exponents.dtype)
+    exponents = spectrum.exponents
+    lost = jnp.isneginf(exponents) | (jnp.isposinf(spectrum.rounding) & ~jnp.isnan(exponents))
+    away = jnp.where(lost, 0, exponents - jnp.asarray(target, exponents.dtype))
     return jnp.square(away).sum(0).mean()

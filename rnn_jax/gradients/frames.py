@@ -18,7 +18,7 @@ class TangentStep:
 
     def __init__(self, cell: Cell, params: Params, start: State, batch_ndim: int):
         """`start` gives the layout of the state."""
-        example = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[batch_ndim:])[0], start)
+        example = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape[batch_ndim:], leaf.dtype), start)
         flat, unravel = ravel_pytree(example)
 
         def step(h, x):

@@ -6,13 +6,18 @@ matrix products; up to 32 columns are orthonormalized by Cholesky-QR,
 .. math:: M^\top M = R^\top R, \qquad Q = M R^{-1},
 
 once more with Q in place of M until Q is orthonormal to rounding: once where M is well-conditioned,
-three times where it is as ill-conditioned as its numbers can be (Fukaya et al. 2020).
+several times where it is ill-conditioned (Fukaya et al. 2020). Then Q is tried on a random vector.
+Where it is not quite orthonormal, all columns are corrected at once; where it is not at all, or
+columns depend on each other, Gram-Schmidt takes them one by one.
+
+A column of which no more than rounding is left once the columns before it are taken out depends on
+them, as far as numbers can tell. Its R_ii is zero and its column of Q too: rounding has no
+direction. The columns after it are then those that they would be without it.
 
 No LAPACK is called. On the CPU its QR takes several times as long as these products, and batched
 LAPACK calls that run at the same time can wait for each other forever (see `linalg.spectral_norm`).
-
-Whatever M is, M = Q R to rounding. QᵀQ − I is about 100 ε, or ε κ(M) at worst, as after modified
-Gram-Schmidt.
+What is seldom needed stands in loops that run no times or once, not under `cond`, both sides of
+which `vmap` would run for all.
 """
 
 from __future__ import annotations
@@ -21,22 +26,31 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rnn_jax.linalg import row_major_transpose, split_exponent
 from rnn_jax.types import Array
 
-COLUMNS_AT_ONCE, MOST_PASSES = 32, 4
-LITTLE = 0.1
+COLUMNS_AT_ONCE, MOST_PASSES = 32, 8
+REPROJECT_BELOW = 0.1
 """Of a column's size, below which what Gram-Schmidt leaves is orthogonalized once more."""
+SMALLEST_SHARE = 1e-3
+"""Of a column, below which Cholesky-QR leaves what is left of it to the next pass."""
+ILL_CONDITIONED = 1e5
+"""Condition of R from which on M R⁻¹ is not trusted."""
+ENOUGH = 20_000
+"""ε by which Q may fail to keep the length of a random vector."""
 
 
 @jax.custom_jvp
 def orthonormalize(M: Array) -> tuple[Array, Array]:
-    r"""Q `[S, K]` with orthonormal columns and R `[K, K]` upper triangular, of `M [S, K]`, K ≤ S.
+    r"""Return Q `[S, K]` with orthonormal columns, or zeros, and R `[K, K]` of `M [S, K]`, K ≤ S.
 
-    The diagonal of R is positive. Columns that depend on earlier ones to rounding leave a R_ii of
-    about ε ‖M‖ and a column of Q that is noise, a column of zeros leaves zeros. The columns after
-    noise are orthogonal to those of their own 32, but not to the ones before these.
+    M = Q R to rounding, column by column, whatever the rank, the condition and the scale of M. R is
+    upper triangular. R_ii is positive and column i of Q of length 1, orthogonal to all others, or
+    both are zero: where what the columns before leave of column i is less than 2 ε √(S + K) of it.
+    QᵀQ − I, but for these, is some ε, and at most some 20,000 ε.
+    NaN where M is not finite.
 
     Reference: Fukaya, Kannan, Nakatsukasa, Yamamoto and Yanagisawa, Shifted Cholesky QR for
     computing the QR factorization of ill-conditioned matrices (2020), arXiv 1809.11085.
@@ -45,28 +59,53 @@ def orthonormalize(M: Array) -> tuple[Array, Array]:
     and T upper triangular,
 
     .. math:: \dot Q = Q \Omega + (I - Q Q^\top) \dot M R^{-1}, \qquad \dot R = T R.
+
+    A column that depends on others is taken to go on doing so.
     """
-    K = M.shape[1]
-    if K <= COLUMNS_AT_ONCE:
-        return _repeated_cholesky_qr(M)
-    half = COLUMNS_AT_ONCE * math.ceil(K / COLUMNS_AT_ONCE / 2)
-    Q_1, R_11 = orthonormalize(M[:, :half])
-    rest, R_12 = _project_out(Q_1, M[:, half:])
-    Q_2, R_22 = orthonormalize(rest)
-    zero = jnp.zeros((K - half, half), M.dtype)
-    R = jnp.concatenate([jnp.concatenate([R_11, R_12], 1), jnp.concatenate([zero, R_22], 1)])
-    return jnp.concatenate([Q_1, Q_2], 1), R
+    S, K = M.shape
+    rounding = 2 * math.sqrt(S + K) * float(jnp.finfo(M.dtype).eps)
+    Q, R, ill = _recursive(M)
+    ill = ill | (_hardly_any(R, rounding) & (R != 0).any(0)).any()
+    Q, R, ill = _corrected(Q, R, ill)
+    one_by_one = lambda _: (*_one_by_one(M, rounding), jnp.zeros((), bool))
+    Q, R, _ = jax.lax.while_loop(lambda carry: carry[-1], one_by_one, (Q, R, ill))
+    return Q, R
+
+
+def _hardly_any(R: Array, rounding: float) -> Array:
+    """Whether R_jj is no more than `rounding` times the column of R, `[K]`."""
+    return R.diagonal() <= jnp.asarray(rounding, R.dtype) * jnp.abs(R).max(0)
 
 
 @orthonormalize.defjvp
 def _orthonormalize_jvp(primals, tangents):
     (M,), (dM,) = primals, tangents
     Q, R = orthonormalize(M)
-    dM_Rinv = jax.lax.linalg.triangular_solve(R, dM, left_side=False)
+    dependent = jnp.diagonal(R) == 0
+    moves = jnp.where(dependent, 0, dM)
+    regular = jnp.where(dependent, jnp.eye(len(R), dtype=R.dtype), R)
+    dM_Rinv = jax.lax.linalg.triangular_solve(regular, moves, left_side=False)
     C = Q.T @ dM_Rinv
     below = jnp.tril(C, -1)
     Omega = below - below.T
-    return (Q, R), (Q @ (Omega - C) + dM_Rinv, (C - Omega) @ R)
+    # A dependent column m = Q r keeps R_jj = 0; the rest of r is Qᵀ m, in which Q turns.
+    turns = Omega.T @ R + Q.T @ dM
+    dR = jnp.where(dependent, jnp.triu(turns, 1), (C - Omega) @ R)
+    return (Q, R), (Q @ (Omega - C) + dM_Rinv, dR)
+
+
+def _recursive(M: Array) -> tuple[Array, Array, Array]:
+    """Q, R and whether a panel was too ill-conditioned."""
+    K = M.shape[1]
+    if K <= COLUMNS_AT_ONCE:
+        return _repeated_cholesky_qr(M)
+    half = COLUMNS_AT_ONCE * math.ceil(K / COLUMNS_AT_ONCE / 2)
+    Q_1, R_11, ill_1 = _recursive(M[:, :half])
+    rest, R_12 = _project_out(Q_1, M[:, half:])
+    Q_2, R_22, ill_2 = _recursive(rest)
+    zero = jnp.zeros((K - half, half), M.dtype)
+    R = jnp.concatenate([jnp.concatenate([R_11, R_12], 1), jnp.concatenate([zero, R_22], 1)])
+    return jnp.concatenate([Q_1, Q_2], 1), R, ill_1 | ill_2
 
 
 def _project_out(Q: Array, M: Array) -> tuple[Array, Array]:
@@ -80,11 +119,11 @@ def _project_out(Q: Array, M: Array) -> tuple[Array, Array]:
         return rest - Q @ more, C + more
 
     size = lambda A: jnp.abs(A).max(0)
-    lost = (size(rest) < LITTLE * size(M)).any()
+    lost = (size(rest) < REPROJECT_BELOW * size(M)).any()
     return jax.lax.cond(lost, again, lambda rest, C: (rest, C), rest, C)
 
 
-def _repeated_cholesky_qr(M: Array) -> tuple[Array, Array]:
+def _repeated_cholesky_qr(M: Array) -> tuple[Array, Array, Array]:
     """Passes of M = Q R, Q = m 2^e in columns of like size and G = mᵀm, until QᵀQ = I."""
     identity = jnp.eye(M.shape[1], dtype=M.dtype)
     enough = 4 * COLUMNS_AT_ONCE * jnp.finfo(M.dtype).eps
@@ -94,37 +133,101 @@ def _repeated_cholesky_qr(M: Array) -> tuple[Array, Array]:
         return m, e, row_major_transpose(m) @ m
 
     def not_orthonormal(carry):
-        _, e, G, _, passes = carry
-        away = jnp.abs(jnp.ldexp(G, e[:, None] + e) - identity).max()
+        _, e, G, *_, passes = carry
+        target = jnp.where(G.diagonal() == 0, 0, identity)
+        away = jnp.abs(jnp.ldexp(G, e[:, None] + e) - target).max()
         return (passes == 0) | ((passes < MOST_PASSES) & (away > enough))
 
     def again(carry):
-        m, e, G, R, passes = carry
+        m, e, G, R, condition, passes = carry
         R_next, R_inverse = _cholesky(G)
-        return *scaled(m @ R_inverse), jnp.ldexp(R_next, e) @ R, passes + 1
+        now = jnp.abs(R_next).max() * jnp.abs(R_inverse).max()
+        R = jnp.ldexp(R_next, e) @ R
+        return *scaled(m @ R_inverse), R, jnp.maximum(condition, now), passes + 1
 
-    m, e, _, R, _ = jax.lax.while_loop(not_orthonormal, again, (*scaled(M), identity, 0))
-    return m * jnp.ldexp(jnp.ones((), M.dtype), e), R
+    first = (*scaled(M), identity, jnp.zeros((), M.dtype), 0)
+    m, e, G, R, condition, _ = jax.lax.while_loop(not_orthonormal, again, first)
+    R = jnp.where((G.diagonal() == 0) & (identity == 1), 0, R)
+    return m * jnp.ldexp(jnp.ones((), M.dtype), e), R, condition > ILL_CONDITIONED
 
 
 def _cholesky(G: Array) -> tuple[Array, Array]:
     """R and R⁻¹ of `G [K, K]` = Rᵀ R, by eliminating [G | I] into [R | R⁻ᵀ].
 
-    A pivot below rounding is raised to it: G then counts as slightly more than it is, R is
-    invertible, and M = Q R for Q = M R⁻¹ as ever.
+    A pivot below `SMALLEST_SHARE` squared is raised to it, and R_jk = 0 for all k > j: to eliminate
+    by what is mostly rounding would magnify that without bound. R stays invertible, and M = Q R for
+    Q = M R⁻¹ as ever; the next pass sees what is left of the column.
     """
     K = len(G)
     largest = jnp.maximum(G.diagonal().max(), 1)  # at least ¼ but for columns of zeros
-    least = jnp.asarray(K * jnp.finfo(G.dtype).eps, G.dtype) * largest
+    least = jnp.asarray(SMALLEST_SHARE**2, G.dtype) * largest
     i, columns = jnp.arange(K)[:, None], jnp.arange(2 * K)
 
     def eliminate(A, j):
         # Masks over all of A, where slices would do: XLA makes one loop of them, six times as fast.
-        pivot = jnp.maximum(A[j, j], least)
-        row = jnp.where(columns == j, pivot, A[j]) * jax.lax.rsqrt(pivot)
-        factors = A[:, j] * jax.lax.rsqrt(pivot)
+        clear = ~(A[j, j] <= least)  # so that NaN goes on
+        pivot = jnp.where(clear, A[j, j], least)
+        scale = jax.lax.rsqrt(pivot)
+        row = jnp.where(clear | (columns >= K), A[j], 0)
+        row = jnp.where(columns == j, pivot, row) * scale
+        factors = jnp.where(clear, A[:, j] * scale, 0)
         rest = A - factors[:, None] * row
         return jnp.where(i < j, A, jnp.where(i == j, row, rest)), None
 
     A, _ = jax.lax.scan(eliminate, jnp.concatenate([G, jnp.eye(K, dtype=G.dtype)], 1), i[:, 0])
     return jnp.triu(A[:, :K]), row_major_transpose(A[:, K:])
+
+
+def _corrected(Q: Array, R: Array, ill: Array) -> tuple[Array, Array, Array]:
+    """Q (I − U) and (I − U)⁻¹ R, QᵀQ = I + U + Uᵀ, until Q is orthonormal; and if it is hopeless.
+
+    Q is tried on one random vector, which costs little; QᵀQ is formed where that tells.
+    """
+    eps = jnp.finfo(Q.dtype).eps
+    alive = (R.diagonal() != 0).astype(Q.dtype)
+    signs = np.random.default_rng(7).choice([-1.0, 1.0], len(R))
+    z = jnp.asarray(signs, Q.dtype) * alive
+
+    def failure(Q):
+        return jnp.sqrt(jnp.square((Q @ z) @ Q - z).sum() / jnp.maximum(alive.sum(), 1))
+
+    def correct(carry):
+        Q, R, *_, corrections = carry
+        E = row_major_transpose(Q) @ Q - jnp.diag(alive)
+        U = jnp.triu(E, 1) + jnp.diag(E.diagonal() / 2)
+        first_order = U @ R
+        Q, R = Q - Q @ U, R + first_order + U @ first_order  # U³ is below rounding
+        return Q, R, failure(Q), jnp.abs(U).max() > eps ** (1 / 3), corrections + 1
+
+    def crooked(carry):
+        *_, away, hopeless, corrections = carry
+        return ~ill & ~hopeless & (away > ENOUGH * eps) & (corrections < 3)
+
+    first = (Q, R, failure(Q), jnp.zeros((), bool), 0)
+    Q, R, away, hopeless, _ = jax.lax.while_loop(crooked, correct, first)
+    return Q, R, ill | hopeless | (away > ENOUGH * eps)
+
+
+def _one_by_one(M: Array, rounding: float) -> tuple[Array, Array]:
+    """Gram-Schmidt, twice for each column; one of which not more than `rounding` is left is gone.
+
+    As accurate as can be whatever M is, and slow: products of a matrix and a vector.
+    """
+    M, e = split_exponent(M, (0,))
+    length = lambda m: jnp.sqrt(jnp.square(m).sum())
+
+    def add(Q, column):
+        j, m = column
+        c_1 = m @ Q
+        rest = m - Q @ c_1
+        c_2 = rest @ Q
+        rest = rest - Q @ c_2
+        left = length(rest)
+        independent = left > jnp.asarray(rounding, m.dtype) * length(m)
+        left = jnp.where(independent, left, 0)
+        q = jnp.where(independent, rest / jnp.where(independent, left, 1), 0)
+        here = jnp.arange(Q.shape[1]) == j
+        return jnp.where(here, q[:, None], Q), jnp.where(here, left, c_1 + c_2)
+
+    Q, R_T = jax.lax.scan(add, jnp.zeros_like(M), (jnp.arange(M.shape[1]), M.T))
+    return Q, jnp.ldexp(R_T.T, e)

@@ -38,12 +38,13 @@ class SingularSpectra:
     """Singular values of ∂h_t/∂h_{t−l}, n of t and m of l.
 
     Attributes:
-      log_values: ln σ, largest first, `[n, m, S, *batch]`; NaN where t < l or the trajectory is not
-        finite.
-      rounding: how far, in nats, rounding may have moved each, to first order: like log_values.
-        The sum over all steps of ε R_11 / R_ii, and ε κ(T).
-      trusted: where that is below 0.1 and Jacobi's method converged: like log_values. A value that
-        is not is no more than an upper limit: that of a singular Jacobian, say, is truly −inf.
+      log_values: ln σ, largest first, `[n, m, S, *batch]`; −inf where a step maps a direction to
+        zero, or to less than rounding can tell from it; NaN where t < l or the trajectory up to t
+        is not finite.
+      rounding: how far, in nats, rounding may have moved each: like log_values. With δ the sum over
+        all steps of 4 ε √S R_11 / R_ii, and of 4 ε √S κ(T), it is −ln(1 − δ), and ∞ from δ = 1 on.
+      trusted: finite, `rounding` below 0.1, and Jacobi's method converged: like log_values. A value
+        that is not is no more than an upper limit: that of a singular Jacobian, say, is truly −inf.
     """
 
     log_values: Array
@@ -67,10 +68,10 @@ def singular_spectra(
     lags: Sequence[int],
     times: Sequence[int] | None = None,
 ) -> SingularSpectra:
-    """ln of all singular values of ∂h_t/∂h_{t−l} at [index of t, index of l].
+    """Return ln of all singular values of ∂h_t/∂h_{t−l} at [index of t, index of l].
 
     Each value has its own relative accuracy, at any lag, in float32 too: condition numbers of
-    e^5000 are no harder than of 10. What it is is said by `rounding`.
+    e^5000 are no harder than of 10. `rounding` bounds the error of each value.
 
     Time for each t grows as max(l) S³, and for each (t, l) as some ten sweeps of S³; memory, for
     each example, as n m S² and T S.
@@ -104,19 +105,20 @@ def singular_spectra(
 
 def _spectra_at(products, states, xs, t, lags, longest) -> SingularSpectra:
     S, wide = states.shape[-1], at_least_float32(states).dtype
-    eps = jnp.asarray(jnp.finfo(wide).eps, wide)
+    eps = jnp.asarray(4 * S**0.5 * jnp.finfo(wide).eps, wide)
     frame = orthonormalize(jax.random.normal(jax.random.key(1211), (S, S), wide))[0].T
 
     def step(carry, l):
         Q, (m, e), T, lost, kept = carry
         i = jnp.clip(t - l, 0, len(xs) - 1)
         M = products.left_times(states[i], xs[i], Q.astype(states.dtype)).astype(wide)
-        Q, R = orthonormalize(M.T)
+        # A state that is not finite makes all later ones so, and may hide it from its Jacobian.
+        Q, R = orthonormalize(jnp.where(jnp.isfinite(states[i]).all(), M.T, jnp.nan))
         r = jnp.diagonal(R)
-        # A column that depends on others leaves noise, or nothing.
-        empty = jnp.square(Q).sum(0) < 0.5
-        lost = lost + jnp.where(empty, jnp.inf, eps * r.max() / r)
-        T = _scaled_triangle(R / r[:, None], m, e) @ T
+        dead = r == 0
+        lost = lost + jnp.where(dead, jnp.inf, eps * r.max() / jnp.where(dead, 1, r))
+        # Directions that have died count for nothing from here on.
+        T = _scaled_triangle(R / jnp.where(dead, 1, r)[:, None], m, e) @ T
         m, more = split_exponent((m * r)[:, None], (1,))
         scale = (m[:, 0], e + more)
         kept = jax.tree.map(
@@ -136,8 +138,9 @@ def _spectra_at(products, states, xs, t, lags, longest) -> SingularSpectra:
         carry, _ = jax.lax.scan(step, carry, jnp.arange(1, longest + 1, dtype=jnp.int32))
     m, e, T, lost = carry[-1]
     log_values, cosine = jax.lax.map(lambda x: log_singular_values(*x), (m[..., None] * T, e))
-    rounding = lost + (eps * _condition(T))[:, None]
-    log_values = jnp.where((lags <= t)[:, None], log_values, jnp.nan)
+    rounding = -jnp.log1p(-jnp.minimum(lost + (eps * _condition(T))[:, None], 1))
+    known = (lags <= t) & jnp.isfinite(states[t]).all()
+    log_values = jnp.where(known[:, None], log_values, jnp.nan)
     order = jnp.argsort(-log_values, axis=-1)
     log_values, rounding = (jnp.take_along_axis(x, order, -1) for x in (log_values, rounding))
     rounding = jnp.where(jnp.isnan(log_values), jnp.nan, rounding)
@@ -150,7 +153,8 @@ def _scaled_triangle(T, m, e):
     above = jnp.triu(jnp.ones_like(T), 1)
     limit = jnp.finfo(T.dtype).maxexp // 2
     power = jnp.ldexp(jnp.ones((), T.dtype), jnp.clip(e[None, :] - e[:, None], -limit, limit))
-    return jnp.eye(len(T), dtype=T.dtype) + above * T * (m[None, :] / m[:, None]) * power
+    ratio = jnp.where(m[:, None] == 0, 0, m[None, :] / jnp.where(m == 0, 1, m)[:, None])
+    return jnp.eye(len(T), dtype=T.dtype) + above * T * ratio * power
 
 
 def _condition(T):
