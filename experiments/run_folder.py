@@ -5,7 +5,7 @@ run/
   config.json   what was asked for, and by which command, code, versions and devices it was answered
   numbers.npz   every array that the figures and the summary need, no pickles
   figures/      each figure as PNG and SVG
-  networks/     the parameters of the networks that were trained, for `restore`
+  networks/     the parameters of the networks that were trained, for `rnn_jax.training.restore`
   summary.md    for a person
   checkpoints/  of a run that is not finished, with a config.json of its own; there it resumes
 ```
@@ -25,7 +25,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -33,6 +32,7 @@ from experiments.folder_lock import locked
 from experiments.numbers import describe_arrays, read_numbers
 from experiments.provenance import experiment_of, record_of, same_run
 from rnn_jax.errors import invalid
+from rnn_jax.training import save
 
 Result = Mapping[str, np.ndarray]
 Figures = Mapping[str, Figure]
@@ -111,7 +111,7 @@ class RunFolder:
             if summary:
                 (aside / "summary.md").write_text(summary)
             for name, tree in (networks or {}).items():
-                save(aside / "networks" / name.replace("/", "_"), tree)
+                save(aside / "networks" / f"{name.replace('/', '_')}.npz", tree)
             write_figures(aside / "figures", figures)
             record = _read_json(self.checkpoints / "config.json")
             record["seconds"] = round(time.monotonic() - self._begun, 1)
@@ -234,28 +234,6 @@ def write_figures(folder: Path, figures: Figures) -> None:
     for name, figure in figures.items():
         for suffix in ("png", "svg"):
             figure.savefig(folder / f"{name}.{suffix}", dpi=150)
-
-
-def save(path: Path, tree: Any) -> None:
-    """Write a pytree of arrays to a folder, for `restore`."""
-    import orbax.checkpoint as ocp
-
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save(path.absolute(), jax.device_get(tree))
-
-
-def restore(path: Path, like: Any) -> Any:
-    """Return the pytree of arrays that `save` wrote; `like` has its structure, shapes and dtypes.
-
-    Raises:
-      FileNotFoundError: nothing was saved there.
-    """
-    import orbax.checkpoint as ocp
-
-    if not path.is_dir():
-        raise invalid("path", str(path), "a folder that save wrote", "Check it.", FileNotFoundError)
-    with ocp.StandardCheckpointer() as checkpointer:
-        return checkpointer.restore(path.absolute(), like)
 
 
 @contextlib.contextmanager

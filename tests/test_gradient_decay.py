@@ -10,9 +10,9 @@ import pytest
 from experiments import gradient_decay
 from experiments.command_line import command_line
 from experiments.gradient_decay import Config, main
-from experiments.run_folder import restore
 from rnn_jax import cells, plotting
 from rnn_jax.tasks import load_text
+from rnn_jax.training import restore
 
 # One worker, so that the toy study runs once.
 pytestmark = [pytest.mark.usefixtures("optax_promotes"), pytest.mark.xdist_group("study")]
@@ -114,7 +114,7 @@ def test_trained_networks_are_kept(finished):
     like = jax.vmap(init)(jax.random.split(jax.random.key(0), TOY["seeds"]))
     bits = jax.jit(jax.vmap(lambda p: gradient_decay._bits_per_character(cell, text, p)))
     for arm in gradient_decay.ARMS:
-        params = restore(out / "networks" / f"LSTM, {arm}", like)
+        params = restore(out / "networks" / f"LSTM, {arm}.npz", like)
         expected = result[f"LSTM/{arm}/bits_per_character"]
         np.testing.assert_allclose(bits(params), expected, rtol=1e-5)
 

@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 from experiments import provenance, report, run_folder
 from experiments.command_line import MISTAKE, NOT_A_NUMBER, STOPPED, command_line
 from experiments.folder_lock import locked
-from experiments.run_folder import FINISHED, RunFolder, redraw, restore
+from experiments.run_folder import FINISHED, RunFolder, redraw
 from experiments.settings import Settings, Size
+from rnn_jax import training
 from rnn_jax.training import fit
 
 FORM = r"^{}: got .*{}.*; expected .+\. [A-Z]"
@@ -87,11 +88,11 @@ def test_what_is_recorded(out):
     np.testing.assert_array_equal(numbers["numbers"], 1)
     assert {entry.name for entry in out.iterdir()} == set(FINISHED)
     like = {"W": jnp.zeros(2, jnp.bfloat16)}
-    restored = restore(out / "networks" / "a_b", like)["W"]
+    restored = training.restore(out / "networks" / "a_b.npz", like)["W"]
     assert restored.dtype == jnp.bfloat16
     assert (restored == 1).all()
     with pytest.raises(FileNotFoundError, match=FORM.format("path", "nothing")):
-        restore(out / "networks" / "nothing", like)
+        training.restore(out / "networks" / "nothing", like)
 
 
 def test_a_finished_run_is_replaced_only_when_asked(out, monkeypatch, capsys):
@@ -149,7 +150,7 @@ def test_the_second_run_in_a_folder_is_refused(tmp_path):
 def test_a_run_that_is_killed_while_it_writes_leaves_no_mixture(tmp_path, monkeypatch, overwrite):
     """At each of the operations on the disk, in a new folder and over a finished run."""
     died = 0
-    # What orbax and git do takes long, and is not tested here.
+    # What git does takes long, and is not tested here.
     monkeypatch.setattr(run_folder, "save", lambda path, tree: path.mkdir(parents=True))
     monkeypatch.setattr(provenance, "commit", lambda: None)
     monkeypatch.setattr(Figure, "savefig", lambda figure, path, dpi: path.write_bytes(b""))
