@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.errors import check_size, describe, invalid
+from rnn_jax.errors import check_size, describe, invalid, is_traced
 from rnn_jax.lengths import select
 from rnn_jax.losses import at_last_step
 from rnn_jax.strategies import Strategy
@@ -79,6 +79,10 @@ def bidirectional(
 
     Reference: Schuster and Paliwal, Bidirectional recurrent neural networks (1997).
     """
+    for name, pair in (("cells", cells), ("params", params), ("initial_states", initial_states)):
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            remedy = "Pass one for each direction."
+            raise invalid(name, pair, "a pair, forward and backward", remedy)
     runs = [
         unroll(
             cell,
@@ -172,6 +176,11 @@ def generate(
     """
     check_size("steps", steps)
     state, ys = unroll(cell, params, prompt, initial_state, lengths=lengths)
+    if lengths is not None:
+        lengths = jnp.asarray(lengths)
+        if not is_traced(lengths) and lengths.size and lengths.min() < 1:
+            remedy = "Give every example one step of prompt at least."
+            raise invalid("lengths", f"a value of {lengths.min()}", "values of at least 1", remedy)
     first_key, key = jax.random.split(key)
     x = _fed(feed, first_key, at_last_step(ys, lengths), prompt[0])
     final, xs, ys = _free_running(cell, params, state, x, steps, key, feed)
@@ -212,7 +221,7 @@ def teacher_forcing(
       ValueError: a ratio outside [0, 1] (values are seen outside `jit` only); what
         `unroll_feedback` raises.
     """
-    if not isinstance(ratio, jax.core.Tracer) and not 0 <= float(ratio) <= 1:
+    if not is_traced(ratio) and not 0 <= float(ratio) <= 1:
         raise invalid("ratio", ratio, "a probability in [0, 1]", "Pass 1 for true inputs alone.")
     state = checked_start(cell, params, xs, initial_state)
     coins_key, key = jax.random.split(key)

@@ -408,6 +408,14 @@ XS = jnp.ones((4, 2))
         "xs": lambda: rnn_jax.unroll(ELMAN, FIT, [1.0, 2.0]),
         "lengths": lambda: rnn_jax.unroll(ELMAN, FIT, XS, lengths="4"),
         "resets": lambda: rnn_jax.unroll(ELMAN, FIT, XS, resets=[0, 1, 0, 0]),
+        "cells": lambda: rnn_jax.topologies.bidirectional(ELMAN, (FIT, FIT), XS),
+        "params, one": lambda: rnn_jax.topologies.bidirectional((ELMAN, ELMAN), FIT, XS),
+        "lengths, prompt": lambda: rnn_jax.topologies.generate(
+            ELMAN, FIT, XS, 2, jax.random.key(0), lengths=jnp.array(0)
+        ),
+        "ratio": lambda: rnn_jax.topologies.teacher_forcing(
+            ELMAN, FIT, XS, float("nan"), jax.random.key(0)
+        ),
         "k1": lambda: gradients.truncated_gradient(
             ELMAN, FIT, XS, jnp.ones((4, 3)), losses.squared_error, k1=True, k2=2
         ),
