@@ -460,9 +460,10 @@ def test_what_cannot_be_saved_or_restored_is_named(tmp_path, trained):
         {"config": 3},
         {"config": {"a": {1: {2}, "b": float}}, "works": True},
     ],
-    ids=str,
+    ids=" ".join,
 )
 def test_bad_arguments_of_fit_are_named(arguments, tmp_path):
+    arguments = dict(arguments)
     works = arguments.pop("works", False)
     given = {"train_step": counting, "batch_at": float, "steps": 2, "progress": False, **arguments}
     call = lambda: fit(given.pop("train_step"), START, given.pop("batch_at"), **given)
