@@ -107,7 +107,7 @@ def spectral_radius(W: Array, *, squarings: int | None = None) -> Array:
     """
     check_array("W", W, ("H", "H"))
     enough = 60 if jnp.finfo(W.dtype).bits > 32 else 30
-    squarings = check_integer("squarings", enough if squarings is None else squarings, least=0)
+    squarings = check_integer("squarings", enough if squarings is None else squarings)
     if len(W) == 0:
         return jnp.zeros((), W.dtype)
     finite = jnp.isfinite(W).all()

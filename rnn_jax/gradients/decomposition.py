@@ -233,11 +233,10 @@ def checked_learned_start(
     cell: Cell, params: Params, xs: Array, initial_state: Start
 ) -> tuple[Cell, Array, State, LearnedStart]:
     """Return cell, xs and start as `continuous` does, and what of the start is learned."""
-    batch = xs.shape[1:-1]
     given = initial_state(params) if callable(initial_state) else initial_state
     cell, xs, start = continuous(cell, params, xs, given)
     of = (lambda p: real_leaves(initial_state(p))) if callable(initial_state) else initial_state
-    return cell, xs, start, LearnedStart(cell, params, of, batch)
+    return cell, xs, start, LearnedStart(cell, params, of, xs.shape[1:-1])
 
 
 def check_targets(targets: Any, xs: Array) -> None:
