@@ -11,6 +11,7 @@ orthonormalized again (Benettin et al. 1980):
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import flax.struct
 import jax
@@ -19,9 +20,11 @@ import jax.numpy as jnp
 from rnn_jax.errors import check_integer
 from rnn_jax.gradients.continuous import continuous
 from rnn_jax.gradients.frames import TangentStep, flat_state, initial_frame
-from rnn_jax.gradients.orthonormalization import orthonormalize
+from rnn_jax.gradients.orthonormalization import orthonormalize, share_of_rounding
 from rnn_jax.types import Array, Cell, Key, Params, State
 
+GIVEN_UP = 8
+"""Orthonormalizations in a row that swallow a direction, after which it is not renewed."""
 FORGET = 0.95
 """What a fast time counts at the next orthonormalization: growth is not as even as its average."""
 
@@ -31,8 +34,9 @@ class LyapunovSpectrum:
     """Exponents in nats per step, largest first, each example of `*batch` by itself.
 
     Attributes:
-      exponents: λ, `[K, *batch]`. −inf for a direction that a step maps to zero, or to less than
-        rounding can tell from it; NaN where the trajectory is not finite.
+      exponents: λ, `[K, *batch]`. −inf for a direction that a step maps to zero exactly. Where
+        steps map it to less than rounding can tell from zero, an upper limit of λ, which may be
+        −inf, and `rounding` is ∞. NaN where the trajectory is not finite.
       standard_errors: of the exponents, `[K, *batch]`: the larger of two estimates. One is by batch
         means, the standard deviation of the means over `blocks` equal stretches of time, over
         √blocks; the other is half the difference of the means over the two halves, which knows of
@@ -42,7 +46,7 @@ class LyapunovSpectrum:
       rounding: how much rounding may have moved each exponent, nats per step, `[K, *batch]`: with
         δ = 16 n ε R_11 / R_ii for n steps from one orthonormalization to the next, the sum of
         −ln(1 − δ) over all of them, over T, and 4 ε |λ|. ∞ once δ has reached 1: there R_ii may be
-        noise, so that the exponent is no more than an upper limit, and the true one may be −inf.
+        noise, and the true exponent may be −inf.
         The 16 was fitted: it holds in 997 of 1,000 cases of benchmarks/flag_coverage_spectra.py.
       trusted: `[K, *batch]`: finite; `rounding` below 0.01; and settled: the means over the two
         halves of the blocks differ by less than 4 standard errors of their difference, those over
@@ -129,7 +133,7 @@ def lyapunov_spectrum(
         interval = check_integer("interval", interval, 1, None, "Pass None to have it chosen.")
     advance, orthonormalize_all = TangentStep(cell, params, start, len(batch)), _frame_and_growth
     for _ in batch:
-        orthonormalize_all = jax.vmap(orthonormalize_all)
+        orthonormalize_all = jax.vmap(orthonormalize_all, in_axes=(0, 0, None))
 
     # Block b of the counted steps ends at step ends[b]; what comes before is block `blocks`.
     ends = jnp.array([(T - warmup) * (b + 1) // blocks for b in range(blocks)])
@@ -140,33 +144,36 @@ def lyapunov_spectrum(
     M = initial_frame(key, start, len(batch), K)
 
     def body(carry, at_t):
-        h, M, finite, since, limit, rate, sums, rounding, count = carry
+        h, M, finite, since, limit, rate, sums, rounding, count, lost = carry
         x, block, forced = at_t
         h, M = advance(h, M, x)
         finite = finite & jnp.isfinite(h).all(-1)
         since = since + 1
 
-        def now(M):
-            Q, log_R = orthonormalize_all(M)
+        def now(M, lost):
+            Q, log_R, lost = orthonormalize_all(M, lost, since)
             log_R = jnp.where(finite[..., None], log_R, jnp.nan)
             known = jax.lax.stop_gradient(log_R)
-            fastest = jnp.maximum(_rate(known, since), FORGET * rate)
+            # What is lost in a single step asks for nothing: no interval is shorter.
+            held = (lost.in_a_row > 0) & (since == 1)
+            fastest = jnp.maximum(_rate(jnp.where(held, -jnp.inf, known), since), FORGET * rate)
             chosen = _steps_until_singular(fastest, limit, T)
-            lost = _lost_to_rounding(known, since)
-            return Q, log_R, lost, since * 0, chosen if interval is None else limit, fastest
+            moved = jnp.where(lost.in_a_row > 0, jnp.inf, _lost_to_rounding(known, since))
+            chosen = chosen if interval is None else limit
+            return Q, log_R, moved, since * 0, chosen, fastest, lost
 
-        def not_yet(M):
+        def not_yet(M, lost):
             zeros = jnp.zeros_like(sums[0])
-            return M, zeros, zeros, since, limit, rate
+            return M, zeros, zeros, since, limit, rate, lost
 
         due = forced | (since >= limit)
-        M, log_R, lost, since, limit, rate = jax.lax.cond(due, now, not_yet, M)
+        M, log_R, moved, since, limit, rate, lost = jax.lax.cond(due, now, not_yet, M, lost)
         is_counted = block < blocks
-        rounding = rounding + jnp.where(is_counted, lost, 0)
+        rounding = rounding + jnp.where(is_counted, moved, 0)
         count = count + (due & is_counted).astype(count.dtype)
         # A direction that has died in the warmup stays dead, and so does a NaN.
         sums = sums.at[block].add(log_R)
-        return (h, M, finite, since, limit, rate, sums, rounding, count), None
+        return (h, M, finite, since, limit, rate, sums, rounding, count, lost), None
 
     zero = jnp.zeros((), jnp.int32)
     nothing = jnp.zeros((*batch, K), M.dtype)
@@ -174,8 +181,9 @@ def lyapunov_spectrum(
     sums = jnp.zeros((blocks + 1, *batch, K), M.dtype)
     h = flat_state(start, len(batch))
     finite = jnp.isfinite(h).all(-1)
-    carry = (h, M, finite, zero, first_limit, nothing.sum() * 0, sums, nothing, zero)
-    (*_, sums, rounding, count), _ = jax.lax.scan(body, carry, (xs, block, forced))
+    lost = Lost(jnp.zeros((*batch, K), jnp.int32), nothing)
+    carry = (h, M, finite, zero, first_limit, nothing.sum() * 0, sums, nothing, zero, lost)
+    (*_, sums, rounding, count, _), _ = jax.lax.scan(body, carry, (xs, block, forced))
     return _spectrum(jnp.moveaxis(sums[:-1], -1, 1), jnp.moveaxis(rounding, -1, 0), ends, count, S)
 
 
@@ -277,12 +285,57 @@ def _kaplan_yorke(exponents, standard_errors, rounding, S):
     return jnp.where(unknown, jnp.nan, dimension)
 
 
-def _frame_and_growth(M: Array) -> tuple[Array, Array]:
-    """Q and ln R_ii, −inf where a direction has died."""
+class Lost(NamedTuple):
+    """Directions of a frame that rounding has swallowed, each `[*batch, K]`.
+
+    Attributes:
+      in_a_row: orthonormalizations since the direction was last there.
+      rate: ln of the upper limit of its R_ii, per step, when it was last looked for.
+    """
+
+    in_a_row: Array
+    rate: Array
+
+
+def _frame_and_growth(M: Array, lost: Lost, since: Array) -> tuple[Array, Array, Lost]:
+    """Return Q, ln R_ii and what is lost of `M [S, K]`, the image of a frame after `since` steps.
+
+    A column of zeros has died: −inf, and zeros it stays. So has a column that follows as many
+    others as M has rows that are not zero, the units that are on. Of another column that depends on
+    those before it to rounding, R_ii is at most what rounding hides: that is its growth, and a
+    random direction takes its place, until it has been lost `GIVEN_UP` times in a row.
+    """
+    S, K = M.shape
+    steps = since.astype(M.dtype)
+    alive = (M != 0).any(0)
+    units = (M != 0).any(1).sum(dtype=jnp.int32)
+    M = jnp.where(jnp.cumsum(alive, dtype=jnp.int32) <= units, M, 0)
     Q, R = orthonormalize(M)
     r = jnp.diagonal(R)
-    dead = r == 0
-    return Q, jnp.where(dead, -jnp.inf, jnp.log(jnp.where(dead, 1, r)))
+    size = jax.lax.stop_gradient(jnp.sqrt(jnp.square(R).sum(0)))
+    given_up = lost.in_a_row >= GIVEN_UP
+    swallowed = (r == 0) & (size > 0)
+    limit = jnp.log(jnp.where(swallowed, size, 1) * share_of_rounding(S, K, M.dtype))
+    rate = jnp.where(swallowed, limit / steps, lost.rate)
+    missing = swallowed | given_up
+    log_R = jnp.where(
+        missing, steps * rate, jnp.where(r == 0, -jnp.inf, jnp.log(jnp.where(r == 0, 1, r)))
+    )
+    in_a_row = jnp.where(missing, lost.in_a_row + 1, 0)
+
+    wanted = swallowed & (in_a_row < GIVEN_UP)
+    held = jax.lax.stop_gradient(Q)
+
+    def renew(_):
+        others = jax.random.normal(jax.random.key(11), M.shape, M.dtype)
+        others = jnp.where(wanted, others, 0)
+        for _ in range(2):
+            others = others - held @ (held.T @ others)
+        return orthonormalize(others)[0], jnp.zeros((), bool)
+
+    new, _ = jax.lax.while_loop(lambda carry: carry[1], renew, (jnp.zeros_like(Q), wanted.any()))
+    Q = Q + new
+    return Q, log_R, Lost(in_a_row, rate)
 
 
 def _lost_to_rounding(log_R: Array, since: Array) -> Array:

@@ -38,6 +38,8 @@ SMALLEST_SHARE = 1e-3
 """Of a column, below which Cholesky-QR leaves what is left of it to the next pass."""
 ILL_CONDITIONED = 1e5
 """Condition of R from which on M R⁻¹ is not trusted."""
+PROJECTIONS = 3
+"""Of a column: twice would be enough if the first columns of Q were orthonormal to rounding."""
 ENOUGH = 20_000
 """ε by which Q may fail to keep the length of a random vector."""
 
@@ -63,13 +65,25 @@ def orthonormalize(M: Array) -> tuple[Array, Array]:
     A column that depends on others is taken to go on doing so.
     """
     S, K = M.shape
-    rounding = 2 * math.sqrt(S + K) * float(jnp.finfo(M.dtype).eps)
     Q, R, ill = _recursive(M)
-    ill = ill | (_hardly_any(R, rounding) & (R != 0).any(0)).any()
-    Q, R, ill = _corrected(Q, R, ill)
-    one_by_one = lambda _: (*_one_by_one(M, rounding), jnp.zeros((), bool))
-    Q, R, _ = jax.lax.while_loop(lambda carry: carry[-1], one_by_one, (Q, R, ill))
-    return Q, R
+    dependent = _hardly_any(R, share_of_rounding(S, K, M.dtype)) & (R != 0).any(0)
+    # Columns from here on are taken one by one.
+    first = jnp.where(dependent.any(), jnp.argmax(dependent), K).astype(jnp.int32)
+    first = jnp.where(ill, 0, first)
+    Q, R, hopeless = _corrected(*_leading(Q, R, first))
+    first = jnp.where(hopeless, 0, first)
+    return _one_by_one(M, *_leading(Q, R, first), first)
+
+
+def share_of_rounding(S: int, K: int, dtype) -> float:
+    """Return what may be left, by rounding alone, of a column that depends on those before it."""
+    return 2 * math.sqrt(S + K) * float(jnp.finfo(dtype).eps)
+
+
+def _leading(Q: Array, R: Array, count: Array) -> tuple[Array, Array]:
+    """Q and R with zeros for all but the first columns."""
+    kept = jnp.arange(Q.shape[1], dtype=jnp.int32) < count
+    return jnp.where(kept, Q, 0), jnp.where(kept, R, 0)
 
 
 def _hardly_any(R: Array, rounding: float) -> Array:
@@ -178,7 +192,7 @@ def _cholesky(G: Array) -> tuple[Array, Array]:
     return jnp.triu(A[:, :K]), row_major_transpose(A[:, K:])
 
 
-def _corrected(Q: Array, R: Array, ill: Array) -> tuple[Array, Array, Array]:
+def _corrected(Q: Array, R: Array) -> tuple[Array, Array, Array]:
     """Q (I − U) and (I − U)⁻¹ R, QᵀQ = I + U + Uᵀ, until Q is orthonormal; and if it is hopeless.
 
     Q is tried on one random vector, which costs little; QᵀQ is formed where that tells.
@@ -201,33 +215,35 @@ def _corrected(Q: Array, R: Array, ill: Array) -> tuple[Array, Array, Array]:
 
     def crooked(carry):
         *_, away, hopeless, corrections = carry
-        return ~ill & ~hopeless & (away > ENOUGH * eps) & (corrections < 3)
+        return ~hopeless & (away > ENOUGH * eps) & (corrections < 3)
 
     first = (Q, R, failure(Q), jnp.zeros((), bool), 0)
     Q, R, away, hopeless, _ = jax.lax.while_loop(crooked, correct, first)
-    return Q, R, ill | hopeless | (away > ENOUGH * eps)
+    return Q, R, hopeless | (away > ENOUGH * eps)
 
 
-def _one_by_one(M: Array, rounding: float) -> tuple[Array, Array]:
-    """Gram-Schmidt, twice for each column; one of which not more than `rounding` is left is gone.
+def _one_by_one(M: Array, Q: Array, R: Array, first: Array) -> tuple[Array, Array]:
+    """Gram-Schmidt from column `first` on, thrice for each, given the Q and R of those before.
 
     As accurate as can be whatever M is, and slow: products of a matrix and a vector.
     """
+    S, K = M.shape
+    rounding = jnp.asarray(share_of_rounding(S, K, M.dtype), M.dtype)
     M, e = split_exponent(M, (0,))
     length = lambda m: jnp.sqrt(jnp.square(m).sum())
 
-    def add(Q, column):
-        j, m = column
-        c_1 = m @ Q
-        rest = m - Q @ c_1
-        c_2 = rest @ Q
-        rest = rest - Q @ c_2
+    def add(carry):
+        j, Q, R = carry
+        m = M[:, j]
+        rest, c = m, jnp.zeros_like(m, shape=K)
+        for _ in range(PROJECTIONS):
+            more = rest @ Q
+            rest, c = rest - Q @ more, c + more
         left = length(rest)
-        independent = left > jnp.asarray(rounding, m.dtype) * length(m)
+        independent = ~(left <= rounding * length(m))  # so that NaN goes on
         left = jnp.where(independent, left, 0)
         q = jnp.where(independent, rest / jnp.where(independent, left, 1), 0)
-        here = jnp.arange(Q.shape[1]) == j
-        return jnp.where(here, q[:, None], Q), jnp.where(here, left, c_1 + c_2)
+        r = jnp.where(jnp.arange(K, dtype=jnp.int32) == j, left, c)
+        return j + 1, Q.at[:, j].set(q), R.at[:, j].set(jnp.ldexp(r, e[j]))
 
-    Q, R_T = jax.lax.scan(add, jnp.zeros_like(M), (jnp.arange(M.shape[1]), M.T))
-    return Q, jnp.ldexp(R_T.T, e)
+    return jax.lax.while_loop(lambda carry: carry[0] < K, add, (first, Q, R))[1:]
