@@ -69,18 +69,12 @@ def spectral_norm(W: Array) -> Array:
     return jnp.linalg.svd(W, compute_uv=False)[..., 0]
 
 
-def scaled_spectral_norm(A: Array) -> tuple[Array, Array]:
-    """Return m and int32 e, `[...]` of the norm m 2^e of `A [..., m, n]`; m is NaN where A is."""
+def log_spectral_norm(A: Array) -> Array:
+    """Log of the largest singular value of `A [..., m, n]`: `[...]`. NaN where A is not finite."""
     m, e = split_exponent(A, (-2, -1))
     finite = jnp.isfinite(m).all((-2, -1))
     sigma = spectral_norm(jnp.where(finite[..., None, None], m, 0))
-    return jnp.where(finite, sigma, jnp.nan), e
-
-
-def log_spectral_norm(A: Array) -> Array:
-    """Log of the largest singular value of `A [..., m, n]`: `[...]`. NaN where A is not finite."""
-    m, e = scaled_spectral_norm(A)
-    return jnp.log(m) + log_power_of_two(e, A.dtype)
+    return jnp.where(finite, jnp.log(sigma) + log_power_of_two(e, A.dtype), jnp.nan)
 
 
 def spectral_radius(W: Array, *, squarings: int | None = None) -> Array:
@@ -109,7 +103,7 @@ def spectral_radius(W: Array, *, squarings: int | None = None) -> Array:
       where a complex pair leads.
 
     Raises:
-      ValueError: a W that is no square matrix of floats, squarings that are no positive integer.
+      ValueError: a W that is no square matrix of floats, squarings that are no integer from 0.
     """
     check_array("W", W, ("H", "H"))
     enough = 60 if jnp.finfo(W.dtype).bits > 32 else 30
@@ -162,17 +156,17 @@ def exponential(A: Array, *, squarings: int | None = None) -> Array:
       e^A in the dtype of A; NaN throughout where ‖A‖₁ is 2^(squarings − 1) or more, or not finite.
 
     Raises:
-      ValueError: an A that is no square matrix of floats, squarings that are no positive integer.
+      ValueError: an A that is no square matrix of floats, squarings that are no integer from 0.
     """
     check_array("A", A, ("n", "n"))
     enough = 32 if jnp.finfo(A.dtype).bits > 32 else 24
-    squarings = check_integer("squarings", enough if squarings is None else squarings)
+    squarings = check_integer("squarings", enough if squarings is None else squarings, least=0)
     exact = at_least_float32(A)
     identity = jnp.eye(len(A), dtype=exact.dtype)
     norm = jnp.abs(jax.lax.stop_gradient(exact)).sum(0).max(initial=0)
-    s = jnp.frexp(norm)[1] + 1
+    s = jnp.where(norm < 0.5, 0, jnp.frexp(norm)[1] + 1)
     within = jnp.isfinite(norm) & (s <= squarings)
-    s = jnp.where(within, jnp.maximum(s, 0), 0).astype(jnp.int32)
+    s = jnp.where(within, s, 0).astype(jnp.int32)
     B = jnp.where(within, exact, 0) * jnp.ldexp(jnp.ones((), exact.dtype), -s)
 
     # ‖B‖₁ < ½, so that the first term left out is below 0.5^15 / 15! = 2e-17.

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 if TYPE_CHECKING:
     from rnn_jax.structure import Structure
@@ -120,3 +121,12 @@ class Cell:
     def __repr__(self) -> str:
         step = getattr(self.step, "__qualname__", type(self.step).__name__)
         return self.name or f"Cell(step={step})"
+
+
+def wide_dtype(dtype: DTypeLike) -> jnp.dtype:
+    """Return the dtype to draw numbers in that are then rounded to `dtype`: at least float32.
+
+    Half precision has 256 or 2,048 uniform numbers: those that are drawn in it have a mean and
+    logarithms that are off.
+    """
+    return jnp.dtype(dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32)

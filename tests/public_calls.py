@@ -48,9 +48,10 @@ MODULES = {
 
 # What functions return or hold. Building one does no work, and checks nothing.
 RECORDS = """
-    AffineParams BoundCheck Cell Correlation CovariantVectors CriticalPoint Decomposition
+    Activation AffineParams BoundCheck Cell Correlation CovariantVectors CriticalPoint Decomposition
     DiagonalParams Edge FastGRNNParams Feed GRUParams GRUResetBeforeParams GatedMeanField
     Generated Graph IndRNNParams InputParams JordanParams LEMParams LEMState LRUParams
+    LearnedInitialStateParams
     LSTMState LayerNormParams LinenCell LogNorm LyapunovSpectrum MGUParams
     MGUResetAfterParams Masks MeanField MonitoredTrainState NNXCell Node Nudges
     OscillatorState Parallel Path PeepholeParams RGLRUParams ReadoutParams SLSTMState Scan
@@ -527,6 +528,14 @@ def calls():
                 kinds={"state": "skip", "label": "skip"},
                 cheap=False,
             ),
+            "save": Call(
+                training.save,
+                {"path": saved(some), "tree": some, "overwrite": True},
+                kinds={"path": "path"},
+            ),
+            "restore": Call(
+                training.restore, {"path": saved(some), "like": some}, kinds={"path": "path"}
+            ),
             "to_disk": Call(
                 training.to_disk,
                 {"folder": FRESH, "steps": 2},
@@ -552,6 +561,12 @@ FOLDERS = tempfile.TemporaryDirectory()
 
 def folder():
     return tempfile.mkdtemp(dir=FOLDERS.name)
+
+
+def saved(tree):
+    where = f"{folder()}/tree.npz"
+    training.save(where, tree)
+    return where
 
 
 def record():

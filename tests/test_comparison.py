@@ -283,7 +283,7 @@ def test_effective_horizon():
             column = np.diagonal(noise, -l)
             expected = np.nan if l == 2 else over(column, axis=-1)
             np.testing.assert_allclose(got[l], expected, rtol=1e-12)
-    with pytest.raises(ValueError, match=r"factor: got .* expected above 1"):
+    with pytest.raises(ValueError, match=r"factor: got .* expected a number above 1"):
         horizon(line, factor=1)
     with pytest.raises(ValueError, match="log_norms: got"):
         gradients.by_lag(line)

@@ -37,7 +37,7 @@ def message(argument, *words):
         (normal(1, T, B, I + 1), [r"2, 4", r"\[\*batch, 3\]", "cell.init"]),
         (XS.astype(jnp.float32), ["float32", "float64", "astype"]),
         (jnp.ones((T, B, I), jnp.int32), ["int32", "float64", "one_hot"]),
-        ([[1.0]], ["list", r"\[T, \*batch, I\]"]),
+        ([[1.0]], ["float", r"\[T, \*batch, I\]"]),
     ],
 )
 def test_sequences(params, xs, words):

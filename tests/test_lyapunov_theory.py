@@ -62,7 +62,8 @@ def test_the_experiment(study):
     assert (np.abs(missing) > 0.02).any()
     assert "**NO** of a mean exponent" in summary
     exact = result | {"chaos/mean_theory": result["chaos/exponents"].mean((1, 2))}
-    assert lyapunov_theory.small_networks(exact) == ""
+    with np.errstate(invalid="ignore"):  # the least of float32's exponents at g = 3 are −inf
+        assert lyapunov_theory.small_networks(exact) == ""
     figure = out / "figures" / "lyapunov_theory.png"
     drawn = figure.read_bytes()
     figure.unlink()

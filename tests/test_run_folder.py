@@ -102,7 +102,7 @@ def test_a_finished_run_is_replaced_only_when_asked(out, monkeypatch, capsys):
     (out / "networks" / "old").mkdir()
     assert run(monkeypatch, "--out", out, "--number", 2, "--overwrite") == 0
     assert numbers_of(out) == {2}
-    assert {entry.name for entry in (out / "networks").iterdir()} == {"a_b"}
+    assert {entry.name for entry in (out / "networks").iterdir()} == {"a_b.npz"}
 
 
 def test_an_unfinished_run_of_other_settings_is_not_mixed_in(tmp_path):

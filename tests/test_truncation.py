@@ -100,7 +100,7 @@ def test_a_linear_unit_in_closed_form():
     w, u, n = 0.9, 1.5, 30
     xs = jnp.zeros((n, 1)).at[0].set(1.0)
     k2s = (1, 3, 10, 30)
-    loss = lambda y, _: y.sum()
+    loss = lambda y, _: y.sum(-1)
     run = lambda p: truncation_error(cell, p, xs, xs, loss, k1=1, k2s=k2s)
     error = jax.jit(run)({"w": jnp.array(w), "u": jnp.array(u)})
     t = np.arange(n)

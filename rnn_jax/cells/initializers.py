@@ -5,20 +5,10 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import DTypeLike
 
 from rnn_jax.errors import check_number, check_size, invalid
 from rnn_jax.linalg import spectral_radius
-from rnn_jax.types import Array, Initializer
-
-
-def drawing_dtype(dtype: DTypeLike) -> jnp.dtype:
-    """Return the dtype to draw numbers in that are then rounded to `dtype`: at least float32.
-
-    Half precision has 256 or 2,048 uniform numbers: those that are drawn in it have a mean and
-    logarithms that are off.
-    """
-    return jnp.dtype(dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32)
+from rnn_jax.types import Array, Initializer, wide_dtype
 
 
 def gaussian(std: float | None = None) -> Initializer:
@@ -32,7 +22,7 @@ def gaussian(std: float | None = None) -> Initializer:
 
     def init(key, shape, dtype=jnp.float32):
         scale = max(shape[-1], 1) ** -0.5 if std is None else std
-        wide = drawing_dtype(dtype)
+        wide = wide_dtype(dtype)
         return (jnp.asarray(scale, wide) * jax.random.normal(key, shape, wide)).astype(dtype)
 
     return init
@@ -48,7 +38,7 @@ def uniform(low: float, high: float) -> Initializer:
     check_number("low", low, most=float(high))
 
     def init(key, shape, dtype=jnp.float32):
-        wide = drawing_dtype(dtype)
+        wide = wide_dtype(dtype)
         drawn = jax.random.uniform(key, shape, wide, low, high).astype(dtype)
         nearest = np.asarray(high, dtype)
         if wide == dtype or float(nearest) < high or low == high:
@@ -70,7 +60,7 @@ def orthogonal(gain: float = 1.0) -> Initializer:
     draw = jax.nn.initializers.orthogonal()
 
     def init(key, shape, dtype=jnp.float32):
-        wide = drawing_dtype(dtype)
+        wide = wide_dtype(dtype)
         return (jnp.asarray(gain, wide) * draw(key, shape, wide)).astype(dtype)
 
     return init
@@ -98,7 +88,7 @@ def rotations() -> Initializer:
     """
 
     def init(key, shape, dtype=jnp.float32):
-        wide = drawing_dtype(dtype)
+        wide = wide_dtype(dtype)
         angles = jax.random.uniform(key, (shape[0] // 2,), wide, -jnp.pi, jnp.pi)
         first = 2 * jnp.arange(shape[0] // 2)
         return jnp.zeros(shape, dtype).at[first, first + 1].set(angles.astype(dtype))
@@ -127,7 +117,7 @@ def sparse_spectral_radius(radius: float = 0.95, connections: int = 15) -> Initi
             )
         weight_key, place_key = jax.random.split(key)
         rank = jnp.argsort(jax.random.uniform(place_key, shape), axis=1)
-        wide = drawing_dtype(dtype)
+        wide = wide_dtype(dtype)
         W = jnp.where(rank < connections, jax.random.normal(weight_key, shape, wide), 0)
         return (W * (jnp.asarray(radius, wide) / spectral_radius(W))).astype(dtype)
 

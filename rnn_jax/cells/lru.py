@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from rnn_jax.cells.initializers import drawing_dtype, gaussian, stacked
+from rnn_jax.cells.initializers import gaussian, stacked
 from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import linear, split_blocks
 from rnn_jax.errors import check_positive, check_size, invalid
 from rnn_jax.linalg import matvec
-from rnn_jax.types import Array, Cell, Complex, Initializer
+from rnn_jax.types import Array, Cell, Complex, Initializer, wide_dtype
 
 
 @flax.struct.dataclass
@@ -93,7 +93,7 @@ def lru(
         check_size("input_size", input_size, least=0)
         r_key, phase_key, U_key, C_key = jax.random.split(key, 4)
         # Uniform on the ring in area; drawn away from both ends, where logarithms are infinite.
-        wide = drawing_dtype(dtype)
+        wide = wide_dtype(dtype)
         u = jax.random.uniform(r_key, (H,), wide, 1e-3, 1 - 1e-3)
         log_square, log_rest = _logs_on_the_ring(u, r_min, r_max)
         phase = max_phase * jax.random.uniform(phase_key, (H,), wide, 1e-3, 1)
@@ -188,7 +188,7 @@ def rg_lru(
     def init(key, input_size):
         check_size("input_size", input_size, least=0)
         a_key, U_key = jax.random.split(key)
-        wide = drawing_dtype(dtype)
+        wide = wide_dtype(dtype)
         log_a = jnp.log(jax.random.uniform(a_key, (H,), wide, a_min, a_max)) / sharpness
         return RGLRUParams(
             a=(log_a - jnp.log(-jnp.expm1(log_a))).astype(dtype),

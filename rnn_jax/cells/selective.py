@@ -7,11 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from rnn_jax.cells.initializers import drawing_dtype, gaussian
+from rnn_jax.cells.initializers import gaussian
 from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import linear
 from rnn_jax.errors import check_positive, check_size, invalid
-from rnn_jax.types import Array, Cell, Initializer
+from rnn_jax.types import Array, Cell, Initializer, wide_dtype
 
 
 @flax.struct.dataclass
@@ -79,7 +79,7 @@ def selective(
     def init(key, input_size):
         check_size("input_size", input_size, least=0)
         U_key, dt_key = jax.random.split(key)
-        wide = drawing_dtype(dtype)
+        wide = wide_dtype(dtype)
         low, high = jnp.log(jnp.asarray([dt_min, dt_max], wide))
         dt = jnp.exp(low + (high - low) * jax.random.uniform(dt_key, (H,), wide))
         delta = dt + jnp.log(-jnp.expm1(-dt))  # softplus of it is dt, however large that is

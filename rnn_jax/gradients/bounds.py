@@ -15,7 +15,6 @@ from rnn_jax.compiled import compiled
 from rnn_jax.errors import invalid
 from rnn_jax.linalg import (
     log_power_of_two,
-    scaled_spectral_norm,
     spectral_norm,
     split_exponent,
 )
@@ -70,7 +69,7 @@ def product_bound(jacobians: Array, weights: Array | None = None) -> Array:
     """
     T, *batch, _, _ = jacobians.shape
     weights = jnp.ones(jacobians.shape[-1], jacobians.dtype) if weights is None else weights
-    norms, exponents = scaled_spectral_norm(jacobians * (weights[:, None] / weights))
+    norms, exponents = _scaled_norm(jacobians * (weights[:, None] / weights))
     log_condition = jnp.log(weights.max() / weights.min())
     k = jnp.arange(T + 1).reshape(T + 1, *[1] * len(batch))
 
@@ -154,6 +153,14 @@ def check_bound(
         bound=jnp.broadcast_to(log_bound, log_norms.shape),
         slack=jnp.where(lag >= 0, slack, jnp.nan),
     )
+
+
+def _scaled_norm(A: Array) -> tuple[Array, Array]:
+    """m and int32 e of the norm m 2^e of `A [..., m, n]`; m is NaN where A is not finite."""
+    m, e = split_exponent(A, (-2, -1))
+    finite = jnp.isfinite(m).all((-2, -1))
+    sigma = spectral_norm(jnp.where(finite[..., None, None], m, 0))
+    return jnp.where(finite, sigma, jnp.nan), e
 
 
 def _lags(T: int) -> Array:

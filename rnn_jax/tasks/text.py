@@ -266,7 +266,8 @@ def _line(argument: str, symbols: np.ndarray) -> np.ndarray:
     remedy = "Pass text.held_out, one axis of integers."
     if is_traced(symbols):
         raise invalid(argument, symbols, "integers [n] with values", "Call this outside jit.")
-    return np.asarray(check_array(argument, symbols, ("n",), kind="integer", remedy=remedy))
+    check_array(argument, symbols, ("n",), kind="integer", remedy=remedy)
+    return np.asarray(symbols)  # not what check_array returns, which is traced inside jit
 
 
 def _read_utf8(path: Path) -> str:
