@@ -40,8 +40,12 @@ def _blocks(state: State) -> dict[str, np.ndarray]:
     return {name: np.concatenate(entries) for name, entries in parts.items()}
 
 
-def block_entries(cell: Cell, params: Params, block: Block | None) -> tuple[np.ndarray, np.ndarray]:
-    """(rows, columns) of a block of ∂h_t/∂h_k; all of them for None.
+Entries = tuple[tuple[int, ...], tuple[int, ...]]
+"""(rows, columns) of a block, as numbers that can be held constant under `jit`."""
+
+
+def block_entries(cell: Cell, params: Params, block: Block | None) -> Entries:
+    """Return (rows, columns) of a block of ∂h_t/∂h_k; all of them for None.
 
     Raises:
       ValueError: a block that is no pair, a name that the state does not have.
@@ -58,8 +62,8 @@ def block_entries(cell: Cell, params: Params, block: Block | None) -> tuple[np.n
         if name is not None and name not in names:
             known = f"one of {', '.join(names)}" if names else "None: this state has no named parts"
             raise invalid("block", name, known, "Names are those of gradients.state_blocks.")
-    to, of = (np.arange(S) if name is None else names[name] for name in block)
-    return to, of
+    to, of = (range(S) if name is None else names[name].tolist() for name in block)
+    return tuple(to), tuple(of)
 
 
 def _name(key) -> str:

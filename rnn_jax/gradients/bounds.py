@@ -11,6 +11,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.compiled import compiled
 from rnn_jax.errors import invalid
 from rnn_jax.linalg import (
     log_power_of_two,
@@ -55,6 +56,7 @@ def power_bound(lambda_W: Array | float, lambda_phi: float, T: int) -> Array:
     return jnp.where(lag < 0, -jnp.inf, table)
 
 
+@compiled()
 def product_bound(jacobians: Array, weights: Array | None = None) -> Array:
     """Σ_{i=k+1}^{t} ln ‖J_i‖₂, the bound Π ‖J_i‖ along the trajectory: `[T+1, T+1, *batch]`.
 

@@ -13,12 +13,13 @@ upper bounds on their norms, [M_i]_ab ≥ ‖[J_i]_ab‖₂,
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from rnn_jax.compiled import compiled
 from rnn_jax.errors import invalid
 from rnn_jax.gradients.continuous import continuous
 from rnn_jax.gradients.examples import flat_trajectory, over_batch
@@ -63,6 +64,13 @@ def comparison_matrices(
             "one whose step Jacobian is diagonals around matrices",
             "Pass exact=True, which serves every cell.",
         )
+    return _from_diagonals(cell, params, xs, start)
+
+
+@compiled("cell")
+def _from_diagonals(cell: Cell, params: Params, xs: Array, start: State) -> Array:
+    """`comparison_matrices` of a cell whose structure is unit-wise."""
+    structure: Any = cell.structure
 
     def diagonals(start, xs):
         unravel = ravel_pytree(start)[1]
@@ -70,7 +78,7 @@ def comparison_matrices(
         J = jax.vmap(at)(flat_trajectory(cell, params, xs, start)[:-1], xs)
         return J.A, [(product.A, product.D, product.D_before) for product in J.products]
 
-    A, around = over_batch(diagonals, batch_ndim, out_axis=1)(start, xs)
+    A, around = over_batch(diagonals, xs.ndim - 2, out_axis=1)(start, xs)
     products = tuple(
         FedBack(A_j, product.W(params), D, D_before)
         for product, (A_j, D, D_before) in zip(structure.products, around, strict=True)
@@ -91,6 +99,7 @@ def block_norms(jacobians: Array, sizes: Sequence[int]) -> Array:
     return jnp.stack(norms, -2)
 
 
+@compiled()
 def comparison_bound(matrices: Array) -> Array:
     """ln ‖M_t ··· M_{k+1}‖₂ ≥ ln ‖∂s_t/∂s_k‖₂: `[T, *batch, m, m] -> [T+1, T+1, *batch]`.
 
@@ -104,6 +113,7 @@ def comparison_bound(matrices: Array) -> Array:
     return scale + jnp.log(root_norm(P.mT @ P))
 
 
+@compiled()
 def comparison_blocks(matrices: Array) -> Array:
     """ln [M_t ··· M_{k+1}]_ab ≥ ln ‖[∂s_t/∂s_k]_ab‖₂: `[T+1, T+1, *batch, m, m]`.
 

@@ -20,10 +20,11 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from rnn_jax.compiled import compiled
 from rnn_jax.errors import invalid
-from rnn_jax.gradients.continuous import continuous, real_leaves
+from rnn_jax.gradients.continuous import continuous
 from rnn_jax.gradients.examples import flat_step, flat_trajectory, over_batch
-from rnn_jax.gradients.learned_start import LearnedStart, Start
+from rnn_jax.gradients.learned_start import GIVEN, Learn, LearnedStart, Start
 from rnn_jax.gradients.sweep import AtStep, Rows, backward_sweep, shifted_rows, with_bands_if_lost
 from rnn_jax.gradients.taps import TappedStep, Wrt
 from rnn_jax.linalg import log_norm, log_power_of_two
@@ -80,9 +81,14 @@ def decompose(
     Raises:
       ValueError: what `unroll` and the loss raise.
     """
-    cell, xs, start, learned = checked_learned_start(cell, params, xs, initial_state)
+    cell, xs, start, learn = checked_learned_start(cell, params, xs, initial_state)
     check_targets(targets, xs)
-    T = len(xs)
+    return _decompose(cell, params, xs, start, targets, loss, learn)
+
+
+@compiled("cell", "loss", "learn")
+def _decompose(cell, params, xs, start, targets, loss, learn) -> Decomposition:
+    T, learned = len(xs), LearnedStart(cell, params, learn, xs.shape[1:-1])
 
     def one_example(bands, start_and_number, xs, targets):
         start, number = start_and_number
@@ -186,8 +192,14 @@ def decompose_terms(
     their sum over (t, k) is `jax.grad` of E. For small sizes: memory grows as T² times the number
     of parameters, for each example. Arguments and errors are those of `decompose`.
     """
-    cell, xs, start, learned = checked_learned_start(cell, params, xs, initial_state)
+    cell, xs, start, learn = checked_learned_start(cell, params, xs, initial_state)
     check_targets(targets, xs)
+    return _decompose_terms(cell, params, xs, start, targets, loss, learn)
+
+
+@compiled("cell", "loss", "learn")
+def _decompose_terms(cell, params, xs, start, targets, loss, learn) -> Params:
+    learned = LearnedStart(cell, params, learn, xs.shape[1:-1])
 
     def one_example(bands, start_and_number, xs, targets):
         start, number = start_and_number
@@ -231,12 +243,13 @@ def decompose_terms(
 
 def checked_learned_start(
     cell: Cell, params: Params, xs: Array, initial_state: Start
-) -> tuple[Cell, Array, State, LearnedStart]:
-    """Return cell, xs and start as `continuous` does, and what of the start is learned."""
-    given = initial_state(params) if callable(initial_state) else initial_state
-    cell, xs, start = continuous(cell, params, xs, given)
-    of = (lambda p: real_leaves(initial_state(p))) if callable(initial_state) else initial_state
-    return cell, xs, start, LearnedStart(cell, params, of, xs.shape[1:-1])
+) -> tuple[Cell, Array, State, Learn]:
+    """Return cell, xs and start as `continuous` does, and how the start is made of parameters."""
+    if not callable(initial_state):
+        cell, xs, start = continuous(cell, params, xs, initial_state)
+        return cell, xs, start, None if initial_state is None else GIVEN
+    cell, xs, start = continuous(cell, params, xs, initial_state(params))
+    return cell, xs, start, initial_state
 
 
 def check_targets(targets: Any, xs: Array) -> None:

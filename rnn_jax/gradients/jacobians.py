@@ -13,8 +13,9 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, PartitionSpec
 
+from rnn_jax.compiled import compiled
 from rnn_jax.errors import choose
-from rnn_jax.gradients.blocks import Block, block_entries
+from rnn_jax.gradients.blocks import Block, Entries, block_entries
 from rnn_jax.gradients.continuous import continuous
 from rnn_jax.gradients.examples import flat_step, flat_trajectory, over_batch
 from rnn_jax.gradients.products import (
@@ -31,14 +32,20 @@ from rnn_jax.types import Array, Cell, Params, State, at_least_float32
 def step_jacobians(
     cell: Cell, params: Params, xs: Array, initial_state: State | None = None
 ) -> Array:
-    """J_i along the trajectory, `[T, *batch, S, S]`, each `[out, in]`.
+    """Return J_i along the trajectory, `[T, *batch, S, S]`, each `[out, in]`.
 
     Index i is ∂(state after the step at xs[i])/∂(state before it). The pre-activation Elman form
-    has J = W diag[φ'(h)]; the lecture writes its transpose. Arguments and errors are those of
-    `unroll`; any Cell serves. Where a cell has a unit-wise `structure`, J is put together from
-    diagonals and W instead of differentiating the step along S directions.
+    has J = W diag[φ'(h)]; the lecture writes Wᵀ diag[φ'(h)], the same two factors in the same order
+    with W transposed. NaN where the state before or after the step is not finite. Arguments and
+    errors are those of `unroll`; any Cell serves. Where a cell has a unit-wise `structure`, J is
+    put together from diagonals and W instead of differentiating the step along S directions.
     """
     cell, xs, start = continuous(cell, params, xs, initial_state)
+    return _step_jacobians(cell, params, xs, start)
+
+
+@compiled("cell")
+def _step_jacobians(cell: Cell, params: Params, xs: Array, start: State) -> Array:
     structure = cell.structure
 
     def one_example(start, xs):
@@ -97,7 +104,7 @@ def jacobian_log_norms(
     choose("norm", norm, NORMS)
     entries = block_entries(cell, params, block)
     jacobians = step_jacobians(cell, params, xs, initial_state)
-    return _tables(jacobians, norm, rtol, mesh, entries, lambda found: found.value)
+    return _tables(jacobians, norm, rtol, mesh, entries).value
 
 
 def product_log_norms(
@@ -109,7 +116,7 @@ def product_log_norms(
 ) -> Array:
     """`jacobian_log_norms` from `jacobians [T, *batch, S, S]` that are at hand."""
     choose("norm", norm, NORMS)
-    return _tables(jacobians, norm, rtol, mesh, _whole(jacobians), lambda found: found.value)
+    return _tables(jacobians, norm, rtol, mesh, _whole(jacobians)).value
 
 
 def certified_log_norms(
@@ -128,13 +135,27 @@ def certified_log_norms(
     them. NaN where a matrix in between is not finite.
     """
     choose("norm", norm, NORMS)
-    return _tables(jacobians, norm, rtol, mesh, _whole(jacobians), lambda x: x, with_rounding)
+    return _tables(jacobians, norm, rtol, mesh, _whole(jacobians), certified=True)
 
 
-def _tables(jacobians, norm, rtol, mesh, entries, keep, finish=lambda table: table):
-    rows, columns = entries
+@compiled("norm", "rtol", "mesh", "entries", "certified")
+def _tables(
+    jacobians: Array,
+    norm: str,
+    rtol: float | None,
+    mesh: Mesh | None,
+    entries: Entries,
+    certified: bool = False,
+) -> LogNorm:
+    """Tables of `entries` of all products; their errors are None unless `certified`."""
+    rows, columns = map(np.array, entries)
     axes = () if mesh is None else mesh.axis_names
-    table_of = lambda J: finish(log_norm_table(J, NORMS[norm](rtol), rows, columns, keep, axes))
+    keep = (lambda x: x) if certified else (lambda found: found._replace(error=None))
+
+    def table_of(J):
+        table = log_norm_table(J, NORMS[norm](rtol), rows, columns, keep, axes)
+        return with_rounding(table) if certified else table
+
     tables_of = functools.partial(tables_of_examples, table_of)
     if mesh is not None:
         whole = PartitionSpec()
@@ -145,8 +166,8 @@ def _tables(jacobians, norm, rtol, mesh, entries, keep, finish=lambda table: tab
     return jax.tree.map(lambda table: table.astype(jacobians.dtype), tables)
 
 
-def _whole(jacobians):
-    entries = np.arange(jacobians.shape[-1])
+def _whole(jacobians: Array) -> Entries:
+    entries = tuple(range(jacobians.shape[-1]))
     return entries, entries
 
 

@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnn_jax.compiled import compiled
 from rnn_jax.errors import choose, invalid
 from rnn_jax.gradients.blocks import Block, block_entries
 from rnn_jax.gradients.continuous import continuous
@@ -78,28 +79,41 @@ def jacobian_log_norms_by_lag(
       ValueError: lags or times out of range, and what `jacobian_log_norms` raises.
     """
     choose("norm", norm, NORMS)
-    rows, columns = block_entries(cell, params, block)
+    entries = block_entries(cell, params, block)
     cell, xs, start = continuous(cell, params, xs, initial_state)
-    T, *batch, _ = xs.shape
-    each_lag = check_states("lags", lags, T)
+    each_lag = check_states("lags", lags, len(xs))
     if times is None:
-        J = at_least_float32(step_jacobians(cell, params, xs, start))
-        S = J.shape[-1]
-        one = lambda J: _all_times(J, each_lag, NORMS[norm](rtol), rows, columns)
-        J = jnp.moveaxis(J.reshape(T, math.prod(batch), S, S), 1, 0)
-        found = over_examples(one, J, AT_ONCE * S**2)
-        shape = (T + 1, len(lags), *batch)
-        found = jax.tree.map(lambda part: jnp.moveaxis(part, 0, -1).reshape(shape), found)
-    else:
-        each_time = check_states("times", times, T)
+        return _at_all_times(step_jacobians(cell, params, xs, start), each_lag, norm, rtol, entries)
+    each_time = check_states("times", times, len(xs))
+    return _at_times(cell, params, xs, start, each_lag, each_time, norm, rtol, entries)
 
-        def one_example(start, xs):
-            walks = _Walks(cell, params, start, xs, each_time)
-            of_lag = walks.spectral if norm == "spectral" else walks.frobenius
-            found = jax.lax.map(lambda lag: of_lag(lag, rows, columns, rtol), each_lag)
-            return jax.tree.map(lambda part: part.T, found)
 
-        found = over_batch(one_example, len(batch), out_axis=2)(start, xs)
+@compiled("norm", "rtol", "entries")
+def _at_all_times(jacobians, lags, norm, rtol, entries) -> LogNorm:
+    """`[T+1, len(lags), *batch]` from `jacobians [T, *batch, S, S]`."""
+    T, *batch, S, _ = jacobians.shape
+    rows, columns = map(np.array, entries)
+    J = at_least_float32(jacobians)
+    J = jnp.moveaxis(J.reshape(T, math.prod(batch), S, S), 1, 0)
+    one = lambda J: _all_times(J, lags, NORMS[norm](rtol), rows, columns)
+    found = over_examples(one, J, AT_ONCE * S**2)
+    shape = (T + 1, len(lags), *batch)
+    placed = lambda part: jnp.moveaxis(part, 0, -1).reshape(shape).astype(jacobians.dtype)
+    return jax.tree.map(placed, found)
+
+
+@compiled("cell", "norm", "rtol", "entries")
+def _at_times(cell, params, xs, start, lags, times, norm, rtol, entries) -> LogNorm:
+    """`[len(times), len(lags), *batch]`, by vectors."""
+    rows, columns = map(np.array, entries)
+
+    def one_example(start, xs):
+        walks = _Walks(cell, params, start, xs, times)
+        of_lag = walks.spectral if norm == "spectral" else walks.frobenius
+        found = jax.lax.map(lambda lag: of_lag(lag, rows, columns, rtol), lags)
+        return jax.tree.map(lambda part: part.T, found)
+
+    found = over_batch(one_example, xs.ndim - 2, out_axis=2)(start, xs)
     dtype = jnp.result_type(*jax.tree.leaves(start))
     return jax.tree.map(lambda part: part.astype(dtype), found)
 

@@ -6,18 +6,24 @@ With h_0 = h_0(θ), a term of k = 0 has (∂E_t/∂h_0) (∂h_0/∂θ) in it bes
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import Literal
+from jax.extend import core
 from jax.flatten_util import ravel_pytree
 
+from rnn_jax.gradients.continuous import real_leaves
 from rnn_jax.types import Array, Cell, Params, State
 
 Start = State | Callable[[Params], State] | None
 """An initial state, a function of params that returns it, or None for the cell's own."""
+
+
+GIVEN: Literal["given"] = "given"
+Learn = Callable[[Params], State] | Literal["given"] | None
+"""How h_0 is made of parameters: by a function, by the cell itself (None), or not at all."""
 
 
 class LearnedStart:
@@ -28,14 +34,15 @@ class LearnedStart:
         constant.
     """
 
-    def __init__(self, cell: Cell, params: Params, initial_state: Start, batch: tuple[int, ...]):
+    def __init__(self, cell: Cell, params: Params, learn: Learn, batch: tuple[int, ...]):
         self._batch = batch
         self._params = params
-        self._each = initial_state is None  # the same for every example
-        if initial_state is None:
-            self._of: Callable[[Params], State] | None = lambda p: cell.initial_state(p, ())
-        else:
-            self._of = initial_state if callable(initial_state) else None
+        self._each = learn is None  # the same for every example
+        self._of: Callable[[Params], State] | None = None
+        if learn is None:
+            self._of = lambda p: cell.initial_state(p, ())
+        elif callable(learn):
+            self._of = lambda p: real_leaves(learn(p))
         self.leaves = frozenset() if self._of is None else _inputs_used(self._of, params)
 
     def examples(self) -> Array:
@@ -64,7 +71,7 @@ def _inputs_used(function: Callable[[Any], Any], argument: Any) -> frozenset[int
     jaxpr = jax.make_jaxpr(function)(argument).jaxpr
     sources: dict[Any, frozenset[int]] = {v: frozenset([i]) for i, v in enumerate(jaxpr.invars)}
     nothing: frozenset[int] = frozenset()
-    of = lambda atom: nothing if isinstance(atom, Literal) else sources.get(atom, nothing)
+    of = lambda atom: nothing if isinstance(atom, core.Literal) else sources.get(atom, nothing)
     for equation in jaxpr.eqns:
         read = nothing.union(*map(of, equation.invars))
         sources.update(dict.fromkeys(equation.outvars, read))

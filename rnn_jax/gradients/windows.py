@@ -22,10 +22,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_jax.errors import invalid
+from rnn_jax.compiled import compiled
+from rnn_jax.errors import check_integer, invalid
 from rnn_jax.gradients.decomposition import LogNormSweep, check_targets, checked_learned_start
 from rnn_jax.gradients.examples import over_batch
-from rnn_jax.gradients.learned_start import Start
+from rnn_jax.gradients.learned_start import LearnedStart, Start
 from rnn_jax.gradients.sweep import shifted_rows, with_bands_if_lost
 from rnn_jax.types import Array, Cell, Params, StepLoss
 
@@ -77,10 +78,21 @@ def decompose_windows(
     Raises:
       ValueError: max_lag that is no positive integer, an unknown mean; what `decompose` raises.
     """
-    _check(max_lag, mean_over)
-    cell, xs, start, learned = checked_learned_start(cell, params, xs, initial_state)
+    max_lag = check_integer("max_lag", max_lag, remedy="L + 1 steps back from each loss are seen.")
+    _check_means(mean_over)
+    cell, xs, start, learn = checked_learned_start(cell, params, xs, initial_state)
     check_targets(targets, xs)
+    return _decompose(
+        cell, params, xs, start, targets, loss, learn, max_lag, tuple(sorted(mean_over))
+    )
+
+
+@compiled("cell", "loss", "learn", "max_lag", "mean_over")
+def _decompose(
+    cell, params, xs, start, targets, loss, learn, max_lag, mean_over
+) -> WindowedDecomposition:
     T, *batch, _ = xs.shape
+    learned = LearnedStart(cell, params, learn, tuple(batch))
     over_steps = "steps" in mean_over
     names = tuple(f"examples {i}" for i in range(len(batch))) if "examples" in mean_over else ()
     lags = np.arange(max_lag + 1)
@@ -126,10 +138,7 @@ def _mean(logs: Array, names: tuple[str, ...]) -> Array:
     return top + jnp.log(jax.lax.pmean(jnp.exp(logs - top), names))
 
 
-def _check(max_lag, mean_over):
-    if not isinstance(max_lag, int) or isinstance(max_lag, bool) or max_lag < 1:
-        remedy = "L + 1 steps back from each loss are looked at."
-        raise invalid("max_lag", max_lag, "an integer of at least 1", remedy)
+def _check_means(mean_over):
     unknown = [name for name in mean_over if name not in MEANS]
     if unknown or isinstance(mean_over, str):
         raise invalid("mean_over", mean_over, f"some of {MEANS}", "Pass ('steps',), say.")
