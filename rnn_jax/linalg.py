@@ -7,6 +7,7 @@ import math
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.compiled import compiled
 from rnn_jax.errors import check_array, check_integer
 from rnn_jax.similarity import balance, same_component
 from rnn_jax.types import Array, at_least_float32
@@ -108,8 +109,11 @@ def spectral_radius(W: Array, *, squarings: int | None = None) -> Array:
     check_array("W", W, ("H", "H"))
     enough = 60 if jnp.finfo(W.dtype).bits > 32 else 30
     squarings = check_integer("squarings", enough if squarings is None else squarings)
-    if len(W) == 0:
-        return jnp.zeros((), W.dtype)
+    return _spectral_radius(W, squarings) if len(W) else jnp.zeros((), W.dtype)
+
+
+@compiled("squarings")
+def _spectral_radius(W: Array, squarings: int) -> Array:
     finite = jnp.isfinite(W).all()
     A = at_least_float32(jnp.where(finite, W, 0))
     together = same_component(A)
@@ -161,6 +165,11 @@ def exponential(A: Array, *, squarings: int | None = None) -> Array:
     check_array("A", A, ("n", "n"))
     enough = 32 if jnp.finfo(A.dtype).bits > 32 else 24
     squarings = check_integer("squarings", enough if squarings is None else squarings, least=0)
+    return _exponential(A, squarings)
+
+
+@compiled("squarings")
+def _exponential(A: Array, squarings: int) -> Array:
     exact = at_least_float32(A)
     identity = jnp.eye(len(A), dtype=exact.dtype)
     norm = jnp.abs(jax.lax.stop_gradient(exact)).sum(0).max(initial=0)

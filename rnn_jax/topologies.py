@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.compiled import compiled
 from rnn_jax.errors import check_size, describe, invalid, is_traced
 from rnn_jax.lengths import select
 from rnn_jax.losses import at_last_step
@@ -270,7 +271,11 @@ def encode_decode(
 def _free_running(cell, params, state, x, steps, key, feed, xs=None, given=None):
     """(final state, inputs, ys); `xs` are taken where they are `given`."""
     keys = jax.random.split(jax.random.key(0) if key is None else key, steps)
+    return _run(cell, params, state, x, keys, feed, xs, given)
 
+
+@compiled("cell", "feed")
+def _run(cell, params, state, x, keys, feed, xs, given):
     def step(carry, at):
         state, x = carry
         key, true_x, is_given = at

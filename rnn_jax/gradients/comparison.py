@@ -156,6 +156,7 @@ def _times_by_entry(M: tuple[Array, Array], P: tuple[Array, Array]) -> tuple[Arr
     return product, top + e
 
 
+@compiled()
 def comparison_matrix(J: StepJacobian) -> Array:
     r"""M with [M]_ab ≥ ‖J_ab‖₂, `[..., m, m]`, from diagonals `[..., rows, columns, n]` of J.
 

@@ -21,6 +21,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.compiled import compiled
 from rnn_jax.errors import check_integer
 from rnn_jax.gradients.continuous import continuous
 from rnn_jax.gradients.examples import over_batch
@@ -96,11 +97,19 @@ def covariant_vectors(
     remedy = "With the warmup, it must leave steps of xs to count."
     cooldown = check_integer("cooldown", cooldown, 0, T - 1 - warmup, remedy)
     # Whether vector K has settled, the directions after it tell.
-    L = min(K + 2, S)
+    frame = initial_frame(key, start, len(batch), min(K + 2, S))
+    return _covariant_vectors(cell, params, xs, start, frame, K, warmup, cooldown)
 
+
+@compiled("cell", "K", "warmup", "cooldown")
+def _covariant_vectors(cell, params, xs, start, frame, K, warmup, cooldown) -> CovariantVectors:
+    """The first K of those that `frame [*batch, S, L]` turns into."""
+    T, *batch, _ = xs.shape
+    L = frame.shape[-1]
     n = T - warmup - cooldown
 
-    def one_example(start, xs):
+    def one_example(start_and_frame, xs):
+        start, Q = start_and_frame
         advance = TangentStep(cell, params, start, 0)
 
         def forward(carry, x):
@@ -114,7 +123,6 @@ def covariant_vectors(
         def settle(carry, x):
             return forward(carry, x)[0], None
 
-        Q = initial_frame(key, start, 0, L)
         frames_key, coefficients_key = jax.random.split(jax.random.key(1))
         B = jax.random.normal(frames_key, (OTHER_STARTS, L, L), Q.dtype)
         first = flat_state(start, 0), Q, jax.vmap(orthonormalize)(B)[0]
@@ -139,7 +147,7 @@ def covariant_vectors(
         noise = 2 * jnp.finfo(r.dtype).eps * (r.max(1, keepdims=True) / r).max(0)
         return vectors[..., :K], log_growth[:, :K], transient[None, :K], noise[None, :K]
 
-    parts = over_batch(one_example, len(batch), out_axis=1)(start, xs)
+    parts = over_batch(one_example, len(batch), out_axis=1)((start, frame), xs)
     vectors, log_growth, transient, noise = parts
     exponents = jnp.moveaxis(log_growth.mean(0), -1, 0)
     transient, noise = (jnp.moveaxis(x[0], -1, 0) for x in (transient, noise))

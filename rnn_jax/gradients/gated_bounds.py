@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from rnn_jax.cells import AffineParams, GRUParams, GRUResetBeforeParams, LSTMState
+from rnn_jax.compiled import compiled
 from rnn_jax.errors import check_size, invalid
 from rnn_jax.gradients.comparison import comparison_bound, comparison_matrix
 from rnn_jax.gradients.step_jacobian import FedBack, StepJacobian, UnitBlocks
@@ -131,9 +132,14 @@ def lstm_matrix(
     G, H = params.W.shape
     if G != 4 * H:
         raise invalid("params.W", params.W, "[4H, H]", "Pass the parameters of cells.lstm.")
-    driven = _radius(params.U, input_bound)
     start = LSTMState(c=jnp.zeros(H), h=jnp.zeros(H)) if initial_state is None else initial_state
     c_0, h_0 = (_largest(leaf, H, params.W.dtype) for leaf in (start.c, start.h))
+    return _lstm_matrix(params, _radius(params.U, input_bound), c_0, h_0, steps)
+
+
+@compiled()
+def _lstm_matrix(params, driven, c_0, h_0, steps) -> Array:
+    H = len(c_0)
 
     def gates(h):
         radius = driven + jnp.abs(params.W) @ h
@@ -200,20 +206,26 @@ def gru_matrix(
     Raises:
       ValueError: parameters of another cell.
     """
-    b_n: Array | None = None
-    if isinstance(params, GRUResetBeforeParams):
-        (W_r, W_z), W_n = _blocks(params.W, 2), params.W_n
-    elif isinstance(params, GRUParams):
-        (W_r, W_z, W_n), b_n = _blocks(params.W, 3), params.b_n
-    else:
+    if not isinstance(params, GRUParams | GRUResetBeforeParams):
         raise invalid(
             "params", type(params).__name__, "GRUParams or GRUResetBeforeParams", "Pass a GRU's."
         )
-    H, terms = params.W.shape[1], params.W.shape[1] + params.U.shape[1]
-    driven = _blocks(_radius(params.U, input_bound), 3)
+    H, dtype = params.W.shape[1], params.W.dtype
+    h_0 = _largest(jnp.zeros(H) if initial_state is None else initial_state, H, dtype)
+    return _gru_matrix(params, _radius(params.U, input_bound), h_0)
+
+
+@compiled()
+def _gru_matrix(params, driven, h_0) -> Array:
+    b_n: Array | None = None
+    if isinstance(params, GRUResetBeforeParams):
+        (W_r, W_z), W_n = _blocks(params.W, 2), params.W_n
+    else:
+        (W_r, W_z, W_n), b_n = _blocks(params.W, 3), params.b_n
+    terms = params.W.shape[1] + params.U.shape[1]
+    driven = _blocks(driven, 3)
     b_r, b_z, b = _blocks(params.b, 3)
-    zero = jnp.zeros(H, params.W.dtype)
-    h_0 = _largest(zero if initial_state is None else initial_state, H, zero.dtype)
+    zero = jnp.zeros_like(h_0)
 
     def gates(h):
         r = Range.around(b_r, driven[0] + jnp.abs(W_r) @ h, terms)
@@ -234,7 +246,7 @@ def gru_matrix(
     to_z = z.sigmoid_slope() * (h + n.tanh()[1])
     kept, new = z.sigmoid(), z.one_minus_sigmoid()
     A = _row([[end] for end in kept])
-    one = UnitBlocks(jnp.ones((1, 1, H), h.dtype))
+    one = UnitBlocks(jnp.ones((1, 1, len(h)), h.dtype))
     products: tuple[FedBack, ...]
     if b_n is not None:
         around = [[end * slope * r.sigmoid_slope() * q, to_z, end * slope * r_bar] for end in new]

@@ -17,6 +17,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.compiled import compiled
 from rnn_jax.errors import check_integer
 from rnn_jax.gradients.continuous import continuous
 from rnn_jax.gradients.frames import TangentStep, flat_state, initial_frame
@@ -131,6 +132,15 @@ def lyapunov_spectrum(
     blocks = min(check_integer("blocks", blocks, 1, None, "Pass 20, say."), T - warmup)
     if interval is not None:
         interval = check_integer("interval", interval, 1, None, "Pass None to have it chosen.")
+    frame = initial_frame(key, start, len(batch), K)
+    return _lyapunov_spectrum(cell, params, xs, start, frame, warmup, interval, blocks)
+
+
+@compiled("cell", "warmup", "interval", "blocks")
+def _lyapunov_spectrum(cell, params, xs, start, M, warmup, interval, blocks) -> LyapunovSpectrum:
+    """From the frame `M [*batch, S, K]`."""
+    T, *batch, _ = xs.shape
+    S, K = M.shape[-2:]
     advance, orthonormalize_all = TangentStep(cell, params, start, len(batch)), _frame_and_growth
     for _ in batch:
         orthonormalize_all = jax.vmap(orthonormalize_all, in_axes=(0, 0, None))
@@ -140,8 +150,6 @@ def lyapunov_spectrum(
     counted = jnp.arange(T) - warmup
     block = jnp.where(counted < 0, blocks, jnp.searchsorted(ends, counted, side="right"))
     forced = jnp.isin(counted + 1, jnp.concatenate([jnp.zeros_like(ends[:1]), ends]))
-
-    M = initial_frame(key, start, len(batch), K)
 
     def body(carry, at_t):
         h, M, finite, since, limit, rate, sums, rounding, count, lost = carry

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.compiled import compiled
 from rnn_jax.errors import invalid
 from rnn_jax.fused import unroll_fused
 from rnn_jax.gradients.continuous import check_reals
@@ -93,6 +94,11 @@ def unroll_nudged(
         remedy = "Leave the strategy out, or the nudges."
         raise invalid("strategy", strategy, "auto, scan or fused", remedy)
     along = (nudges.read, nudges.passed)
+    return _unroll_nudged(cell, params, xs, along, start, marks, reverse, chosen, spread)
+
+
+@compiled("cell", "reverse", "chosen", "spread")
+def _unroll_nudged(cell, params, xs, along, start, marks, reverse, chosen, spread):
     spread_both = lambda along: tuple(map(spread, along))
     if cell.structure is None or isinstance(chosen, Scan):
         return _scanned(cell, params, xs, along, spread_both, start, marks, reverse)

@@ -28,6 +28,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnn_jax.compiled import compiled
+from rnn_jax.errors import check_array, invalid
 from rnn_jax.linalg import row_major_transpose, split_exponent
 from rnn_jax.types import Array
 
@@ -44,7 +46,6 @@ ENOUGH = 20_000
 """ε by which Q may fail to keep the length of a random vector."""
 
 
-@jax.custom_jvp
 def orthonormalize(M: Array) -> tuple[Array, Array]:
     r"""Return Q `[S, K]` with orthonormal columns, or zeros, and R `[K, K]` of `M [S, K]`, K ≤ S.
 
@@ -63,7 +64,24 @@ def orthonormalize(M: Array) -> tuple[Array, Array]:
     .. math:: \dot Q = Q \Omega + (I - Q Q^\top) \dot M R^{-1}, \qquad \dot R = T R.
 
     A column that depends on others is taken to go on doing so.
+
+    Raises:
+      ValueError: what is no matrix of floats, or has more columns than rows.
     """
+    check_array("M", M, ("S", "K"))
+    if M.shape[1] > M.shape[0]:
+        remedy = "There are no more than S orthonormal columns of S numbers."
+        raise invalid("M", M, "K ≤ S columns", remedy)
+    return _compiled(M)
+
+
+@compiled()
+def _compiled(M: Array) -> tuple[Array, Array]:
+    return _orthonormalize(M)
+
+
+@jax.custom_jvp
+def _orthonormalize(M: Array) -> tuple[Array, Array]:
     S, K = M.shape
     Q, R, ill = _recursive(M)
     dependent = _hardly_any(R, share_of_rounding(S, K, M.dtype)) & (R != 0).any(0)
@@ -91,10 +109,10 @@ def _hardly_any(R: Array, rounding: float) -> Array:
     return R.diagonal() <= jnp.asarray(rounding, R.dtype) * jnp.abs(R).max(0)
 
 
-@orthonormalize.defjvp
+@_orthonormalize.defjvp
 def _orthonormalize_jvp(primals, tangents):
     (M,), (dM,) = primals, tangents
-    Q, R = orthonormalize(M)
+    Q, R = _orthonormalize(M)
     dependent = jnp.diagonal(R) == 0
     moves = jnp.where(dependent, 0, dM)
     regular = jnp.where(dependent, jnp.eye(len(R), dtype=R.dtype), R)

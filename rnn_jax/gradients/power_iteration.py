@@ -16,6 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.compiled import compiled
 from rnn_jax.errors import check_array, check_size
 from rnn_jax.types import Array, at_least_float32
 
@@ -63,14 +64,21 @@ def largest_singular_value(
         not fit.
     """
     check_array("W", W, ("*batch", "m", "n"))
-    check_size("iterations", iterations)
+    iterations = check_size("iterations", iterations)
+    if start is not None:
+        start = check_array("start", start, (*W.shape[:-2], W.shape[-1]))
+    return _largest_singular_value(W, iterations, start)
+
+
+@compiled("iterations")
+def _largest_singular_value(W: Array, iterations: int, start: Array | None) -> SingularValue:
     known = jnp.isfinite(W).all((-2, -1))
     # Of a mantissa, squares and products neither over- nor underflow.
     m, scale = scaled(at_least_float32(jnp.where(known[..., None, None], W, 0)), (-2, -1))
     held = jax.lax.stop_gradient(m)
     v = generic_vector(m)
     if start is not None:
-        start = check_array("start", start, v.shape).astype(m.dtype)
+        start = start.astype(m.dtype)
         largest = jnp.abs(held).max((-2, -1), initial=0)
         serves = jnp.isfinite(start).all(-1) & (norm(_times(held, start)) >= largest / 2)
         v = jnp.where(serves[..., None], start, v)

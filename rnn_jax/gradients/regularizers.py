@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from rnn_jax.compiled import compiled
 from rnn_jax.errors import check_array, check_flag, check_number, choose, describe, invalid
 from rnn_jax.gradients.continuous import continuous
 from rnn_jax.gradients.nudges import unroll_nudged, zero_nudges
@@ -77,6 +78,12 @@ def omega(
     choose("derivative", derivative, {"immediate": None, "full": None})
     start = initial_state(params) if callable(initial_state) else initial_state
     cell, xs, start = continuous(cell, params, xs, start, lengths=lengths)
+    marks = checked_marks(xs, lengths, None, reverse=False)
+    return _omega(cell, params, xs, objective, start, lengths, marks, derivative)
+
+
+@compiled("cell", "objective", "derivative")
+def _omega(cell, params, xs, objective, start, lengths, marks, derivative) -> Array:
     states = trajectory(cell, params, xs, start, lengths=lengths)
     batch_ndim = xs.ndim - 2
 
@@ -93,7 +100,6 @@ def omega(
     before = jax.tree.map(lambda leaf: leaf[:-1], states)
     if derivative == "immediate":
         before, received = jax.lax.stop_gradient((before, received))
-    marks = checked_marks(xs, lengths, None, reverse=False)
 
     # All states are known by now, so that time is one more batch axis.
     step = lambda state: cell.step(params, state, marks.fill(xs))[0]

@@ -23,6 +23,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.compiled import compiled
 from rnn_jax.gradients.continuous import continuous
 from rnn_jax.gradients.examples import flat_trajectory, over_batch
 from rnn_jax.gradients.graded_singular_values import log_singular_values
@@ -87,20 +88,24 @@ def singular_spectra(
     Reference: for the triangular products, Benettin et al. (1980); Demmel and Veselić (1992).
     """
     cell, xs, start = continuous(cell, params, xs, initial_state)
-    T, *batch, _ = xs.shape
+    T = len(xs)
     each_lag = check_states("lags", lags, T)
     each_time = check_states("times", [T] if times is None else times, T)
+    return _singular_spectra(cell, params, xs, start, each_lag, each_time, int(max(lags)))
 
+
+@compiled("cell", "longest")
+def _singular_spectra(cell, params, xs, start, lags, times, longest) -> SingularSpectra:
     def one_example(start, xs):
         products = StepProducts(cell, params, start)
         states = flat_trajectory(cell, params, xs, start)
 
         def at(t):
-            return _spectra_at(products, states, xs, t, each_lag, max(lags))
+            return _spectra_at(products, states, xs, t, lags, longest)
 
-        return jax.lax.map(at, each_time)
+        return jax.lax.map(at, times)
 
-    return over_batch(one_example, len(batch), out_axis=3)(start, xs)
+    return over_batch(one_example, xs.ndim - 2, out_axis=3)(start, xs)
 
 
 def _spectra_at(products, states, xs, t, lags, longest) -> SingularSpectra:

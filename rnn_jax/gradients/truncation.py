@@ -26,14 +26,15 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.compiled import compiled
 from rnn_jax.errors import check_integer, invalid
 from rnn_jax.gradients.decomposition import check_targets
 from rnn_jax.lengths import batch_of, select_state, steps_of
 from rnn_jax.linalg import log_norm, split_exponent
 from rnn_jax.losses import per_step
-from rnn_jax.strategies import Strategy
+from rnn_jax.strategies import Strategy, resolve
 from rnn_jax.types import Array, Cell, Params, State, StepLoss
-from rnn_jax.unroll import checked_marks, trajectory, unroll
+from rnn_jax.unroll import checked, checked_marks, trajectory, unroll
 
 
 def truncated_gradient(
@@ -163,10 +164,20 @@ def _truncated_gradients(
 ) -> tuple[Array, list[Params], State]:
     """E; its gradient by BPTT(k2; k1) for each k2 of `k2s`; the final state."""
     k1, k2s = _checked_steps(k1, k2s)
-    given = initial_state(params) if callable(initial_state) else initial_state
-    states = trajectory(cell, params, xs, given, lengths=lengths, resets=resets)
+    learn, given = (initial_state, None) if callable(initial_state) else (None, initial_state)
+    xs, _ = checked(cell, params, xs, learn(params) if learn else given)
+    checked_marks(xs, lengths, resets, reverse=False)
     check_targets(targets, xs)
-    start_of = _starting_from(initial_state, cell, xs)
+    strategy = resolve(strategy)
+    return _passes(
+        cell, params, xs, targets, loss, learn, given, k1, k2s, lengths, resets, strategy
+    )
+
+
+@compiled("cell", "loss", "learn", "k1", "k2s", "strategy")
+def _passes(cell, params, xs, targets, loss, learn, given, k1, k2s, lengths, resets, strategy):
+    start_of = _starting_from(learn or given, cell, xs)
+    states = trajectory(cell, params, xs, start_of(params), lengths=lengths, resets=resets)
     T, batch = steps_of(xs), batch_of(xs)
     # Where lengths differ, so do the steps of a pass: they then have the axes of the batch too.
     ends = T if lengths is None else jnp.asarray(lengths)
@@ -238,12 +249,12 @@ def _starting_from(initial_state, cell, xs) -> Callable[[Params], State]:
     return initial_state if callable(initial_state) else lambda params: initial_state
 
 
-def _checked_steps(k1, k2s) -> tuple[int, list[int]]:
+def _checked_steps(k1, k2s) -> tuple[int, tuple[int, ...]]:
     remedy = "A pass goes back k2 steps, at least over the k1 whose losses it takes."
     if not hasattr(k2s, "__len__") or len(k2s) == 0:
         raise invalid("k2s", k2s, "at least one number of steps", "Pass (1, 10, 100), say.")
     k1 = check_integer("k1", k1, remedy=remedy)
-    return k1, [check_integer("k2", k2, least=k1, remedy=remedy) for k2 in k2s]
+    return k1, tuple(check_integer("k2", k2, least=k1, remedy=remedy) for k2 in k2s)
 
 
 def _rows(leaf: Array) -> Array:
