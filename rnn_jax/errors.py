@@ -6,16 +6,18 @@ value is checked by its shape and dtype alone.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.export import is_symbolic_dim
 
-from rnn_jax.types import Array
+from rnn_jax.types import Array, Cell, Params, State
 
 Choice = TypeVar("Choice")
 
@@ -163,7 +165,8 @@ def check_array(
       value: an array of JAX or NumPy. Lists and numbers are not taken for arrays.
       shape: sizes, or letters for axes of any size, the same letter for the same size; one that
         begins with `*` stands for any number of axes.
-      kind: "floating", "integer", "bool", or "number" for the first two.
+      kind: "floating", "integer", "bool", "number" for the first two, or "inexact" for floats and
+        complex numbers.
 
     Raises:
       ValueError: anything else.
@@ -182,6 +185,7 @@ KINDS = {
     "integer": lambda dtype: jnp.issubdtype(dtype, jnp.integer),
     "bool": lambda dtype: dtype == jnp.bool_,
     "number": lambda dtype: _is_real(dtype),
+    "inexact": lambda dtype: jnp.issubdtype(dtype, jnp.inexact),
 }
 
 
@@ -213,6 +217,101 @@ def _shown(value: Any) -> str:
     """`describe`, and the value of a 0-d array, which is what is wrong with it."""
     has_value = hasattr(value, "dtype") and not is_traced(value) and np.ndim(value) == 0
     return f"{value.dtype} {value}" if has_value else describe(value)
+
+
+def check_sizes(argument: str, sizes: Any) -> tuple[int, ...]:
+    """Return `sizes` of axes as a tuple of ints from 0, or of symbols of jax.export."""
+    if not isinstance(sizes, tuple | list):
+        raise invalid(argument, sizes, "the sizes of the batch axes", "Pass a tuple: (B,) or ().")
+
+    def known(size: Any) -> Any:
+        return size if is_symbolic_dim(size) else check_size(argument, size, least=0)
+
+    return tuple(map(known, sizes))
+
+
+def check_axes(argument: str, axes: Any, x: Array) -> tuple[int, ...]:
+    """Return `axes` of x as ints, once they are known to be some that it has."""
+    remedy = f"Pass a tuple of numbers from {-x.ndim} to {x.ndim - 1}."
+    if not isinstance(axes, tuple | list):
+        raise invalid(argument, axes, f"some of {x.ndim} axes", remedy)
+    return tuple(check_integer(argument, axis, -x.ndim, x.ndim - 1, remedy) for axis in axes)
+
+
+def check_function(argument: str, value: Any, signature: str) -> Any:
+    """Return `value`. ValueError unless it can be called, as `signature` says."""
+    if not callable(value):
+        raise invalid(argument, value, f"a function {signature}", "Pass a function.")
+    return value
+
+
+def check_dtype(argument: str, dtype: Any) -> Any:
+    """Return `dtype`. ValueError for what is not the dtype of real floating numbers."""
+    try:
+        floating = dtype is not None and jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+    except TypeError:
+        floating = False
+    if not floating:
+        raise invalid(argument, dtype, "a floating dtype", "Pass jnp.float32, say.")
+    return dtype
+
+
+def check_key(argument: str, key: Any) -> Any:
+    """Return `key`. ValueError for what is not one PRNG key, of `jax.random.key` or `PRNGKey`."""
+    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
+    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
+    raw = dtype == jnp.uint32 and len(shape or ()) == 1
+    if not typed and not raw:
+        raise invalid(argument, key, "one key of jax.random", "Pass jax.random.key(0).")
+    return key
+
+
+def check_cell(argument: str, cell: Any) -> Cell:
+    """Return `cell`. ValueError for anything but a Cell."""
+    if not isinstance(cell, Cell):
+        remedy = (
+            "Call it first: cells.lstm(64)."
+            if callable(cell)
+            else "Pass rnn_jax.cells.lstm(64), say, or cells.from_function(step, state)."
+        )
+        raise invalid(argument, cell, "a Cell", remedy)
+    return cell
+
+
+def state_shapes(cell: Cell, params: Params, batch: Sequence[int] = ()) -> State:
+    """Return the shapes of `cell`'s state. ValueError for params that are not its."""
+    with fitting(params, "cell.initial_state"):
+        return jax.eval_shape(lambda p: cell.initial_state(p, tuple(batch)), params)
+
+
+@contextlib.contextmanager
+def fitting(params: Params, called: str) -> Iterator[None]:
+    """Turn what a call of one of a cell's functions raises into an error that says so."""
+    try:
+        yield
+    except (TypeError, AttributeError, KeyError, IndexError, ValueError) as error:
+        if "; expected" in str(error):
+            raise
+        said = " ".join(f"{type(error).__name__}: {error}".split())
+        raise invalid(
+            "params",
+            layout(params),
+            "the parameters that the cell, its state and xs go together with",
+            f"Make them by cell.init(key, I). {called} said: {said[:300]}",
+        ) from error
+
+
+def layout(tree: Any) -> str:
+    """`describe`, leaf by leaf."""
+    return str(jax.tree.map(describe, tree))
+
+
+def as_array(value: Any) -> Any:
+    """Return `value`, or a list of numbers, as an array; one of text, to be refused, of others."""
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError):
+        return np.asarray(str(value))
 
 
 def check_input(x: Array, U: Array) -> None:

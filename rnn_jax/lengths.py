@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.errors import as_array, check_array, check_sizes
 from rnn_jax.types import Array, State
 
 
@@ -161,7 +162,8 @@ def first_of(mask: Array, values: Any, *, last: bool = False) -> Any:
 
 def length_mask(lengths: Array, T: int) -> Array:
     """`[T, *batch]`, True at the steps that belong to the example: t < lengths."""
-    lengths = jnp.asarray(lengths)
+    lengths = check_array("lengths", as_array(lengths), ("*batch",), kind="integer")
+    (T,) = check_sizes("T", (T,))
     steps = jnp.arange(T).reshape(-1, *[1] * lengths.ndim)
     return steps < lengths[None]
 

@@ -8,18 +8,22 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.compiled import compiled
-from rnn_jax.errors import check_array, check_integer
+from rnn_jax.errors import check_array, check_axes, check_dtype, check_integer
 from rnn_jax.similarity import balance, same_component
 from rnn_jax.types import Array, at_least_float32
 
 
 def matvec(W: Array, x: Array) -> Array:
     """W x over the leading axes of x: `[O, I], [*batch, I] -> [*batch, O]`."""
+    W = check_array("W", W, ("O", "I"), kind="inexact")
+    x = check_array("x", x, ("*batch", W.shape[1]), kind="inexact")
     return jax.lax.dot_general(x, W, (((x.ndim - 1,), (1,)), ((), ())))
 
 
 def times(transposed: Array, x: Array) -> Array:
     """`matvec` from Wᵀ, for many leading axes: `[I, O], [*lead, I] -> [*lead, O]`."""
+    transposed = check_array("transposed", transposed, ("I", "O"), kind="inexact")
+    x = check_array("x", x, ("*lead", len(transposed)), kind="inexact")
     # Over one leading axis: XLA's dot, and the one that its gradient becomes, are slower over two.
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1]) if x.ndim > 2 else x
     return (rows @ transposed).reshape(*x.shape[:-1], transposed.shape[1])
@@ -27,6 +31,7 @@ def times(transposed: Array, x: Array) -> Array:
 
 def row_major_transpose(W: Array) -> Array:
     """Wᵀ `[n, m]` of `W [m, n]`, moved in memory rather than read the other way round."""
+    W = check_array("W", W, ("m", "n"), kind="inexact")
     return jax.lax.optimization_barrier(W.T)
 
 
@@ -36,7 +41,9 @@ def split_exponent(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
     Scaling by a power of two is exact, so a product of mantissas is, bit for bit, what it would
     be in a float of unlimited range. e = 0 where x is zero or not finite.
     """
-    largest = jnp.max(jnp.abs(x), axis=axes, keepdims=True)
+    x = check_array("x", x, ("*axes",))
+    axes = check_axes("axes", axes, x)
+    largest = jnp.max(jnp.abs(x), axis=axes, keepdims=True, initial=0)
     _, e = jnp.frexp(largest)
     e = jnp.where(jnp.isfinite(largest) & (largest > 0), e, 0).astype(jnp.int32)
     # Two powers of two, for one of them may be out of range. jnp.ldexp(x, -e) on all of x, which
@@ -49,6 +56,8 @@ def split_exponent(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
 
 def log_power_of_two(e: Array, dtype: jnp.dtype) -> Array:
     """Log 2^e for integer `e`."""
+    e = check_array("e", e, ("*axes",), kind="integer")
+    dtype = check_dtype("dtype", dtype)
     return e.astype(dtype) * jnp.log(jnp.asarray(2, dtype))
 
 
@@ -66,12 +75,26 @@ def spectral_norm(W: Array) -> Array:
 
     On the CPU with jaxlib older than 0.12, keep two batches that do not depend on each other out
     of one jitted program: LAPACK's threads can wait for each other forever.
+
+    Half precision is computed in float32. A matrix of size 0 has norm 0.
+
+    Raises:
+      ValueError: what is no matrix of floats or complex numbers.
     """
-    return jnp.linalg.svd(W, compute_uv=False)[..., 0]
+    W = check_array("W", W, ("*batch", "m", "n"), kind="inexact")
+    if 0 in W.shape[-2:]:
+        return jnp.zeros(W.shape[:-2], W.real.dtype)
+    sigma = jnp.linalg.svd(at_least_float32(W), compute_uv=False)[..., 0]
+    return sigma.astype(W.real.dtype)
 
 
 def log_spectral_norm(A: Array) -> Array:
-    """Log of the largest singular value of `A [..., m, n]`: `[...]`. NaN where A is not finite."""
+    """Log of the largest singular value of `A [..., m, n]`: `[...]`. NaN where A is not finite.
+
+    Raises:
+      ValueError: what is no matrix of floats.
+    """
+    A = check_array("A", A, ("*batch", "m", "n"))
     m, e = split_exponent(A, (-2, -1))
     finite = jnp.isfinite(m).all((-2, -1))
     sigma = spectral_norm(jnp.where(finite[..., None, None], m, 0))

@@ -111,12 +111,12 @@ def per_step(loss: StepLoss, ys: Array, targets: Array, mask: Array | None = Non
         expected = f"[{', '.join(map(str, ys.shape[:-1]))}] and what the loss adds"
         raise invalid("targets", targets, expected, SAME)
     if mask is None:
-        return _one_a_step(loss, ys, targets)
+        return one_a_step(loss, ys, targets)
     mask = check_array(
         "mask", mask, ys.shape[:-1], kind="bool", remedy="Pass length_mask(lengths, T)."
     )
     targets = jnp.asarray(targets)
-    return select(mask, _one_a_step(loss, select(mask, ys, 0), select(mask, targets, 0)), 0)
+    return select(mask, one_a_step(loss, select(mask, ys, 0), select(mask, targets, 0)), 0)
 
 
 def last_step(loss: StepLoss, ys: Array, target: Array, lengths: Any = None) -> Array:
@@ -132,7 +132,7 @@ def last_step(loss: StepLoss, ys: Array, target: Array, lengths: Any = None) -> 
       ValueError: what `at_last_step` raises; a loss that returns anything but one number for each
         example.
     """
-    return _one_a_step(loss, at_last_step(ys, lengths), target)
+    return one_a_step(loss, at_last_step(ys, lengths), target)
 
 
 def at_last_step(ys: Array, lengths: Any = None) -> Array:
@@ -184,7 +184,8 @@ def _where_known(values, known, argument, got, expected):
     return values
 
 
-def _one_a_step(loss, ys, targets):
+def one_a_step(loss: StepLoss, ys: Array, targets: Array) -> Array:
+    """Return `loss(ys, targets)`. ValueError unless it is one number for each output, `[*lead]`."""
     if not callable(loss):
         raise invalid("loss", loss, "a function (y, target) -> E_t", "Pass squared_error, say.")
     E = loss(ys, targets)

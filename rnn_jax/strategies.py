@@ -193,6 +193,7 @@ class Checkpointed:
 
     def __post_init__(self):
         check_size("levels", self.levels, least=2)
+        resolve(self.inside, "inside")
 
     def run(self, cell, params, xs, start, marks, reverse) -> tuple[State, Array]:
         """(final state, ys)."""
@@ -226,14 +227,14 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
 }
 
 
-def resolve(strategy: Strategy | str) -> Any:
+def resolve(strategy: Strategy | str, argument: str = "strategy") -> Any:
     """The strategy meant by a name. ValueError for what is neither a name nor a strategy."""
     if isinstance(strategy, str) and strategy in STRATEGIES:
         return STRATEGIES[strategy]()
     if isinstance(strategy, Strategy):
         return strategy
     raise invalid(
-        "strategy",
+        argument,
         strategy,
         f"{', '.join(STRATEGIES)}, or an instance of one of their classes",
         "Leave it out for the fastest that the cell allows.",

@@ -22,7 +22,15 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.compiled import compiled
-from rnn_jax.errors import check_size, describe, invalid, is_traced
+from rnn_jax.errors import (
+    check_cell,
+    check_key,
+    check_number,
+    check_size,
+    describe,
+    invalid,
+    is_traced,
+)
 from rnn_jax.lengths import select
 from rnn_jax.losses import at_last_step
 from rnn_jax.strategies import Strategy
@@ -44,14 +52,18 @@ def sample_one_hot(temperature: float | Array = 1.0) -> Feed:
     0, as a Python number, takes the likeliest symbol. No gradient passes through a draw.
 
     Raises:
-      ValueError: a negative temperature.
+      ValueError: a temperature that is no number from 0.
     """
-    if isinstance(temperature, int | float) and not temperature >= 0:
-        raise invalid("temperature", temperature, "at least 0", "Pass 0 for the likeliest symbol.")
-    greedy = isinstance(temperature, int | float) and temperature == 0
+    remedy = "Pass 0 for the likeliest symbol."
+    check_number("temperature", temperature, least=0, infinite=True, remedy=remedy)
+    greedy = not is_traced(temperature) and float(temperature) == 0
 
     def feed(key: Key, y: Array) -> Array:
-        symbol = y.argmax(-1) if greedy else jax.random.categorical(key, y / temperature)
+        symbol = (
+            y.argmax(-1)
+            if greedy
+            else jax.random.categorical(key, y / jnp.asarray(temperature, y.dtype))
+        )
         return jax.nn.one_hot(symbol, y.shape[-1], dtype=y.dtype)
 
     return feed
@@ -132,6 +144,8 @@ def unroll_feedback(
         than that of x; what `unroll` raises.
     """
     check_size("steps", steps)
+    if key is not None:
+        check_key("key", key)
     state = checked_start(cell, params, x[None], initial_state)
     final, _, ys = _free_running(cell, params, state, x, steps, key, feed)
     return final, ys
@@ -176,6 +190,7 @@ def generate(
       ValueError: as `unroll_feedback`.
     """
     check_size("steps", steps)
+    check_key("key", key)
     state, ys = unroll(cell, params, prompt, initial_state, lengths=lengths)
     if lengths is not None:
         lengths = jnp.asarray(lengths)
@@ -222,8 +237,8 @@ def teacher_forcing(
       ValueError: a ratio outside [0, 1] (values are seen outside `jit` only); what
         `unroll_feedback` raises.
     """
-    if not is_traced(ratio) and not 0 <= float(ratio) <= 1:
-        raise invalid("ratio", ratio, "a probability in [0, 1]", "Pass 1 for true inputs alone.")
+    check_number("ratio", ratio, least=0, most=1, remedy="Pass 1 for true inputs alone.")
+    check_key("key", key)
     state = checked_start(cell, params, xs, initial_state)
     coins_key, key = jax.random.split(key)
     given = jax.random.uniform(coins_key, xs.shape[:-1]) < ratio
@@ -263,6 +278,7 @@ def encode_decode(
 
     Reference: Sutskever, Vinyals and Le, Sequence to sequence learning (2014), arXiv 1409.3215.
     """
+    check_cell("encoder", encoder)
     run = functools.partial(unroll, lengths=lengths, strategy=strategy)
     final, _ = run(encoder, params, xs, initial_state)
     return decode(bridge(final))

@@ -6,7 +6,6 @@ unrolling is backpropagation through time.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnn_jax.compiled import compiled
-from rnn_jax.errors import check_flag, describe, invalid
+from rnn_jax.errors import as_array, check_cell, check_flag, fitting, invalid, layout
 from rnn_jax.lengths import Marks, batch_of, input_dtype, length_mask, steps_of
 from rnn_jax.precision import cast, is_mixed
 from rnn_jax.sharding import over_examples, shapes_of
@@ -126,7 +125,7 @@ def checked_marks(xs: Any, lengths: Any, resets: Any, reverse: bool) -> Marks:
     valid = None if lengths is None else length_mask(_checked_lengths(lengths, xs), shape[0])
     if resets is None:
         return Marks(valid, None)
-    resets = _as_array(resets)
+    resets = as_array(resets)
     if resets.shape != shape or resets.dtype != jnp.bool_:
         remedy = "Pass True where a new sequence begins."
         raise invalid("resets", resets, f"bool[{', '.join(map(str, shape))}]", remedy)
@@ -161,16 +160,14 @@ def checked(
 
     Raises the errors that `unroll` lists.
     """
-    if not isinstance(cell, Cell):
-        remedy = "Pass rnn_jax.cells.lstm(64), say, or cells.from_function(step, state)."
-        raise invalid("cell", cell, "a Cell", remedy)
+    check_cell("cell", cell)
     xs = _checked_xs(xs)
     dtype, batch = input_dtype(xs), batch_of(xs)
     mixed = may_mix and is_mixed(params, dtype)
     if not mixed:
         _check_precision(xs, params)
     read = cast(params, dtype) if mixed else params
-    with _fitting(cell, params, "cell.initial_state"):
+    with fitting(params, "cell.initial_state"):
         expected = jax.eval_shape(lambda p: cell.initial_state(p, batch), shapes_of(read))
         if initial_state is None:
             initial_state = cell.initial_state(read, batch)
@@ -180,7 +177,7 @@ def checked(
             initial_state = jax.tree.map(jnp.asarray, initial_state)
     remedy = "Start from cell.initial_state(params, batch)."
     _check_same_state("initial_state", initial_state, expected, remedy)
-    with _fitting(cell, params, "cell.step"):
+    with fitting(params, "cell.step"):
         first = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), xs)
         after, _ = jax.eval_shape(cell.step, *shapes_of((read, initial_state)), first)
     _check_same_state(
@@ -191,23 +188,6 @@ def checked(
         "cast xs and params to one dtype.",
     )
     return xs, initial_state
-
-
-@contextlib.contextmanager
-def _fitting(cell, params, called):
-    """Turn what is raised by the call of one of the cell's functions into an error that says so."""
-    try:
-        yield
-    except (TypeError, AttributeError, KeyError, IndexError, ValueError) as error:
-        if "; expected" in str(error):
-            raise
-        said = " ".join(f"{type(error).__name__}: {error}".split())
-        raise invalid(
-            "params",
-            _layout(params),
-            "the parameters that the cell, its state and xs go together with",
-            f"Make them by cell.init(key, I). {called} said: {said[:300]}",
-        ) from error
 
 
 def _checked_xs(xs):
@@ -249,16 +229,12 @@ def _check_same_state(argument, got, expected, remedy):
         (a.shape, a.dtype) != (b.shape, b.dtype)
         for a, b in zip(*map(jax.tree.leaves, (got, expected)), strict=True)
     ):
-        raise invalid(argument, _layout(got), _layout(expected), remedy)
-
-
-def _layout(state) -> str:
-    return str(jax.tree.map(describe, state))
+        raise invalid(argument, layout(got), layout(expected), remedy)
 
 
 def _checked_lengths(lengths, xs) -> Array:
     T, batch = steps_of(xs), batch_of(xs)
-    lengths = _as_array(lengths)
+    lengths = as_array(lengths)
     remedy = "Pass one number of valid steps for each example."
     if lengths.shape != batch or not jnp.issubdtype(lengths.dtype, jnp.integer):
         expected = f"integers [{', '.join(map(str, batch))}]"
@@ -269,11 +245,3 @@ def _checked_lengths(lengths, xs) -> Array:
             got = f"values from {values.min()} to {values.max()}"
             raise invalid("lengths", got, f"values from 0 to T = {T}", remedy)
     return lengths
-
-
-def _as_array(value):
-    """`value` as an array: lists of numbers too."""
-    try:
-        return jnp.asarray(value)
-    except (TypeError, ValueError):
-        return np.asarray(str(value))  # to be refused by its dtype

@@ -148,7 +148,7 @@ def cell_makers():
         "jordan": {"output_size": 2},
     }
     no_makers = {"draw_masks", "dropout", "from_function", "layer_norm", "linear", "readout"}
-    no_makers |= {"residual", "stack", "structured"}
+    no_makers |= {"learned_initial_state", "residual", "stack", "structured"}
     for name in cells.__all__:
         make = getattr(cells, name)
         if not inspect.isfunction(make) or name in no_makers:
@@ -216,6 +216,7 @@ def calls():
                     "recurrent_rate": 0.5,
                     "output_rate": 0.5,
                 },
+                kinds={"params": "shape"},
             ),
             "dropout": Call(
                 cells.dropout,
@@ -235,8 +236,13 @@ def calls():
             "layer_norm": Call(cells.layer_norm, {"cell": CELL, "epsilon": 1e-6}, then=run_cell),
             "linear": Call(cells.linear, linear_parts(), then=run_cell),
             "readout": Call(cells.readout, {"cell": CELL, "output_size": 2}, then=run_cell),
+            "learned_initial_state": Call(
+                cells.learned_initial_state, {"cell": CELL}, then=run_cell
+            ),
             "residual": Call(cells.residual, {"cell": CELL}, then=run_cell),
-            "stack": Call(lambda layer: cells.stack(layer, CELL), {"layer": CELL}, then=run_cell),
+            "stack": Call(
+                lambda layers: cells.stack(layers, CELL), {"layers": CELL}, then=run_cell
+            ),
             "structured": Call(cells.structured, structured_parts(), then=run_cell),
         },
         "initializers": {
@@ -316,7 +322,9 @@ def calls():
                 },
             ),
             "export_weights": Call(
-                interop.export_weights, {"framework": "linen", "kind": "elman", "params": PARAMS}
+                interop.export_weights,
+                {"framework": "linen", "kind": "elman", "params": PARAMS},
+                kinds={"params": "of any size"},
             ),
         },
         "linalg": {
@@ -531,7 +539,7 @@ def calls():
             "save": Call(
                 training.save,
                 {"path": saved(some), "tree": some, "overwrite": True},
-                kinds={"path": "path"},
+                kinds={"path": "path", "tree": "pytree"},
             ),
             "restore": Call(
                 training.restore, {"path": saved(some), "like": some}, kinds={"path": "path"}
@@ -617,18 +625,23 @@ def gradient_calls():
             g.covariant_vectors, {**ON, "num_exponents": 2, "warmup": 1, "cooldown": 1}
         ),
         "decay_rate": Call(
-            g.decay_rate, {"log_norms": TABLE}, never={"log_norms": [PROFILE, TABLE[:2]]}
+            g.decay_rate,
+            {"log_norms": TABLE},
+            never={"log_norms": [PROFILE, TABLE[:2]]},
+            kinds={"log_norms": "two lags"},
         ),
         "decompose": slow(g.decompose, ON_LOSS, never=NEVER_LOSS),
         "decompose_terms": slow(g.decompose_terms, ON_LOSS, never=NEVER_LOSS),
         "decompose_windows": slow(g.decompose_windows, ON_LOSS | {"max_lag": 2}, never=NEVER_LOSS),
-        "effective_horizon": Call(g.effective_horizon, {"log_left": -jnp.arange(4.0), "factor": 2}),
+        "effective_horizon": Call(
+            g.effective_horizon, {"log_left": -jnp.arange(4.0), "factor": 2.0}
+        ),
         "flossing": slow(
             g.flossing, {**ON, "num_exponents": 1, "target": 0.0, "interval": 1, "warmup": 0}
         ),
         "gated_bound": slow(g.gated_bound, {"matrix": jnp.abs(J[0]), "T": T}),
-        "gru_matrix": slow(g.gru_matrix, gru),
-        "lstm_matrix": slow(g.lstm_matrix, lstm | {"steps": 3.0}),
+        "gru_matrix": slow(g.gru_matrix, gru, kinds={"input_bound": "numbers"}),
+        "lstm_matrix": slow(g.lstm_matrix, lstm | {"steps": 3.0}, kinds={"input_bound": "numbers"}),
         "jacobian_log_norms": slow(g.jacobian_log_norms, {**ON, "norm": "spectral", "rtol": 1e-3}),
         "jacobian_log_norms_by_lag": slow(
             g.jacobian_log_norms_by_lag, {**ON, "lags": (1, 2), "norm": "frobenius"}
@@ -647,7 +660,11 @@ def gradient_calls():
             never={"objective": [jnp.square]},
         ),
         "orthogonality_penalty": Call(g.orthogonality_penalty, W, never={"W": [J[0, 0]]}),
-        "power_bound": Call(g.power_bound, {"lambda_W": 0.9, "lambda_phi": 1.0, "T": T}),
+        "power_bound": Call(
+            g.power_bound,
+            {"lambda_W": 0.9, "lambda_phi": 1.0, "T": T},
+            kinds={"lambda_W": "numbers"},
+        ),
         "product_bound": slow(g.product_bound, {"jacobians": J}),
         "product_log_norms": slow(g.product_log_norms, on_jacobians),
         "recurrent_matrices": Call(g.recurrent_matrices, {"cell": CELL, "params": PARAMS}),
@@ -672,7 +689,7 @@ def gradient_calls():
             g.unroll_nudged,
             {**ON, "nudges": g.zero_nudges(CELL, PARAMS, XS), "strategy": "scan"},
         ),
-        "zero_nudges": Call(g.zero_nudges, ON),
+        "zero_nudges": Call(g.zero_nudges, ON, kinds={"params": "shape", "xs": "shape"}),
     }
 
 

@@ -72,7 +72,7 @@ def test_arguments_have_domains():
         (lambda: cells.elman(3, cells.Activation(jnp.tanh, -1.0)), "activation.sup_derivative"),
         (lambda: cells.gated(3, 1.5, lambda h, a: (a, a)), "blocks"),
         (lambda: initializers.gaussian(-1.0), "std"),
-        (lambda: initializers.uniform(1.0, 0.0), "low"),
+        (lambda: initializers.uniform(1.0, 0.0), "high"),
         (lambda: initializers.orthogonal(jnp.nan), "gain"),
         (lambda: initializers.identity("1"), "scale"),
         (lambda: initializers.sparse_spectral_radius(-1.0), "radius"),

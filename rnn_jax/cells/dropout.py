@@ -8,10 +8,19 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.cells.maker import check_cell, maker
+from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import structured
 from rnn_jax.cells.wrapping import around, input_and_output
-from rnn_jax.errors import check_number, describe, invalid, is_traced
+from rnn_jax.errors import (
+    check_cell,
+    check_key,
+    check_number,
+    check_size,
+    check_sizes,
+    describe,
+    invalid,
+    is_traced,
+)
 from rnn_jax.structure import Product, Structure
 from rnn_jax.types import Array, Cell, Key, Params, State
 
@@ -55,7 +64,10 @@ def draw_masks(
     Raises:
       ValueError: a rate outside [0, 1); a recurrent rate for a cell without recurrent products.
     """
+    check_key("key", key)
     check_cell("cell", cell)
+    input_size = check_size("input_size", input_size, least=0)
+    batch = check_sizes("batch", batch)
     rates = {
         "input_rate": input_rate,
         "recurrent_rate": recurrent_rate,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from rnn_jax.cells.maker import named
 from rnn_jax.cells.structured import with_own_buffers
-from rnn_jax.errors import invalid
+from rnn_jax.errors import check_function, invalid
 from rnn_jax.types import Array, Cell, Params, State
 
 
@@ -43,6 +43,9 @@ def from_function(
       ValueError: `init` is called but was not given; a state whose leaves have fewer axes than
         those of the initial state.
     """
+    check_function("step", step, "(params, state, x) -> (state, y)")
+    if init is not None:
+        check_function("init", init, "(key, input_size) -> params")
 
     def start(params):
         return jax.tree.map(jnp.asarray, state(params) if callable(state) else state)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_jax.errors import check_number, check_size, invalid
+from rnn_jax.errors import check_function, check_number, check_size, invalid
 from rnn_jax.linalg import spectral_radius
 from rnn_jax.types import Array, Initializer, wide_dtype
 
@@ -34,8 +34,8 @@ def uniform(low: float, high: float) -> Initializer:
     Raises:
       ValueError: limits that are not numbers, or a low above high.
     """
-    check_number("high", high)
-    check_number("low", low, most=float(high))
+    check_number("low", low)
+    check_number("high", high, least=float(low), remedy="Pass limits in their order.")
 
     def init(key, shape, dtype=jnp.float32):
         wide = wide_dtype(dtype)
@@ -125,11 +125,21 @@ def sparse_spectral_radius(radius: float = 0.95, connections: int = 15) -> Initi
 
 
 def stacked(init: Initializer, blocks: int) -> Initializer:
-    """`blocks` independent draws of `init`, one a gate, stacked on the first axis."""
+    """`blocks` independent draws of `init`, one a gate, stacked on the first axis.
+
+    Raises:
+      ValueError: no function; blocks that are no positive integer; when it draws, a first axis that
+        they do not divide.
+    """
+    check_function("init", init, "(key, shape, dtype) -> array")
+    blocks = check_size("blocks", blocks)
     if blocks == 1:
         return init
 
     def stacked_init(key, shape, dtype=jnp.float32) -> Array:
+        if shape[0] % blocks:
+            remedy = "Draw a shape of that many gates."
+            raise invalid("shape", shape, f"a first axis that {blocks} divides", remedy)
         block = (shape[0] // blocks, *shape[1:])
         draws = jax.vmap(lambda k: init(k, block, dtype))(jax.random.split(key, blocks))
         return draws.reshape(shape)

@@ -11,7 +11,17 @@ from typing import Any, ParamSpec
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.errors import check_number, check_size, describe, invalid
+from rnn_jax.errors import (
+    check_cell,
+    check_dtype,
+    check_key,
+    check_number,
+    check_size,
+    check_sizes,
+    describe,
+    invalid,
+    is_traced,
+)
 from rnn_jax.types import Array, Cell, Initializer, Params, State
 
 Arguments = ParamSpec("Arguments")
@@ -62,26 +72,6 @@ def named(make: Callable[Arguments, Cell]) -> Callable[Arguments, Cell]:
     return made
 
 
-def check_cell(argument: str, cell: Any) -> Cell:
-    """Return `cell`. ValueError for anything but a Cell."""
-    if not isinstance(cell, Cell):
-        called = callable(cell)
-        remedy = "Call it first: cells.lstm(64)." if called else "Pass cells.lstm(64), say."
-        raise invalid(argument, cell, "a Cell", remedy)
-    return cell
-
-
-def check_dtype(argument: str, dtype: Any) -> Any:
-    """Return `dtype`. ValueError for what is not the dtype of real floating numbers."""
-    try:
-        floating = dtype is not None and jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
-    except TypeError:
-        floating = False
-    if not floating:
-        raise invalid(argument, dtype, "a floating dtype", "Pass jnp.float32, say.")
-    return dtype
-
-
 def check_initializer(argument: str, init: Any) -> Initializer:
     """Return `init` with a check of the shape that it draws, in the dtype that it is asked for.
 
@@ -103,8 +93,9 @@ def check_initializer(argument: str, init: Any) -> Initializer:
 
 
 def check_finite(argument: str, value: Any) -> Any:
-    """Return `value`, a finite number."""
-    return check_number(argument, value, remedy="Pass a finite number.")
+    """Return `value`, a finite number, which takes the dtype of what it is combined with."""
+    number = check_number(argument, value, remedy="Pass a finite number.")
+    return number.item() if hasattr(number, "item") and not is_traced(number) else number
 
 
 CHECKS: dict[str, Callable[[str, Any], Any]] = {
@@ -120,7 +111,7 @@ def _guarded(cell: Cell, name: str, expected: Callable[[], Params | None]) -> Ce
     """`cell` with checks around its functions; `expected()` is what parameters look like."""
 
     def init(key, input_size) -> Params:
-        _check_key(key)
+        check_key("key", key)
         return cell.init(key, check_size("input_size", input_size, least=0))
 
     def check_params(params) -> None:
@@ -130,11 +121,9 @@ def _guarded(cell: Cell, name: str, expected: Callable[[], Params | None]) -> Ce
             raise invalid("params", _layout(params), those, "Pass cell.init(key, I) of this cell.")
 
     def initial_state(params, batch=()) -> State:
-        if not isinstance(batch, tuple | list):
-            remedy = "Pass a tuple: (B,) or ()."
-            raise invalid("batch", batch, "the sizes of the batch axes", remedy)
+        batch = check_sizes("batch", batch)
         check_params(params)
-        return cell.initial_state(params, tuple(batch))
+        return cell.initial_state(params, batch)
 
     def step(params, state, x) -> tuple[State, Array]:
         try:
@@ -187,15 +176,6 @@ def _layout(params: Params) -> str:
     except Exception:
         text = describe(params)
     return text if len(text) <= 160 else text[:157] + "..."
-
-
-def _check_key(key: Any) -> None:
-    """Raise ValueError for what is not one PRNG key, of `jax.random.key` or `PRNGKey`."""
-    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
-    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
-    raw = dtype == jnp.uint32 and len(shape or ()) == 1
-    if not typed and not raw:
-        raise invalid("key", key, "one key of jax.random", "Pass jax.random.key(0).")
 
 
 def _spoken(signature: inspect.Signature, arguments: dict[str, Any]) -> list[str]:

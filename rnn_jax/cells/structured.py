@@ -12,7 +12,7 @@ from jax.typing import DTypeLike
 
 from rnn_jax.cells.initializers import gaussian, orthogonal, stacked
 from rnn_jax.cells.maker import named
-from rnn_jax.errors import check_size
+from rnn_jax.errors import check_function, check_size, invalid
 from rnn_jax.structure import Linear, Product, Structure
 from rnn_jax.types import (
     Array,
@@ -44,7 +44,15 @@ def structured(
     structure: Structure,
     recurrence: Callable[[Params], Recurrence] | None = None,
 ) -> Cell:
-    """A Cell whose step is derived from `structure`, so that the two cannot drift apart."""
+    """A Cell whose step is derived from `structure`, so that the two cannot drift apart.
+
+    Raises:
+      ValueError: no functions, no Structure.
+    """
+    check_function("init", init, "(key, input_size) -> params")
+    check_function("initial_state", initial_state, "(params, batch) -> state")
+    if not isinstance(structure, Structure):
+        raise invalid("structure", structure, "a Structure", "See rnn_jax.structure.")
 
     def start(params: Params, batch: tuple[int, ...] = ()) -> State:
         return with_own_buffers(initial_state(params, batch), params)
@@ -178,7 +186,14 @@ def linear(
       emit: `(constants, s, *drives) -> y`; s itself by default.
       constants: `params -> pytree`, the parameters that `coefficients` and `emit` read.
       recurrence: see `Cell`.
+
+    Raises:
+      ValueError: what is no function.
     """
+    functions = {"U": U, "drive": drive, "coefficients": coefficients, "emit": emit}
+    functions |= {"constants": constants, "output": output}
+    for argument, function in functions.items():
+        check_function(argument, function, "as above")
 
     def in_full(function):
         wide = lambda tree: jax.tree.map(at_least_float32, tree)

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
 
-from rnn_jax.errors import invalid
+from rnn_jax.errors import check_cell, invalid, state_shapes
 from rnn_jax.gradients.continuous import real_leaves
 from rnn_jax.types import Cell, Params, State
 
@@ -25,7 +25,8 @@ def state_blocks(cell: Cell, params: Params) -> dict[str, np.ndarray]:
 
 def _state(cell: Cell, params: Params) -> State:
     """Shapes of the real leaves of one example's state, which are the ones that are flattened."""
-    return jax.eval_shape(lambda p: real_leaves(cell.initial_state(p)), params)
+    state = state_shapes(check_cell("cell", cell), params)
+    return jax.eval_shape(real_leaves, state)
 
 
 def _blocks(state: State) -> dict[str, np.ndarray]:

@@ -7,12 +7,22 @@ apart; `docs/bounds.md` derives them all. All tables are natural logarithms, `[T
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
 
 from rnn_jax.compiled import compiled
-from rnn_jax.errors import invalid
+from rnn_jax.errors import (
+    check_array,
+    check_cell,
+    check_number,
+    check_size,
+    invalid,
+    is_traced,
+    state_shapes,
+)
 from rnn_jax.linalg import (
     log_power_of_two,
     spectral_norm,
@@ -35,7 +45,7 @@ def norm_bound(cell: Cell, params: Params) -> tuple[Array, float]:
 
     Reference: Pascanu, Mikolov and Bengio (2013), arXiv 1211.5063, section 2.1.
     """
-    recurrence = getattr(cell, "recurrence", None)
+    recurrence = check_cell("cell", cell).recurrence
     if recurrence is None:
         raise invalid(
             "cell",
@@ -43,20 +53,41 @@ def norm_bound(cell: Cell, params: Params) -> tuple[Array, float]:
             "a step Jacobian W diag(φ') or diag(φ') W, which (λ_W λ_φ)^(t−k) is a theorem about",
             "Use product_bound, which serves every cell, or Cell(..., recurrence=...).",
         )
+    state_shapes(cell, params)
     W, lambda_phi = recurrence(params)
     return spectral_norm(W), lambda_phi
 
 
 def power_bound(lambda_W: Array | float, lambda_phi: float, T: int) -> Array:
-    """(t − k) ln(λ_W λ_φ): `[T+1, T+1, *shape of λ_W]`."""
-    rate = jnp.log(jnp.asarray(lambda_W) * lambda_phi)
+    """(t − k) ln(λ_W λ_φ): `[T+1, T+1, *shape of λ_W]`.
+
+    Raises:
+      ValueError: λ or T that are negative, or no real numbers; values of arrays are seen outside
+        `jit` only.
+    """
+    remedy = "Pass the numbers of norm_bound."
+    if getattr(lambda_W, "ndim", 0):
+        lambda_W = check_array("lambda_W", lambda_W, ("*shape",), remedy=remedy)
+        if not is_traced(lambda_W) and (lambda_W < 0).any():
+            raise invalid("lambda_W", lambda_W, "norms, which are not negative", remedy)
+    elif not _is_nan(lambda_W):
+        lambda_W = check_number("lambda_W", lambda_W, least=0, infinite=True, remedy=remedy)
+    lambda_phi = check_number("lambda_phi", lambda_phi, least=0, infinite=True, remedy=remedy)
+    T = check_size("T", T, least=0)
+    lambda_W = jnp.asarray(lambda_W)
+    whole = jnp.issubdtype(lambda_W.dtype, jnp.integer)
+    rate = jnp.log((lambda_W.astype(float) if whole else lambda_W) * lambda_phi)
     lag = _lags(T).reshape(T + 1, T + 1, *[1] * rate.ndim).astype(rate.dtype)
     # 0 · ln 0 on the diagonal of a network without recurrence is ln 1, not NaN.
     table = jnp.where(lag == 0, 0, lag * rate)
     return jnp.where(lag < 0, -jnp.inf, table)
 
 
-@compiled()
+def _is_nan(value: Any) -> bool:
+    """Whether a norm is NaN, as that of a W with NaN in it is."""
+    return not is_traced(value) and hasattr(value, "dtype") and bool(jnp.isnan(value))
+
+
 def product_bound(jacobians: Array, weights: Array | None = None) -> Array:
     """Σ_{i=k+1}^{t} ln ‖J_i‖₂, the bound Π ‖J_i‖ along the trajectory: `[T+1, T+1, *batch]`.
 
@@ -66,7 +97,18 @@ def product_bound(jacobians: Array, weights: Array | None = None) -> Array:
     ‖∂h_t/∂h_k‖ ≤ cond(D) Π ‖D J_i D⁻¹‖ for t > k,
 
     theorem 1 of `docs/bounds.md`: an LSTM's h weighed against its c may take nats off every step.
+
+    Raises:
+      ValueError: jacobians or weights of another shape, or no floats.
     """
+    S = check_array("jacobians", jacobians, ("T", "*batch", "S", "S")).shape[-1]
+    if weights is not None:
+        weights = check_array("weights", weights, (S,), remedy="Pass a positive number for each.")
+    return _product_bound(jacobians, weights)
+
+
+@compiled()
+def _product_bound(jacobians: Array, weights: Array | None) -> Array:
     T, *batch, _, _ = jacobians.shape
     weights = jnp.ones(jacobians.shape[-1], jacobians.dtype) if weights is None else weights
     norms, exponents = _scaled_norm(jacobians * (weights[:, None] / weights))
@@ -130,14 +172,16 @@ def check_bound(
     Raises:
       ValueError: tables that are not square or do not fit each other.
     """
-    T = log_norms.shape[0] - 1
-    if log_norms.shape[:2] != (T + 1, T + 1) or log_bound.shape[:2] != (T + 1, T + 1):
-        raise invalid(
-            "log_bound",
-            f"tables {list(log_norms.shape)} and {list(log_bound.shape)}",
-            "both [T+1, T+1, ...]",
-            "Pass the tables of jacobian_log_norms and of a bound for the same T.",
-        )
+    remedy = "Pass the tables of jacobian_log_norms and of a bound for the same T."
+    table = ("T+1", "T+1", "*batch")
+    log_norms = check_array("log_norms", log_norms, table, remedy=remedy)
+    T = len(log_norms) - 1
+    log_bound = check_array("log_bound", log_bound, (T + 1, T + 1, "*batch"), remedy=remedy)
+    if log_bound.ndim > log_norms.ndim:
+        raise invalid("log_bound", log_bound, "no more axes than log_norms has", remedy)
+    state_size = check_size("state_size", state_size)
+    if error is not None:
+        error = check_array("error", error, log_norms.shape, remedy="Pass one for each norm.")
     batch_axes = [1] * (log_norms.ndim - log_bound.ndim)
     log_bound = log_bound.reshape(*log_bound.shape, *batch_axes).astype(log_norms.dtype)
     lag = _lags(T).reshape(T + 1, T + 1, *[1] * (log_norms.ndim - 2)).astype(log_norms.dtype)

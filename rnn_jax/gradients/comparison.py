@@ -20,7 +20,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from rnn_jax.compiled import compiled
-from rnn_jax.errors import invalid
+from rnn_jax.errors import check_array, check_flag, check_size, invalid
 from rnn_jax.gradients.continuous import continuous
 from rnn_jax.gradients.examples import flat_trajectory, over_batch
 from rnn_jax.gradients.jacobians import step_jacobians
@@ -29,6 +29,8 @@ from rnn_jax.gradients.step_jacobian import FedBack, StepJacobian, step_jacobian
 from rnn_jax.gradients.sums import norm_of_sum, root_norm
 from rnn_jax.linalg import log_power_of_two, spectral_norm, split_exponent
 from rnn_jax.types import Array, Cell, Params, State
+
+MATRICES = ("T", "*batch", "m", "m")
 
 
 def comparison_matrices(
@@ -51,6 +53,7 @@ def comparison_matrices(
     Raises:
       ValueError: a cell without a unit-wise structure, unless `exact`; what `unroll` raises.
     """
+    exact = check_flag("exact", exact)
     cell, xs, start = continuous(cell, params, xs, initial_state)
     batch_ndim = xs.ndim - 2
     if exact:
@@ -90,7 +93,15 @@ def block_norms(jacobians: Array, sizes: Sequence[int]) -> Array:
     """‖[J]_ab‖₂ of `jacobians [..., S, S]` in blocks of `sizes`, which add to S: `[..., m, m]`.
 
     Singular values: see `linalg.spectral_norm`.
+
+    Raises:
+      ValueError: what are no square matrices of floats, or sizes that do not add to theirs.
     """
+    J = check_array("jacobians", jacobians, ("*batch", "S", "S"))
+    sizes = [check_size(f"sizes[{n}]", size, least=0) for n, size in enumerate(sizes)]
+    if sum(sizes) != J.shape[-1]:
+        remedy = "Pass the sizes of the state's leaves."
+        raise invalid("sizes", sizes, f"sizes that add to S = {J.shape[-1]}", remedy)
     edges = [sum(sizes[:i]) for i in range(1, len(sizes))]
     norms = [
         jnp.stack([spectral_norm(block) for block in jnp.split(row, edges, axis=-1)], -1)
@@ -99,27 +110,41 @@ def block_norms(jacobians: Array, sizes: Sequence[int]) -> Array:
     return jnp.stack(norms, -2)
 
 
-@compiled()
 def comparison_bound(matrices: Array) -> Array:
     """ln ‖M_t ··· M_{k+1}‖₂ ≥ ln ‖∂s_t/∂s_k‖₂: `[T, *batch, m, m] -> [T+1, T+1, *batch]`.
 
     Theorem 2 of `docs/bounds.md`. It is at least as tight as what any weighting of the blocks makes
     of it: with D = diag(d), ‖M_t ··· M_{k+1}‖ ≤ cond(D) Π ‖D M_i D⁻¹‖.
+
+    Raises:
+      ValueError: what are no square matrices of floats.
     """
-    blocks = comparison_blocks(matrices)
+    return _bound(check_array("matrices", matrices, MATRICES))
+
+
+@compiled()
+def _bound(matrices: Array) -> Array:
+    blocks = _blocks(matrices)
     largest = blocks.max((-2, -1))
     scale = jnp.where(jnp.isneginf(largest), 0, largest)
     P = jnp.exp(blocks - scale[..., None, None])
     return scale + jnp.log(root_norm(P.mT @ P))
 
 
-@compiled()
 def comparison_blocks(matrices: Array) -> Array:
     """ln [M_t ··· M_{k+1}]_ab ≥ ln ‖[∂s_t/∂s_k]_ab‖₂: `[T+1, T+1, *batch, m, m]`.
 
     For an LSTM, whose leaves are (c, h), [..., 0, 0] is the bound of ∂c_t/∂c_k and [..., 1, 1] that
     of ∂h_t/∂h_k. -inf for k > t, and where no path leads from block b to block a.
+
+    Raises:
+      ValueError: what are no square matrices of floats.
     """
+    return _blocks(check_array("matrices", matrices, MATRICES))
+
+
+@compiled()
+def _blocks(matrices: Array) -> Array:
     T, *batch, m, _ = matrices.shape
     k = jnp.arange(T + 1).reshape(T + 1, *[1] * len(batch), 1, 1)
     identity, zero = jnp.eye(m, dtype=matrices.dtype), jnp.zeros((m, m), jnp.int32)
@@ -156,14 +181,23 @@ def _times_by_entry(M: tuple[Array, Array], P: tuple[Array, Array]) -> tuple[Arr
     return product, top + e
 
 
-@compiled()
 def comparison_matrix(J: StepJacobian) -> Array:
     r"""M with [M]_ab ≥ ‖J_ab‖₂, `[..., m, m]`, from diagonals `[..., rows, columns, n]` of J.
 
     A block of J is a sum of diagonals around matrices, diag(α_0) + Σ_q diag(α_q) W_q E_q, which
     `norm_of_sum` bounds (theorem 3 of `docs/bounds.md`). n is H, or more where diagonals are
     suprema that a unit reaches at one of several corners.
+
+    Raises:
+      ValueError: no StepJacobian.
     """
+    if not isinstance(J, StepJacobian):
+        raise invalid("J", J, "a StepJacobian", "Pass one of gradients.step_jacobian.")
+    return _comparison_matrix(J)
+
+
+@compiled()
+def _comparison_matrix(J: StepJacobian) -> Array:
     matrices = [_Matrix.of(product) for product in J.products]
     E: list[Array] = []
     for product in J.products:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import jax.numpy as jnp
 
+from rnn_jax.errors import check_number
 from rnn_jax.gradients.lyapunov import lyapunov_spectrum
 from rnn_jax.types import Array, Cell, Key, Params, State
 
@@ -49,6 +50,7 @@ def flossing(
     Reference: Engelken, Gradient flossing: improving gradient descent through dynamic control of
     Jacobians (2023), arXiv 2312.17306.
     """
+    check_number("target", target)
     spectrum = lyapunov_spectrum(
         cell,
         params,

@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 
 from rnn_jax.cells import AffineParams, GRUParams, GRUResetBeforeParams, LSTMState
 from rnn_jax.compiled import compiled
-from rnn_jax.errors import check_size, invalid
+from rnn_jax.errors import check_array, check_number, check_size, invalid
 from rnn_jax.gradients.comparison import comparison_bound, comparison_matrix
 from rnn_jax.gradients.step_jacobian import FedBack, StepJacobian, UnitBlocks
 from rnn_jax.types import Array
@@ -88,6 +88,9 @@ def gated_bound(matrix: Array, T: int) -> Array:
     are driven within what the matrix was made for. +inf for t > k where M is not finite.
     """
     check_size("T", T)
+    matrix = check_array(
+        "matrix", matrix, ("m", "m"), remedy="Pass lstm_matrix's, or gru_matrix's."
+    )
     known = jnp.isfinite(matrix).all()
     table = comparison_bound(jnp.broadcast_to(jnp.where(known, matrix, 1), (T, *matrix.shape)))
     below_diagonal = jnp.tri(T + 1, k=-1, dtype=bool)
@@ -129,9 +132,13 @@ def lstm_matrix(
     Reference: compare Miller and Hardt, Stable recurrent models (2019), arXiv 1805.10369, whose
     condition for a stable LSTM is one on ∞-norms of the same suprema.
     """
+    if not isinstance(params, AffineParams):
+        remedy = "Pass the parameters of cells.lstm."
+        raise invalid("params", type(params).__name__, "AffineParams", remedy)
     G, H = params.W.shape
     if G != 4 * H:
         raise invalid("params.W", params.W, "[4H, H]", "Pass the parameters of cells.lstm.")
+    steps = check_number("steps", steps, least=0, infinite=True)
     start = LSTMState(c=jnp.zeros(H), h=jnp.zeros(H)) if initial_state is None else initial_state
     c_0, h_0 = (_largest(leaf, H, params.W.dtype) for leaf in (start.c, start.h))
     return _lstm_matrix(params, _radius(params.U, input_bound), c_0, h_0, steps)
@@ -271,6 +278,11 @@ def _row(corners: list[list[Array]]) -> UnitBlocks:
 
 def _radius(U: Array, input_bound: ArrayLike) -> Array:
     """sup |U x| `[G]`."""
+    if jnp.ndim(input_bound) == 0:
+        check_number("input_bound", input_bound, least=0, infinite=True)
+    else:
+        remedy = "Pass one number, or one for each input."
+        check_array("input_bound", input_bound, (U.shape[1],), remedy=remedy)
     bound = jnp.abs(jnp.asarray(input_bound, U.dtype))
     return jnp.where(U == 0, 0, jnp.abs(U) * bound).sum(-1)
 

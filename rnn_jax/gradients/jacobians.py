@@ -14,7 +14,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, PartitionSpec
 
 from rnn_jax.compiled import compiled
-from rnn_jax.errors import choose
+from rnn_jax.errors import check_array, check_number, choose
 from rnn_jax.gradients.blocks import Block, Entries, block_entries
 from rnn_jax.gradients.continuous import continuous
 from rnn_jax.gradients.examples import flat_step, flat_trajectory, over_batch
@@ -101,7 +101,7 @@ def jacobian_log_norms(
     Raises:
       ValueError: an unknown norm or block, and what `unroll` raises.
     """
-    choose("norm", norm, NORMS)
+    check_norm(norm, rtol)
     entries = block_entries(cell, params, block)
     jacobians = step_jacobians(cell, params, xs, initial_state)
     return _tables(jacobians, norm, rtol, mesh, entries).value
@@ -115,7 +115,8 @@ def product_log_norms(
     mesh: Mesh | None = None,
 ) -> Array:
     """`jacobian_log_norms` from `jacobians [T, *batch, S, S]` that are at hand."""
-    choose("norm", norm, NORMS)
+    check_norm(norm, rtol)
+    jacobians = check_array("jacobians", jacobians, ("T", "*batch", "S", "S"))
     return _tables(jacobians, norm, rtol, mesh, _whole(jacobians)).value
 
 
@@ -134,7 +135,8 @@ def certified_log_norms(
     measures; it is large where products cancel, and +inf where nothing but rounding is left of
     them. NaN where a matrix in between is not finite.
     """
-    choose("norm", norm, NORMS)
+    check_norm(norm, rtol)
+    jacobians = check_array("jacobians", jacobians, ("T", "*batch", "S", "S"))
     return _tables(jacobians, norm, rtol, mesh, _whole(jacobians), certified=True)
 
 
@@ -166,6 +168,13 @@ def _tables(
     return jax.tree.map(lambda table: table.astype(jacobians.dtype), tables)
 
 
+def check_norm(norm: str, rtol: float | None) -> None:
+    """Raise ValueError for an unknown norm, or a tolerance that is no number from 0."""
+    choose("norm", norm, NORMS)
+    if rtol is not None:
+        check_number("rtol", rtol, least=0, remedy="Pass None for the default tolerance.")
+
+
 def _whole(jacobians: Array) -> Entries:
     entries = tuple(range(jacobians.shape[-1]))
     return entries, entries
@@ -176,7 +185,12 @@ def decay_rate(log_norms: Array) -> Array:
 
     The least-squares slope of ln ‖∂h_t/∂h_k‖ on t − k over all pairs t > k with a norm above zero;
     negative for a vanishing gradient. NaN where fewer than two lags have one.
+
+    Raises:
+      ValueError: what is no square table of floats, such as a profile by lag.
     """
+    remedy = "Pass a table at [t, k], such as jacobian_log_norms returns."
+    log_norms = check_array("log_norms", log_norms, ("T+1", "T+1", "*batch"), remedy=remedy)
     states = jnp.arange(log_norms.shape[0])
     lag = states[:, None] - states[None, :]
     lag = lag.reshape(*lag.shape, *[1] * (log_norms.ndim - 2)).astype(log_norms.dtype)

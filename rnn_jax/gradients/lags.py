@@ -21,11 +21,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnn_jax.compiled import compiled
-from rnn_jax.errors import choose, invalid
+from rnn_jax.errors import invalid
 from rnn_jax.gradients.blocks import Block, block_entries
 from rnn_jax.gradients.continuous import continuous
 from rnn_jax.gradients.examples import flat_trajectory, over_batch
-from rnn_jax.gradients.jacobians import step_jacobians
+from rnn_jax.gradients.jacobians import check_norm, step_jacobians
 from rnn_jax.gradients.products import (
     NORMS,
     ROUNDING,
@@ -78,7 +78,7 @@ def jacobian_log_norms_by_lag(
     Raises:
       ValueError: lags or times out of range, and what `jacobian_log_norms` raises.
     """
-    choose("norm", norm, NORMS)
+    check_norm(norm, rtol)
     entries = block_entries(cell, params, block)
     cell, xs, start = continuous(cell, params, xs, initial_state)
     each_lag = check_states("lags", lags, len(xs))

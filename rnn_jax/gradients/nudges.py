@@ -47,9 +47,9 @@ class Nudges(NamedTuple):
 
 
 def zero_nudges(cell: Cell, params: Params, xs: Array) -> Nudges:
-    """Nudges for `unroll_nudged` over `xs [T, *batch, I]`."""
+    """Nudges for `unroll_nudged` over `xs [T, *batch, I]`, whose errors are those of `unroll`."""
     zeros = lambda shape: jnp.zeros(shape.shape, shape.dtype)
-    state = jax.eval_shape(lambda p: cell.initial_state(p, xs.shape[1:-1]), params)
+    state = checked_start(cell, params, xs, None)
     start = jax.tree.map(zeros, state)
     after = jax.tree.map(lambda leaf: jnp.zeros((xs.shape[0], *leaf.shape), leaf.dtype), state)
     return Nudges(start, after, after)
@@ -86,6 +86,8 @@ def unroll_nudged(
     """
     start = checked_start(cell, params, xs, initial_state)
     check_reals(start)
+    if not isinstance(nudges, Nudges):
+        raise invalid("nudges", nudges, "Nudges", "Pass zero_nudges(cell, params, xs).")
     start = jax.tree.map(_add_nothing, start, spread(nudges.start))
     marks = checked_marks(xs, lengths, resets, reverse)
     xs = marks.fill(xs, reverse=reverse)

@@ -21,7 +21,16 @@ import jax.numpy as jnp
 import optax
 
 from rnn_jax.compiled import compiled
-from rnn_jax.errors import check_array, check_flag, check_number, choose, describe, invalid
+from rnn_jax.errors import (
+    check_array,
+    check_cell,
+    check_flag,
+    check_number,
+    choose,
+    describe,
+    invalid,
+    state_shapes,
+)
 from rnn_jax.gradients.continuous import continuous
 from rnn_jax.gradients.nudges import unroll_nudged, zero_nudges
 from rnn_jax.gradients.power_iteration import largest_singular_value, norm
@@ -142,7 +151,9 @@ def recurrent_matrices(cell: Cell, params: Params) -> dict[str, Array]:
     Raises:
       ValueError: a cell without a structure, or without a recurrent matrix in it.
     """
+    check_cell("cell", cell)
     products = cell.structure.products if cell.structure is not None else ()
+    state_shapes(cell, params)
     if not products:
         raise invalid(
             "cell",

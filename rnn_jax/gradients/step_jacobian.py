@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
+from rnn_jax.errors import fitting, invalid
 from rnn_jax.linalg import matvec
 from rnn_jax.structure import Structure
 from rnn_jax.types import Array, Params, State
@@ -113,7 +114,14 @@ def step_jacobian(structure: Structure, params: Params, state: State, x: Array) 
     """The step Jacobian at `state` and `x [I]` of one example, of a unit-wise structure.
 
     State leaves stand in the order of `jax.flatten_util.ravel_pytree`.
+
+    Raises:
+      ValueError: no Structure; params, a state and x that do not go together with it.
     """
+    if not isinstance(structure, Structure):
+        raise invalid("structure", structure, "a Structure", "Pass cell.structure.")
+    with fitting(params, "structure.step"):
+        jax.eval_shape(structure.step, params, state, x)
     constants = structure.constants(params)
     matrices = tuple(product.W(params) for product in structure.products)
     # By `matvec`, as in the step itself: XLA takes once what is the same.

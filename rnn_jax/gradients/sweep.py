@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.linalg import split_exponent
+from rnn_jax.losses import one_a_step
 from rnn_jax.types import Array
 
 
@@ -109,7 +110,7 @@ def backward_sweep(
 
         def E_k(wrt, h):
             y = step(wrt, h, x)[1]
-            return loss(y, target), y
+            return one_a_step(loss, y, target), y
 
         after, pull, aux = jax.vjp(advance, wrt, h, has_aux=True)
         now, y = jax.grad(E_k, argnums=(0, 1), has_aux=True)(wrt, h)

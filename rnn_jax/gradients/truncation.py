@@ -85,7 +85,7 @@ def truncated_gradient(
     k1 and k2 are those of Sutskever, Training recurrent neural networks (2013).
     """
     value, (gradient,), final_state = _truncated_gradients(
-        cell, params, xs, targets, loss, initial_state, k1, [k2], lengths, resets, strategy
+        cell, params, xs, targets, loss, initial_state, k1, [k2], lengths, resets, strategy, "k2"
     )
     return value, gradient, final_state
 
@@ -140,7 +140,7 @@ def truncation_error(
     gradient bias (2019), who choose k2 by an estimate of the relative error.
     """
     _, truncated, _ = _truncated_gradients(
-        cell, params, xs, targets, loss, initial_state, k1, k2s, lengths, resets, strategy
+        cell, params, xs, targets, loss, initial_state, k1, k2s, lengths, resets, strategy, "k2s"
     )
     how: dict[str, Any] = {"lengths": lengths, "resets": resets, "strategy": strategy}
     valid = checked_marks(xs, lengths, None, reverse=False).valid
@@ -160,10 +160,10 @@ def truncation_error(
 
 
 def _truncated_gradients(
-    cell, params, xs, targets, loss, initial_state, k1, k2s, lengths, resets, strategy
+    cell, params, xs, targets, loss, initial_state, k1, k2s, lengths, resets, strategy, name
 ) -> tuple[Array, list[Params], State]:
     """E; its gradient by BPTT(k2; k1) for each k2 of `k2s`; the final state."""
-    k1, k2s = _checked_steps(k1, k2s)
+    k1, k2s = _checked_steps(k1, k2s, name)
     learn, given = (initial_state, None) if callable(initial_state) else (None, initial_state)
     xs, _ = checked(cell, params, xs, learn(params) if learn else given)
     checked_marks(xs, lengths, resets, reverse=False)
@@ -249,12 +249,12 @@ def _starting_from(initial_state, cell, xs) -> Callable[[Params], State]:
     return initial_state if callable(initial_state) else lambda params: initial_state
 
 
-def _checked_steps(k1, k2s) -> tuple[int, tuple[int, ...]]:
+def _checked_steps(k1, k2s, name) -> tuple[int, tuple[int, ...]]:
     remedy = "A pass goes back k2 steps, at least over the k1 whose losses it takes."
     if not hasattr(k2s, "__len__") or len(k2s) == 0:
         raise invalid("k2s", k2s, "at least one number of steps", "Pass (1, 10, 100), say.")
     k1 = check_integer("k1", k1, remedy=remedy)
-    return k1, tuple(check_integer("k2", k2, least=k1, remedy=remedy) for k2 in k2s)
+    return k1, tuple(check_integer(name, k2, least=k1, remedy=remedy) for k2 in k2s)
 
 
 def _rows(leaf: Array) -> Array:

@@ -12,7 +12,7 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.errors import check_integer, choose, describe, invalid
+from rnn_jax.errors import check_cell, check_integer, choose, describe, invalid
 from rnn_jax.graph.graph import Edge, Graph, Kind, Node
 from rnn_jax.graph.letters import Letter, free, letters
 from rnn_jax.graph.names import author_names
@@ -40,8 +40,7 @@ def step_graph(cell: Cell, params: Params, x: Array) -> Graph:
       ValueError: no cell; params that are not its; x that has more axes than one, or is no array of
         real numbers.
     """
-    if not isinstance(cell, Cell):
-        raise invalid("cell", describe(cell), "a Cell", "Pass cells.from_function(step, state).")
+    check_cell("cell", cell)
     is_array = hasattr(x, "dtype") and hasattr(x, "shape")
     if not is_array or len(x.shape) != 1 or jnp.issubdtype(x.dtype, jnp.complexfloating):
         raise invalid("x", describe(x), "one input of one example, [I]", "Pass xs[0], or xs[0, 0].")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flax import linen as nn
 
-from rnn_jax.cells.maker import check_cell
+from rnn_jax.errors import check_cell
 from rnn_jax.types import Array, Cell, Key, Params, State
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 from flax import nnx
 
-from rnn_jax.cells.maker import check_cell
+from rnn_jax.errors import check_cell
 from rnn_jax.types import Array, Cell, Params, State
 
 

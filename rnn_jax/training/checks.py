@@ -9,13 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from rnn_jax.errors import describe, invalid
-from rnn_jax.types import Array, Cell
-
-
-def check_callable(argument: str, value: Any, signature: str) -> None:
-    """Raise ValueError unless `value` can be called, as `signature` says."""
-    if not callable(value):
-        raise invalid(argument, value, f"a function {signature}", "Pass a function.")
+from rnn_jax.types import Array
 
 
 def check_optimizer(optimizer: Any) -> None:
@@ -55,9 +49,3 @@ def check_mesh(mesh: Any) -> None:
     """Raise ValueError unless `mesh` is a Mesh or None."""
     if mesh is not None and not isinstance(mesh, Mesh):
         raise invalid("mesh", mesh, "a jax.sharding.Mesh or None", "Pass training.batch_mesh().")
-
-
-def check_cell(cell: Any) -> None:
-    """Raise ValueError unless `cell` is a Cell."""
-    if not isinstance(cell, Cell):
-        raise invalid("cell", cell, "a Cell", "Make one with rnn_jax.cells.")

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
-from rnn_jax.errors import check_size
+from rnn_jax.errors import check_function, check_size
 
 
 def over_ensemble(function: Callable[..., Any], members: int) -> Callable[..., Any]:
@@ -27,8 +27,9 @@ def over_ensemble(function: Callable[..., Any], members: int) -> Callable[..., A
       members: the size of the leading axes.
 
     Raises:
-      ValueError: a number of members that is not a positive integer.
+      ValueError: no function; a number of members that is not a positive integer.
     """
+    check_function("function", function, "of arrays")
     check_size("members", members)
     devices = jax.local_devices()
     count = max(n for n in range(1, len(devices) + 1) if members % n == 0)

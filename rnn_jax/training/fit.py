@@ -9,9 +9,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from rnn_jax.errors import check_flag, check_size, invalid
+from rnn_jax.errors import check_flag, check_function, check_size, invalid
 from rnn_jax.training.checkpoints import Checkpoints, Found
-from rnn_jax.training.checks import check_callable
 from rnn_jax.training.fingerprint import fingerprint_of, trace
 from rnn_jax.training.history import History
 from rnn_jax.training.interrupts import Interrupts
@@ -87,8 +86,8 @@ def fit(
       OSError: a folder that cannot be written, such as one that is a file or on a full disk; one
         that another run holds. It names the path.
     """
-    check_callable("train_step", train_step, "(state, batch) -> (state, metrics)")
-    check_callable("batch_at", batch_at, "step -> batch")
+    check_function("train_step", train_step, "(state, batch) -> (state, metrics)")
+    check_function("batch_at", batch_at, "step -> batch")
     steps, every = check_size("steps", steps), check_size("checkpoint_every", checkpoint_every)
     most = None if max_skipped is None else check_size("max_skipped", max_skipped)
     bar = _Bar(steps, str(label), not check_flag("progress", progress))

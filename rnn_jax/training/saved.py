@@ -79,7 +79,7 @@ def restore(path: str | Path, like: Tree) -> Tree:
         except DamagedError as damage:
             damages.append(f"{file} ({damage})")
             continue
-        differences = compare("leaf", manifest["leaves"], layout(like))
+        differences = compare("leaf", manifest["leaves"], layout(like, "like"))
         if differences:
             remedy = "Pass a tree of the shapes that were saved, such as cell.init returns."
             got = f"a tree other than that in {file}: {'; '.join(differences)}"
@@ -118,9 +118,12 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     return named
 
 
-def layout(tree: Any) -> dict[str, str]:
+def layout(tree: Any, argument: str = "tree") -> dict[str, str]:
     """Return `float32[3, 4]` for each leaf by name."""
-    return {name: f"{_dtype_name(leaf)}{list(np.shape(leaf))}" for name, leaf in _checked(tree)}
+    return {
+        name: f"{_dtype_name(leaf)}{list(np.shape(leaf))}"
+        for name, leaf in _checked(tree, argument)
+    }
 
 
 def compare(what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -181,16 +184,16 @@ def placed(arrays: Mapping[str, np.ndarray], like: Tree) -> Tree:
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
-def _checked(tree: Any) -> list[tuple[str, Any]]:
+def _checked(tree: Any, argument: str = "tree") -> list[tuple[str, Any]]:
     """The named leaves, all of them arrays or numbers."""
     named = [*named_leaves(tree).items()]
     for name, leaf in named:
         is_array = hasattr(leaf, "dtype") and hasattr(leaf, "shape")
         if not is_array and not isinstance(leaf, bool | int | float | complex):
             got = f"a leaf {name}, {describe(leaf)}"
-            raise invalid("tree", got, "arrays and numbers", "Leave functions and text out.")
+            raise invalid(argument, got, "arrays and numbers", "Leave functions and text out.")
         if is_array and np.dtype(object) == leaf.dtype:
-            raise invalid("tree", f"a leaf {name} of objects", "arrays of numbers", "Convert it.")
+            raise invalid(argument, f"a leaf {name} of objects", "arrays of numbers", "Convert it.")
     return named
 
 

@@ -17,12 +17,12 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, PartitionSpec
 
-from rnn_jax.errors import check_integer, check_size, invalid
+from rnn_jax.errors import check_cell, check_function, check_integer, check_size, invalid
 from rnn_jax.gradients.truncation import truncated_gradient
 from rnn_jax.lengths import length_mask, select_state
 from rnn_jax.losses import per_step
 from rnn_jax.strategies import Strategy, resolve
-from rnn_jax.training.checks import check_callable, check_cell, check_mesh, check_state
+from rnn_jax.training.checks import check_mesh, check_state
 from rnn_jax.training.train_step import (
     TrainState,
     create_train_state,
@@ -51,7 +51,7 @@ def create_stateful_train_state(
     Raises:
       ValueError: a batch size that is no positive integer; what `create_train_state` raises.
     """
-    check_cell(cell)
+    check_cell("cell", cell)
     check_size("batch_size", batch_size)
     start = create_train_state(params, optimizer)
     carried = cell.initial_state(params, (int(batch_size),))
@@ -109,8 +109,8 @@ def make_stateful_train_step(
         `truncated_gradient` and the loss raise; a batch of another form; starts that are not
         booleans `[B]`, another number of streams than the state carries.
     """
-    check_cell(cell)
-    check_callable("loss", loss, "(y, target) -> E_t")
+    check_cell("cell", cell)
+    check_function("loss", loss, "(y, target) -> E_t")
     if (k1 is None) != (k2 is None):
         raise invalid("k2", f"k1 = {k1} and k2 = {k2}", "both or none", "Give the other one too.")
     if k1 is not None:

@@ -21,7 +21,7 @@ import optax
 from jax.sharding import Mesh, PartitionSpec
 
 import rnn_jax
-from rnn_jax.errors import check_size, invalid
+from rnn_jax.errors import check_cell, check_function, check_size, invalid
 from rnn_jax.gradients.nudges import Nudges, unroll_nudged
 from rnn_jax.gradients.power_iteration import (
     generic_vector,
@@ -64,6 +64,9 @@ class Telemetry:
     iterations: int = 2
 
     def __post_init__(self):
+        check_cell("cell", self.cell)
+        if self.matrices is not None:
+            check_function("matrices", self.matrices, "params -> {name: matrix}")
         check_size("every", self.every)
         check_size("iterations", self.iterations)
 
@@ -106,10 +109,21 @@ MonitoredTrainStep = Callable[
 def create_monitored_train_state(
     params: Params, optimizer: optax.GradientTransformation, telemetry: Telemetry
 ) -> MonitoredTrainState:
-    """The state before the first step."""
+    """The state before the first step.
+
+    Raises:
+      ValueError: what `create_train_state` raises; no Telemetry, or one of another cell.
+    """
+    _check_telemetry(telemetry)
     start = create_train_state(params, optimizer)
     followed = {name: _begin(W) for name, W in telemetry.matrices_of(params).items()}
     return MonitoredTrainState(start.step, start.params, start.opt_state, followed)
+
+
+def _check_telemetry(telemetry: Any) -> None:
+    if not isinstance(telemetry, Telemetry):
+        remedy = "Pass training.Telemetry(cell)."
+        raise invalid("telemetry", telemetry, "a Telemetry", remedy)
 
 
 def make_monitored_train_step(
@@ -160,6 +174,8 @@ def make_monitored_train_step(
     Raises:
       ValueError: a loss that does not call `unroll` once; what `make_train_step` raises.
     """
+    check_function("loss", loss, "(params, batch, unroll) -> scalar")
+    _check_telemetry(telemetry)
     update = make_update(optimizer, clip_norm)
 
     def measured(params, batch):

@@ -14,9 +14,8 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, PartitionSpec
 
-from rnn_jax.errors import check_number, invalid
+from rnn_jax.errors import check_function, check_number, invalid
 from rnn_jax.training.checks import (
-    check_callable,
     check_mesh,
     check_optimizer,
     check_params,
@@ -92,7 +91,7 @@ def make_train_step(
         norm that is not positive; a loss that is not a scalar; a state that is no TrainState; a
         batch that the devices cannot share evenly.
     """
-    check_callable("loss", loss, "(params, batch) -> scalar")
+    check_function("loss", loss, "(params, batch) -> scalar")
     update = make_update(optimizer, clip_norm)
     check_mesh(mesh)
 
