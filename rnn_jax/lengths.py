@@ -109,6 +109,11 @@ def batch_of(xs: Any) -> tuple[int, ...]:
     return jax.tree.leaves(xs)[0].shape[1:-1]
 
 
+def step_at(xs: Any, t: Any) -> Any:
+    """`xs` at step t, or at the steps of a slice."""
+    return jax.tree.map(lambda x: x[t], xs)
+
+
 def input_dtype(xs: Any) -> Any:
     """Return the dtype of the floating leaves of `xs`, or of its first leaf."""
     dtypes = [leaf.dtype for leaf in jax.tree.leaves(xs)]

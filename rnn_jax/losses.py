@@ -17,7 +17,7 @@ import numpy as np
 import optax
 
 from rnn_jax.errors import check_array, describe, invalid, is_traced
-from rnn_jax.lengths import select
+from rnn_jax.lengths import filled, select
 from rnn_jax.types import Array, StepLoss, at_least_float32
 
 FLOATS = "Pass floats, as a cell puts them out."
@@ -116,7 +116,8 @@ def per_step(loss: StepLoss, ys: Array, targets: Array, mask: Array | None = Non
         "mask", mask, ys.shape[:-1], kind="bool", remedy="Pass length_mask(lengths, T)."
     )
     targets = jnp.asarray(targets)
-    return select(mask, one_a_step(loss, select(mask, ys, 0), select(mask, targets, 0)), 0)
+    # Steps of the example's own stand in the padding: a loss may be singular at zero.
+    return select(mask, one_a_step(loss, filled(mask, ys), filled(mask, targets)), 0)
 
 
 def last_step(loss: StepLoss, ys: Array, target: Array, lengths: Any = None) -> Array:

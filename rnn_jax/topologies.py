@@ -31,7 +31,7 @@ from rnn_jax.errors import (
     invalid,
     is_traced,
 )
-from rnn_jax.lengths import select
+from rnn_jax.lengths import is_array, select
 from rnn_jax.losses import at_last_step
 from rnn_jax.strategies import Strategy
 from rnn_jax.types import Array, Cell, Key, Params, State
@@ -191,6 +191,7 @@ def generate(
     """
     check_size("steps", steps)
     check_key("key", key)
+    _check_one_array("prompt", prompt)
     state, ys = unroll(cell, params, prompt, initial_state, lengths=lengths)
     if lengths is not None:
         lengths = jnp.asarray(lengths)
@@ -239,6 +240,7 @@ def teacher_forcing(
     """
     check_number("ratio", ratio, least=0, most=1, remedy="Pass 1 for true inputs alone.")
     check_key("key", key)
+    _check_one_array("xs", xs)
     state = checked_start(cell, params, xs, initial_state)
     coins_key, key = jax.random.split(key)
     given = jax.random.uniform(coins_key, xs.shape[:-1]) < ratio
@@ -302,6 +304,13 @@ def _run(cell, params, state, x, keys, feed, xs, given):
 
     (state, _), (inputs, ys) = jax.lax.scan(step, (state, x), (keys, xs, given))
     return state, inputs, ys
+
+
+def _check_one_array(argument: str, xs: Any) -> None:
+    """Raise ValueError for several arrays: what is fed back is one."""
+    if not is_array(xs):
+        remedy = "Put the arrays of xs side by side."
+        raise invalid(argument, xs, "one array [T, *batch, I]", remedy)
 
 
 def _fed(feed, key, y, x):

@@ -63,16 +63,27 @@ class Guest(NamedTuple):
     Attributes:
       cell: the guest.
       convert: its params, or a gradient like them, as ours.
+      inputs: what it reads in place of `xs [T, *batch, I]`.
     """
 
     cell: rnn_jax.Cell
     convert: Callable[[Any], Any]
+    inputs: Callable[[Any], Any] = lambda xs: xs
 
 
 GUESTS = {
     "user's function": Guest(
         cells.from_function(user_step, {"c": jnp.zeros(H), "h": jnp.zeros(H)}, user_init),
         user_params_as_ours,
+    ),
+    "user's function of two inputs": Guest(
+        cells.from_function(
+            lambda p, state, x: user_step(p, state, jnp.concatenate([x["first"], x["rest"]])),
+            {"c": jnp.zeros(H), "h": jnp.zeros(H)},
+            user_init,
+        ),
+        user_params_as_ours,
+        lambda xs: {"first": xs[..., :1], "rest": xs[..., 1:]},
     ),
     "linen LSTMCell": Guest(
         interop.from_linen(nn.LSTMCell(H, param_dtype=jnp.float64)),
@@ -97,10 +108,11 @@ class Network(NamedTuple):
     params: Any
     like_params: Callable[[Any], Any] = lambda tree: tree
     norms: Callable[[Any], Any] = lambda tree: tree
+    inputs: Callable[[Any], Any] = lambda xs: xs
 
     @property
     def run(self):
-        return self.cell, self.params, normal(1, T, B, I)
+        return self.cell, self.params, self.inputs(normal(1, T, B, I))
 
     @property
     def task(self):
@@ -266,11 +278,11 @@ def on_ours(tool):
 @pytest.mark.parametrize("guest", GUESTS)
 @pytest.mark.usefixtures("optax_promotes")
 def test_every_tool_says_of_a_guest_what_it_says_of_ours(guest, tool):
-    cell, convert = GUESTS[guest]
+    cell, convert, inputs = GUESTS[guest]
     assert cell.structure is None
     params = params_of(guest)
     norms = norms_of_blocks(convert, params)
-    got = jax.jit(lambda p: TOOLS[tool](Network(cell, p, convert, norms)))(params)
+    got = jax.jit(lambda p: TOOLS[tool](Network(cell, p, convert, norms, inputs)))(params)
     expected = on_ours(tool)(convert(params))
     chex.assert_trees_all_close(got, expected, rtol=1e-10, atol=1e-10)
     numbers = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(got)])
@@ -280,14 +292,14 @@ def test_every_tool_says_of_a_guest_what_it_says_of_ours(guest, tool):
 @pytest.mark.parametrize("guest", GUESTS)
 def test_every_bound_holds_for_a_guest(guest):
     """Out of jit, for its singular values; ours is asked for those of the blocks as well."""
-    cell, convert = GUESTS[guest]
+    cell, convert, inputs = GUESTS[guest]
     params, xs = params_of(guest), normal(1, T, I)
-    checks = gradients.check_bounds(cell, params, xs)
+    checks = gradients.check_bounds(cell, params, inputs(xs))
     assert checks.keys() == {"product", "comparison"}
     for check in checks.values():
         assert check.violations == 0
         assert check.worst_excess < 0.1
     exact = gradients.comparison_matrices(OURS, convert(params), xs, exact=True)
     np.testing.assert_allclose(
-        gradients.comparison_matrices(cell, params, xs, exact=True), exact, rtol=1e-10
+        gradients.comparison_matrices(cell, params, inputs(xs), exact=True), exact, rtol=1e-10
     )

@@ -164,7 +164,7 @@ def test_truncation(params):
         with pytest.raises(ValueError, match=message("k1", "at least 1")):
             run(k1, [3])
     for k2 in (1, 2.0, None):
-        with pytest.raises(ValueError, match=message("k2", "at least 2", "k1")):
+        with pytest.raises(ValueError, match=message("k2s", "at least 2", "k1")):
             run(2, [3, k2])
     with pytest.raises(ValueError, match=message("k2s", "at least one")):
         run(1, [])

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from rnn_jax import cells, theory
+from rnn_jax import cells, theory, trajectory
 from rnn_jax.gradients import covariant_vectors, flossing, lyapunov_spectrum, step_jacobians
 from rnn_jax.gradients.frames import initial_frame
 from rnn_jax.gradients.orthonormalization import orthonormalize
@@ -151,6 +151,20 @@ def test_entropy_and_dimension_in_closed_form():
     cosines = jnp.einsum("tsk,sk->tk", vectors.vectors, axes)
     np.testing.assert_allclose(jnp.abs(cosines), 1, atol=1e-10)
     np.testing.assert_allclose(vectors.log_growth, jnp.broadcast_to(exponents, (100, 4)), atol=1e-8)
+
+
+def test_covariant_vectors_stand_at_the_states():
+    """And step i takes the vectors at state i to those at state i + 1, γ_i times as long."""
+    cell = cell_named("lstm")
+    params, xs = cell.init(jax.random.key(0), 2), normal(1, 60, 3, 2)
+    got = covariant_vectors(cell, params, xs, warmup=20, cooldown=20)
+    states = trajectory(cell, params, xs)
+    flat = jnp.concatenate([states.c, states.h], -1)
+    np.testing.assert_allclose(got.states, flat[20:41], atol=1e-12)
+    J = step_jacobians(cell, params, xs)[20:40]
+    grown = jnp.einsum("t...ij,t...jk->t...ik", J, got.vectors[:-1])
+    expected = got.vectors[1:] * jnp.exp(got.log_growth)[..., None, :]
+    np.testing.assert_allclose(jnp.abs(grown), jnp.abs(expected), atol=1e-9)
 
 
 def test_gaussian_products():

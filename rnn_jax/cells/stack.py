@@ -128,6 +128,8 @@ def layer_norm(cell: Cell, *, epsilon: float = 1e-6) -> Cell:
         centred = wide - wide.mean(-1, keepdims=True)
         variance = jnp.square(centred).mean(-1, keepdims=True)
         normalized = centred * jax.lax.rsqrt(variance + epsilon / size / size)
-        return params.scale * normalized.astype(x.dtype) + params.shift
+        # Rounded at the end, so that gradients of scale and shift are summed over time in full.
+        scale, shift = map(at_least_float32, (params.scale, params.shift))
+        return (scale * normalized + shift).astype(x.dtype)
 
     return around(cell, init, lambda params: params.cell, before=normalize)

@@ -15,6 +15,7 @@ from rnn_jax.gradients.bounds import (
 )
 from rnn_jax.gradients.comparison import comparison_bound, comparison_matrices
 from rnn_jax.gradients.jacobians import certified_log_norms, step_jacobians
+from rnn_jax.lengths import steps_of
 from rnn_jax.types import Array, Cell, Params, State
 
 
@@ -46,7 +47,7 @@ def check_bounds(
 
     Call it outside of `jit`: see `linalg.spectral_norm`.
     """
-    T, state = len(xs), initial_state
+    T, state = steps_of(xs), initial_state
     jacobians = step_jacobians(cell, params, xs, state)
     unitwise = cell.structure is not None and cell.structure.unitwise
     M = comparison_matrices(cell, params, xs, state, exact=not unitwise)

@@ -27,6 +27,7 @@ from rnn_jax.gradients.jacobians import step_jacobians
 from rnn_jax.gradients.power_iteration import norm, scaled
 from rnn_jax.gradients.step_jacobian import FedBack, StepJacobian, step_jacobian
 from rnn_jax.gradients.sums import norm_of_sum, root_norm
+from rnn_jax.lengths import batch_of
 from rnn_jax.linalg import log_power_of_two, spectral_norm, split_exponent
 from rnn_jax.types import Array, Cell, Params, State
 
@@ -55,7 +56,7 @@ def comparison_matrices(
     """
     exact = check_flag("exact", exact)
     cell, xs, start = continuous(cell, params, xs, initial_state)
-    batch_ndim = xs.ndim - 2
+    batch_ndim = len(batch_of(xs))
     if exact:
         sizes = [leaf[(0,) * batch_ndim].size for leaf in jax.tree.leaves(start)]
         return block_norms(step_jacobians(cell, params, xs, start), sizes)
@@ -81,7 +82,7 @@ def _from_diagonals(cell: Cell, params: Params, xs: Array, start: State) -> Arra
         J = jax.vmap(at)(flat_trajectory(cell, params, xs, start)[:-1], xs)
         return J.A, [(product.A, product.D, product.D_before) for product in J.products]
 
-    A, around = over_batch(diagonals, xs.ndim - 2, out_axis=1)(start, xs)
+    A, around = over_batch(diagonals, len(batch_of(xs)), out_axis=1)(start, xs)
     products = tuple(
         FedBack(A_j, product.W(params), D, D_before)
         for product, (A_j, D, D_before) in zip(structure.products, around, strict=True)

@@ -28,6 +28,7 @@ from rnn_jax.gradients.examples import over_batch
 from rnn_jax.gradients.frames import TangentStep, flat_state, initial_frame
 from rnn_jax.gradients.lyapunov import state_size
 from rnn_jax.gradients.orthonormalization import orthonormalize
+from rnn_jax.lengths import batch_of, step_at, steps_of
 from rnn_jax.types import Array, Cell, Key, Params, State
 
 OTHER_STARTS = 3
@@ -39,6 +40,7 @@ class CovariantVectors:
     """Of the n steps that are neither warmup nor cooldown.
 
     Attributes:
+      states: h, at which the vectors stand, its leaves side by side: `[n + 1, *batch, S]`.
       vectors: v_i, of length 1, before the first of them and after each, `[n + 1, *batch, S, K]`;
         a vector and its negative are the same direction.
       log_growth: ln γ_i, of each step, nats, `[n, *batch, K]`.
@@ -50,6 +52,7 @@ class CovariantVectors:
         every step. Then v_i is within 0.05 of the direction that an endless run would give.
     """
 
+    states: Array
     vectors: Array
     log_growth: Array
     exponents: Array
@@ -89,7 +92,7 @@ def covariant_vectors(
     covariant Lyapunov vectors, Physical Review Letters 99 (2007), arXiv 0706.0510.
     """
     cell, xs, start = continuous(cell, params, xs, initial_state)
-    T, *batch, _ = xs.shape
+    T, batch = steps_of(xs), batch_of(xs)
     S = state_size(start, batch)
     K = S if num_exponents is None else num_exponents
     K = check_integer("num_exponents", K, 1, S, "There are S exponents, S the state's size.")
@@ -104,7 +107,7 @@ def covariant_vectors(
 @compiled("cell", "K", "warmup", "cooldown")
 def _covariant_vectors(cell, params, xs, start, frame, K, warmup, cooldown) -> CovariantVectors:
     """The first K of those that `frame [*batch, S, L]` turns into."""
-    T, *batch, _ = xs.shape
+    T, batch = steps_of(xs), batch_of(xs)
     L = frame.shape[-1]
     n = T - warmup - cooldown
 
@@ -118,7 +121,7 @@ def _covariant_vectors(cell, params, xs, start, frame, K, warmup, cooldown) -> C
             M = jnp.where(jnp.isfinite(h).all(), M, jnp.nan)
             Q, R = orthonormalize(M)
             B, R_other = jax.vmap(orthonormalize)(R @ B)
-            return (h, Q, B), (Q, R, B, R_other)
+            return (h, Q, B), (h, Q, R, B, R_other)
 
         def settle(carry, x):
             return forward(carry, x)[0], None
@@ -126,8 +129,10 @@ def _covariant_vectors(cell, params, xs, start, frame, K, warmup, cooldown) -> C
         frames_key, coefficients_key = jax.random.split(jax.random.key(1))
         B = jax.random.normal(frames_key, (OTHER_STARTS, L, L), Q.dtype)
         first = flat_state(start, 0), Q, jax.vmap(orthonormalize)(B)[0]
-        settled, _ = jax.lax.scan(settle, first, xs[:warmup])
-        _, (Qs, Rs, Bs, others) = jax.lax.scan(forward, settled, xs[warmup:])
+        settled, _ = jax.lax.scan(settle, first, step_at(xs, slice(warmup)))
+        _, (hs, Qs, Rs, Bs, others) = jax.lax.scan(
+            forward, settled, step_at(xs, slice(warmup, None))
+        )
 
         # Any upper triangle that has no zeros will do for a start.
         c = jnp.triu(jnp.ones((L, L), Rs.dtype))
@@ -138,6 +143,7 @@ def _covariant_vectors(cell, params, xs, start, frame, K, warmup, cooldown) -> C
         of_others = jax.vmap(lambda c, Rs: _coefficients(c, Rs, n)[0], (0, 1), 1)
         c_others = of_others(c_others, others)
 
+        hs = jnp.concatenate([settled[0][None], hs[:n]])
         Qs = jnp.concatenate([settled[1][None], Qs[:n]])
         gone = (Qs == 0).all(1, keepdims=True)
         vectors = jnp.where(gone, jnp.nan, Qs @ cs)
@@ -145,14 +151,14 @@ def _covariant_vectors(cell, params, xs, start, frame, K, warmup, cooldown) -> C
         transient = _sine(cs[:, None], Bs @ c_others).max((0, 1))
         r = jnp.diagonal(Rs, axis1=1, axis2=2)
         noise = 2 * jnp.finfo(r.dtype).eps * (r.max(1, keepdims=True) / r).max(0)
-        return vectors[..., :K], log_growth[:, :K], transient[None, :K], noise[None, :K]
+        return hs, vectors[..., :K], log_growth[:, :K], transient[None, :K], noise[None, :K]
 
     parts = over_batch(one_example, len(batch), out_axis=1)((start, frame), xs)
-    vectors, log_growth, transient, noise = parts
+    states, vectors, log_growth, transient, noise = parts
     exponents = jnp.moveaxis(log_growth.mean(0), -1, 0)
     transient, noise = (jnp.moveaxis(x[0], -1, 0) for x in (transient, noise))
     trusted = jnp.isfinite(exponents) & (transient < 0.002) & (noise < 0.01)
-    return CovariantVectors(vectors, log_growth, exponents, transient, trusted)
+    return CovariantVectors(states, vectors, log_growth, exponents, transient, trusted)
 
 
 def _coefficients(c: Array, Rs: Array, n: int) -> tuple[Array, Array]:

@@ -27,6 +27,7 @@ from rnn_jax.gradients.examples import flat_step, flat_trajectory, over_batch
 from rnn_jax.gradients.learned_start import GIVEN, Learn, LearnedStart, Start
 from rnn_jax.gradients.sweep import AtStep, Rows, backward_sweep, shifted_rows, with_bands_if_lost
 from rnn_jax.gradients.taps import TappedStep, Wrt
+from rnn_jax.lengths import batch_of, step_at, steps_of
 from rnn_jax.linalg import log_norm, log_power_of_two
 from rnn_jax.types import Array, Cell, Params, State, StepLoss
 
@@ -88,7 +89,7 @@ def decompose(
 
 @compiled("cell", "loss", "learn")
 def _decompose(cell, params, xs, start, targets, loss, learn) -> Decomposition:
-    T, learned = len(xs), LearnedStart(cell, params, learn, xs.shape[1:-1])
+    T, learned = steps_of(xs), LearnedStart(cell, params, learn, batch_of(xs))
 
     def one_example(bands, start_and_number, xs, targets):
         start, number = start_and_number
@@ -100,7 +101,7 @@ def _decompose(cell, params, xs, start, targets, loss, learn) -> Decomposition:
         return norms, lost[None, None]
 
     def run(bands):
-        mapped = over_batch(functools.partial(one_example, bands), xs.ndim - 2, out_axis=2)
+        mapped = over_batch(functools.partial(one_example, bands), len(batch_of(xs)), out_axis=2)
         return mapped((start, learned.examples()), xs, targets)
 
     return with_bands_if_lost(run)
@@ -110,7 +111,7 @@ class LogNormSweep:
     """The backward sweep of one example that collects logarithms of norms."""
 
     def __init__(self, cell, params, start, xs, targets, loss, learned, number):
-        self._tapped = TappedStep(cell, params, start, xs[0], learned.leaves)
+        self._tapped = TappedStep(cell, params, start, step_at(xs, 0), learned.leaves)
         self._pull = learned.pull(number)
         self._unravel = ravel_pytree(start)[1]
         self._params = params
@@ -199,7 +200,7 @@ def decompose_terms(
 
 @compiled("cell", "loss", "learn")
 def _decompose_terms(cell, params, xs, start, targets, loss, learn) -> Params:
-    learned = LearnedStart(cell, params, learn, xs.shape[1:-1])
+    learned = LearnedStart(cell, params, learn, batch_of(xs))
 
     def one_example(bands, start_and_number, xs, targets):
         start, number = start_and_number
@@ -225,7 +226,7 @@ def _decompose_terms(cell, params, xs, start, targets, loss, learn) -> Params:
             xs,
             targets,
             terms,
-            max_lag=len(xs) - 1,
+            max_lag=steps_of(xs) - 1,
             from_start=learned.pull(number),
             bands=bands,
         )
@@ -233,11 +234,11 @@ def _decompose_terms(cell, params, xs, start, targets, loss, learn) -> Params:
         return jax.tree.map(by_t, by_step), lost
 
     def run(bands):
-        mapped = over_batch(functools.partial(one_example, bands), xs.ndim - 2, out_axis=0)
+        mapped = over_batch(functools.partial(one_example, bands), len(batch_of(xs)), out_axis=0)
         return mapped((start, learned.examples()), xs, targets)
 
     per_example = with_bands_if_lost(run)
-    batch_axes = tuple(range(xs.ndim - 2))
+    batch_axes = tuple(range(len(batch_of(xs))))
     return jax.tree.map(lambda leaf: leaf.sum(batch_axes), per_example)
 
 
@@ -254,7 +255,7 @@ def checked_learned_start(
 
 def check_targets(targets: Any, xs: Array) -> None:
     """Raise ValueError unless `targets` is `[T, *batch, ...]`, or a pytree of such arrays."""
-    lead = xs.shape[:-1]
+    lead = (steps_of(xs), *batch_of(xs))
     for leaf in jax.tree.leaves(targets) or [targets]:
         if not hasattr(leaf, "shape") or leaf.shape[: len(lead)] != lead:
             remedy = "Pass one target for each step of each example, in the order of xs."

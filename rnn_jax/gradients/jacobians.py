@@ -26,6 +26,7 @@ from rnn_jax.gradients.products import (
 )
 from rnn_jax.gradients.spectral import LogNorm
 from rnn_jax.gradients.step_jacobian import step_jacobian
+from rnn_jax.lengths import batch_of
 from rnn_jax.types import Array, Cell, Params, State, at_least_float32
 
 
@@ -63,7 +64,7 @@ def _step_jacobians(cell: Cell, params: Params, xs: Array, start: State) -> Arra
         known = (finite[:-1] & finite[1:])[:, None, None]
         return jnp.where(known, jax.vmap(jacobian)(hs[:-1], xs), jnp.nan)
 
-    return over_batch(one_example, xs.ndim - 2, out_axis=1)(start, xs)
+    return over_batch(one_example, len(batch_of(xs)), out_axis=1)(start, xs)
 
 
 def jacobian_log_norms(

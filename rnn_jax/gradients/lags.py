@@ -36,6 +36,7 @@ from rnn_jax.gradients.products import (
 )
 from rnn_jax.gradients.spectral import LogNorm, root_of_largest_eigenvalue, start_vector
 from rnn_jax.gradients.tangents import StepProducts
+from rnn_jax.lengths import batch_of, step_at, steps_of
 from rnn_jax.linalg import log_power_of_two, split_exponent
 from rnn_jax.scaled import ZERO, Entries, Scaled, power_of_two
 from rnn_jax.types import Array, Cell, Params, State, at_least_float32
@@ -81,10 +82,10 @@ def jacobian_log_norms_by_lag(
     check_norm(norm, rtol)
     entries = block_entries(cell, params, block)
     cell, xs, start = continuous(cell, params, xs, initial_state)
-    each_lag = check_states("lags", lags, len(xs))
+    each_lag = check_states("lags", lags, steps_of(xs))
     if times is None:
         return _at_all_times(step_jacobians(cell, params, xs, start), each_lag, norm, rtol, entries)
-    each_time = check_states("times", times, len(xs))
+    each_time = check_states("times", times, steps_of(xs))
     return _at_times(cell, params, xs, start, each_lag, each_time, norm, rtol, entries)
 
 
@@ -113,7 +114,7 @@ def _at_times(cell, params, xs, start, lags, times, norm, rtol, entries) -> LogN
         found = jax.lax.map(lambda lag: of_lag(lag, rows, columns, rtol), lags)
         return jax.tree.map(lambda part: part.T, found)
 
-    found = over_batch(one_example, xs.ndim - 2, out_axis=2)(start, xs)
+    found = over_batch(one_example, len(batch_of(xs)), out_axis=2)(start, xs)
     dtype = jnp.result_type(*jax.tree.leaves(start))
     return jax.tree.map(lambda part: part.astype(dtype), found)
 
@@ -234,8 +235,8 @@ class _Walks:
         return self._multiply(self._times, self.times - lag + i, V)
 
     def _multiply(self, products, step, V: Entries) -> Entries:
-        at = jnp.clip(step, 0, len(self.xs) - 1)
-        h, x = self.states[at], self.xs[at]
+        at = jnp.clip(step, 0, steps_of(self.xs) - 1)
+        h, x = self.states[at], step_at(self.xs, at)
         return V.mapped(
             lambda V: products(h, x, V.astype(h.dtype)).astype(self._dtype), dtype=h.dtype
         )

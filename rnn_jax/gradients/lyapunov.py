@@ -11,6 +11,7 @@ orthonormalized again (Benettin et al. 1980):
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import flax.struct
@@ -22,6 +23,7 @@ from rnn_jax.errors import check_integer
 from rnn_jax.gradients.continuous import continuous
 from rnn_jax.gradients.frames import TangentStep, flat_state, initial_frame
 from rnn_jax.gradients.orthonormalization import orthonormalize, share_of_rounding
+from rnn_jax.lengths import batch_of, steps_of
 from rnn_jax.types import Array, Cell, Key, Params, State
 
 GIVEN_UP = 8
@@ -124,7 +126,7 @@ def lyapunov_spectrum(
     2006.14123.
     """
     cell, xs, start = continuous(cell, params, xs, initial_state)
-    T, *batch, _ = xs.shape
+    T, batch = steps_of(xs), batch_of(xs)
     S = state_size(start, batch)
     K = S if num_exponents is None else num_exponents
     K = check_integer("num_exponents", K, 1, S, "There are S exponents, S the state's size.")
@@ -139,7 +141,7 @@ def lyapunov_spectrum(
 @compiled("cell", "warmup", "interval", "blocks")
 def _lyapunov_spectrum(cell, params, xs, start, M, warmup, interval, blocks) -> LyapunovSpectrum:
     """From the frame `M [*batch, S, K]`."""
-    T, *batch, _ = xs.shape
+    T, batch = steps_of(xs), batch_of(xs)
     S, K = M.shape[-2:]
     advance, orthonormalize_all = TangentStep(cell, params, start, len(batch)), _frame_and_growth
     for _ in batch:
@@ -376,6 +378,6 @@ def _steps_until_singular(rate: Array, last: Array, most: int) -> Array:
     return jnp.clip(steps, 1, jnp.minimum(2 * last, most))
 
 
-def state_size(start: State, batch: list[int]) -> int:
+def state_size(start: State, batch: Sequence[int]) -> int:
     """Return S."""
     return sum(math.prod(leaf.shape[len(batch) :]) for leaf in jax.tree.leaves(start))

@@ -24,6 +24,8 @@ from rnn_jax.compiled import compiled
 from rnn_jax.errors import invalid
 from rnn_jax.fused import unroll_fused
 from rnn_jax.gradients.continuous import check_reals
+from rnn_jax.lengths import steps_of
+from rnn_jax.precision import for_sums
 from rnn_jax.program import Program
 from rnn_jax.strategies import Auto, Fused, Scan, Strategy, resolve, state_afresh
 from rnn_jax.structure import Structure
@@ -51,7 +53,7 @@ def zero_nudges(cell: Cell, params: Params, xs: Array) -> Nudges:
     zeros = lambda shape: jnp.zeros(shape.shape, shape.dtype)
     state = checked_start(cell, params, xs, None)
     start = jax.tree.map(zeros, state)
-    after = jax.tree.map(lambda leaf: jnp.zeros((xs.shape[0], *leaf.shape), leaf.dtype), state)
+    after = jax.tree.map(lambda leaf: jnp.zeros((steps_of(xs), *leaf.shape), leaf.dtype), state)
     return Nudges(start, after, after)
 
 
@@ -122,13 +124,16 @@ def _unroll_nudged(cell, params, xs, along, start, marks, reverse, chosen, sprea
 
 def _scanned(cell, params, xs, along, spread, start, marks, reverse) -> tuple[State, Array]:
     """`strategies.scan_steps`, with nudges."""
-    initial = state_afresh(cell, params, xs, marks)
+    wide, rounded = for_sums(params)
+    initial, initial_rounded = for_sums(state_afresh(cell, params, xs, marks))
+    at_padding = marks.at_padding(start, initial_rounded(initial), reverse=reverse)
     step = _nudged(cell.step, old=3)
 
     def body(state, at):
         x, marks, nudges = at
-        before = marks.state_before(state, initial)
-        after, y = step(spread(nudges), params, before, x)
+        before = marks.state_before(state, initial_rounded(initial))
+        evaluated = marks.state_evaluated(before, at_padding)
+        after, y = step(spread(nudges), rounded(wide), evaluated, x)
         return marks.state_after(after, before), marks.zero_padding(y)
 
     return jax.lax.scan(body, start, (xs, marks, along), reverse=reverse)

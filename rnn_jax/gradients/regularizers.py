@@ -34,6 +34,7 @@ from rnn_jax.errors import (
 from rnn_jax.gradients.continuous import continuous
 from rnn_jax.gradients.nudges import unroll_nudged, zero_nudges
 from rnn_jax.gradients.power_iteration import largest_singular_value, norm
+from rnn_jax.lengths import batch_of, input_dtype, steps_of
 from rnn_jax.linalg import log_power_of_two, split_exponent
 from rnn_jax.types import Array, Cell, Params, State, at_least_float32
 from rnn_jax.unroll import checked_marks, trajectory
@@ -94,7 +95,7 @@ def omega(
 @compiled("cell", "objective", "derivative")
 def _omega(cell, params, xs, objective, start, lengths, marks, derivative) -> Array:
     states = trajectory(cell, params, xs, start, lengths=lengths)
-    batch_ndim = xs.ndim - 2
+    batch_ndim = len(batch_of(xs))
 
     def outputs(nudges):
         return unroll_nudged(cell, params, xs, nudges, start, lengths=lengths)[1]
@@ -122,7 +123,7 @@ def _omega(cell, params, xs, objective, start, lengths, marks, derivative) -> Ar
     counts = alive & counted_steps(jnp.where(alive, log_at, -jnp.inf))
     terms = jnp.where(counts, jnp.square(ratio - 1), 0)
     known = _all_finite((states, by_y, received)) & ~_any_nan(params)
-    return jnp.where(known, terms.sum(0).mean(), jnp.nan).astype(xs.dtype)
+    return jnp.where(known, terms.sum(0).mean(), jnp.nan).astype(input_dtype(xs))
 
 
 def counted_steps(log_at: Array, *, reverse: bool = False) -> Array:
@@ -267,7 +268,7 @@ def _any_nan(params: Params) -> Array:
 def _check_objective(objective, ys, xs):
     """Raise ValueError unless E is a float for all, for each example or for each step of each."""
     E = jax.eval_shape(objective, ys)
-    T, *batch = xs.shape[:-1]
+    T, batch = steps_of(xs), batch_of(xs)
     shape, dtype = getattr(E, "shape", None), getattr(E, "dtype", jnp.int32)
     per_example = shape in (tuple(batch), (T, *batch)) or (shape and math.prod(shape) == 1)
     if not (shape == () or per_example) or not jnp.issubdtype(dtype, jnp.floating):

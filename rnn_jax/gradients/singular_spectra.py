@@ -30,6 +30,7 @@ from rnn_jax.gradients.graded_singular_values import log_singular_values
 from rnn_jax.gradients.lags import check_states
 from rnn_jax.gradients.orthonormalization import orthonormalize
 from rnn_jax.gradients.tangents import StepProducts
+from rnn_jax.lengths import batch_of, step_at, steps_of
 from rnn_jax.linalg import split_exponent
 from rnn_jax.types import Array, Cell, Params, State, at_least_float32
 
@@ -88,7 +89,7 @@ def singular_spectra(
     Reference: for the triangular products, Benettin et al. (1980); Demmel and Veselić (1992).
     """
     cell, xs, start = continuous(cell, params, xs, initial_state)
-    T = len(xs)
+    T = steps_of(xs)
     each_lag = check_states("lags", lags, T)
     each_time = check_states("times", [T] if times is None else times, T)
     return _singular_spectra(cell, params, xs, start, each_lag, each_time, int(max(lags)))
@@ -105,7 +106,7 @@ def _singular_spectra(cell, params, xs, start, lags, times, longest) -> Singular
 
         return jax.lax.map(at, times)
 
-    return over_batch(one_example, xs.ndim - 2, out_axis=3)(start, xs)
+    return over_batch(one_example, len(batch_of(xs)), out_axis=3)(start, xs)
 
 
 def _spectra_at(products, states, xs, t, lags, longest) -> SingularSpectra:
@@ -115,8 +116,8 @@ def _spectra_at(products, states, xs, t, lags, longest) -> SingularSpectra:
 
     def step(carry, l):
         Q, (m, e), T, lost, kept = carry
-        i = jnp.clip(t - l, 0, len(xs) - 1)
-        M = products.left_times(states[i], xs[i], Q.astype(states.dtype)).astype(wide)
+        i = jnp.clip(t - l, 0, steps_of(xs) - 1)
+        M = products.left_times(states[i], step_at(xs, i), Q.astype(states.dtype)).astype(wide)
         # A state that is not finite makes all later ones so, and may hide it from its Jacobian.
         Q, R = orthonormalize(jnp.where(jnp.isfinite(states[i]).all(), M.T, jnp.nan))
         r = jnp.diagonal(R)

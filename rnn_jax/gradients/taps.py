@@ -100,7 +100,7 @@ class TappedStep:
     ) -> tuple[tuple[State, Array], dict[int, Array]]:
         """The step at these values, every tap added: `(state, y), factors`."""
         params = [wrt.leaves.get(leaf, value) for leaf, value in enumerate(self._param_values)]
-        inputs = [*params, *jax.tree.leaves(state), x]
+        inputs = [*params, *jax.tree.leaves((state, x))]
         taps = {self._products[leaf].u: tap for leaf, tap in wrt.products.items()}
         values = self._program.evaluate(inputs, taps)
         # y_t reads the leaves of the state side by side: a nudge of the c that an LSTM hands on

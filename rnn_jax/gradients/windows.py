@@ -28,6 +28,7 @@ from rnn_jax.gradients.decomposition import LogNormSweep, check_targets, checked
 from rnn_jax.gradients.examples import over_batch
 from rnn_jax.gradients.learned_start import LearnedStart, Start
 from rnn_jax.gradients.sweep import shifted_rows, with_bands_if_lost
+from rnn_jax.lengths import batch_of, steps_of
 from rnn_jax.types import Array, Cell, Params, StepLoss
 
 MEANS = ("steps", "examples")
@@ -91,7 +92,7 @@ def decompose_windows(
 def _decompose(
     cell, params, xs, start, targets, loss, learn, max_lag, mean_over
 ) -> WindowedDecomposition:
-    T, *batch, _ = xs.shape
+    T, batch = steps_of(xs), batch_of(xs)
     learned = LearnedStart(cell, params, learn, tuple(batch))
     over_steps = "steps" in mean_over
     names = tuple(f"examples {i}" for i in range(len(batch))) if "examples" in mean_over else ()

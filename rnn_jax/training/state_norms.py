@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.gradients.nudges import Nudges
+from rnn_jax.lengths import batch_of, steps_of
 from rnn_jax.types import Array, Cell, Params, State, at_least_float32
 
 
@@ -23,7 +24,7 @@ def zero_slots(cell: Cell, params: Params, xs: Array) -> Nudges:
     the whole state, `[*lead]`, -inf where it is zero; `[*lead]` is `[*batch]` for `start` and
     `[T, *batch]` for `read` and `passed`.
     """
-    T, *batch, _ = xs.shape
+    T, batch = steps_of(xs), batch_of(xs)
     leaf = jax.tree.leaves(_state_shapes(cell, params, xs))[0]
     dtype = at_least_float32(jnp.zeros((), leaf.dtype)).dtype
     along = jnp.zeros((T, *batch), dtype)
@@ -33,7 +34,7 @@ def zero_slots(cell: Cell, params: Params, xs: Array) -> Nudges:
 def spread_slots(cell: Cell, params: Params, xs: Array) -> Callable[[Array], State]:
     """`slots [*lead] -> zeros`, leaves `[*lead, ...]`, for a `[*lead]` that ends in `[*batch]`."""
     shapes = _state_shapes(cell, params, xs)
-    batch_ndim = xs.ndim - 2
+    batch_ndim = len(batch_of(xs))
 
     @jax.custom_vjp
     def spread(slots: Array) -> State:
@@ -79,4 +80,4 @@ def state_log_norms(state: State, lead: int) -> Array:
 
 
 def _state_shapes(cell, params, xs):
-    return jax.eval_shape(lambda p: cell.initial_state(p, xs.shape[1:-1]), params)
+    return jax.eval_shape(lambda p: cell.initial_state(p, batch_of(xs)), params)
