@@ -7,6 +7,7 @@ value is checked by its shape and dtype alone.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import math
 import operator
 from collections.abc import Iterator, Mapping, Sequence
@@ -41,6 +42,20 @@ def invalid(
 def is_traced(value: Any) -> bool:
     """Return whether `value` has no value yet, being traced by `jit`, `vmap` or `grad`."""
     return isinstance(value, jax.core.Tracer)
+
+
+def optional(module: str, install: str) -> Any:
+    """Return an imported module that the library can do without, or say how it is installed.
+
+    Raises:
+      ImportError: it is not there.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        package = module.partition(".")[0]
+        remedy = f"Install it: {install}."
+        raise invalid(package, "no such package", "it installed", remedy, ImportError) from error
 
 
 def check_integer(

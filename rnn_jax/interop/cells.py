@@ -26,7 +26,7 @@ from jax.typing import DTypeLike
 
 from rnn_jax.cells.function import from_function
 from rnn_jax.cells.maker import check_dtype, named
-from rnn_jax.errors import check_size, describe, invalid
+from rnn_jax.errors import check_size, describe, invalid, optional
 from rnn_jax.types import Array, Cell, Key, Params, State
 
 
@@ -135,7 +135,7 @@ def from_haiku(
       ValueError: an input size that is not that of `input_shape`, or what `hk.transform` refuses:
         random numbers in a step, `hk.set_state`.
     """
-    import haiku as hk
+    hk = optional("haiku", "pip install dm-haiku")
 
     _check_constructor("make_core", make_core, "() -> hk.RNNCore")
     check_dtype("dtype", dtype)
@@ -194,7 +194,7 @@ def from_equinox(
     Raises:
       ValueError: a module of unknown initial state; a leaf that is an array of integers.
     """
-    import equinox as eqx
+    eqx = optional("equinox", "pip install equinox")
 
     if not isinstance(module, eqx.Module):
         _check_constructor("module", module, "(input_size, key) -> eqx.Module, or a module")

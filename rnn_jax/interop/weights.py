@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_jax.errors import choose, invalid
+from rnn_jax.errors import choose, invalid, optional
 from rnn_jax.interop.blocks import parse, read, write
 from rnn_jax.interop.conventions import OURS, THEIRS, Framework, Layout
 from rnn_jax.types import Array, Params
@@ -192,7 +192,7 @@ def _nested(arrays: Mapping[str, Array]) -> dict[str, Any]:
 
 
 def _equinox_cell(kind: str, arrays: Mapping[str, Array]):
-    import equinox as eqx
+    eqx = optional("equinox", "pip install equinox")
 
     H, I = arrays["weight_hh"].shape[1], arrays["weight_ih"].shape[1]
     make = {"lstm": eqx.nn.LSTMCell, "gru": eqx.nn.GRUCell}[kind]

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from rnn_jax.errors import check_size, invalid
+from rnn_jax.errors import check_size, invalid, optional
 from rnn_jax.training.files import check_path, make_folder
 from rnn_jax.training.on_disk import OnDisk
 
@@ -131,11 +131,8 @@ def _loaded(file: Path, **how: Any) -> np.ndarray:
 
 def _begun(folder: Path, step: int) -> Any:
     """An event file that begins at `step`, written at once: SummaryWriter's queue may be lost."""
-    try:
-        from tensorboardX.event_file_writer import EventsWriter
-    except ImportError as error:
-        remedy = "Install it with pip install tensorboardX."
-        raise invalid("to_tensorboard", "no tensorboardX", "it", remedy, ImportError) from error
+    optional("tensorboardX", "pip install tensorboardX")
+    from tensorboardX.event_file_writer import EventsWriter
     from tensorboardX.proto.event_pb2 import Event, SessionLog
 
     make_folder(folder)
