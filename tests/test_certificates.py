@@ -21,6 +21,9 @@ def ensembles():
     Q = np.linalg.qr(rng.normal(size=(S, S)))[0]
     gaussian = lambda: rng.normal(size=(T, S, S)) / S**0.5
     rank_two = rng.normal(size=(S, 2)) @ rng.normal(size=(2, S))
+    # What one product on the way loses, two more make three times as bad.
+    other = np.random.default_rng(190)
+    cancelling = other.normal(size=(S, 2)) @ other.normal(size=(2, S))
     graded = np.diag(10.0 ** -np.arange(S))
     close = np.diag([1, 1 - 1e-6, 1 - 2e-6, 0.5, 0.4, 0.3])
     return {
@@ -31,6 +34,7 @@ def ensembles():
         "triangular": np.triu(rng.normal(size=(T, S, S))),
         "relu": gaussian() * (rng.random((T, 1, S)) < 0.8),
         "rank two": np.stack([rank_two] * T),
+        "rank two, cancelling": np.stack([cancelling] * T),
         "graded": np.stack([Q @ graded @ Q.T] * T),
         "nearly degenerate": np.stack([Q @ close @ Q.T] * T),
         "nilpotent": np.stack([Q @ np.eye(S, k=1) @ Q.T] * T),

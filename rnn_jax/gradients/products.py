@@ -248,38 +248,42 @@ def _of_pairs(table, J, norm, rows, columns, keep, axes):
 def with_rounding(found: LogNorm) -> LogNorm:
     r"""Return a table of `log_norm_table` with the effect of rounding in its errors.
 
-    P_{t,k} was made of P_{t,s} and P_{s,k}, and to first order each product on the way moves it by
-    ε times the norms of what stands to its left and to its right. Relative to ‖P_{t,k}‖ that is
+    P_{t,k} is made of products P_{a,b} = P_{a,m} P_{m,b}, m = m(a, b). Each is rounded by about
+    ε ‖P_{a,m}‖ ‖P_{m,b}‖, on which P_{t,a} and P_{b,k} act. Relative to ‖P_{t,k}‖ that is
 
-    .. math:: \delta_{t,k} = \max\Bigl(C \varepsilon \max_m
-        \frac{\|P_{t,m}\| \|P_{m,k}\|}{\|P_{t,k}\|},\; \delta_{t,s},\; \delta_{s,k}\Bigr),
+    .. math:: \delta_{t,k} = C \varepsilon \max_{t \ge a > b \ge k}
+        \frac{\|P_{t,a}\| \|P_{a,m}\| \|P_{m,b}\| \|P_{b,k}\|}{\|P_{t,k}\|},
 
     large where products cancel. ln ‖P_{t,k}‖ is then uncertain by −ln(1 − δ), and by anything from
     δ = 1 on. C is not derived but measured (BENCHMARKS.md), with a margin.
     """
     L, dtype = found.value, found.value.dtype
+    states = np.arange(len(L), dtype=np.int32)
+    lag = states[:, None] - states
+    middle = _middles(len(L))
+    known = jnp.where(jnp.isnan(L), -jnp.inf, L)  # a NaN stays where it is
+    made = known[states[:, None], middle] + known[middle, states]
+    made = jnp.where(lag > 1, made, -jnp.inf)
+
+    def largest_paths(first: Array, second: Array) -> Array:
+        """max over m of first[t, m] + second[m, k]."""
+        return jax.lax.map(lambda row: (row[:, None] + second).max(0), first)
+
+    detour = largest_paths(largest_paths(known, made), known)
     eps = jnp.asarray(jnp.finfo(dtype).eps, dtype)
-    states = jnp.arange(len(L), dtype=jnp.int32)
+    delta = ROUNDING * eps * jnp.exp(jnp.where(detour == -jnp.inf, -jnp.inf, detour - L))
+    return LogNorm(L, jnp.where(lag > 0, found.error + rounding_in_nats(delta, L), 0))
 
-    def of_row(at):
-        t, row = at
-        m = states[:, None]
-        between = (m > states) & (m < t)
-        detour = jnp.where(between, row[:, None] + L, -jnp.inf).max(0)
-        return jnp.where(detour == -jnp.inf, -jnp.inf, detour - row)
 
-    delta = ROUNDING * eps * jnp.exp(jax.lax.map(of_row, (states, L)))
-    # s has the bits of the last step, t − 1, from the highest one on in which step k differs.
-    last, first = states[:, None] - 1, states
-    for bit in range(max(len(L) - 2, 0).bit_length()):
-        s = last >> bit << bit
-        here = (last >> bit != first >> bit) & (last >> bit + 1 == first >> bit + 1)
-        here = here & (first < last)
-        of_factors = jnp.maximum(delta[states[:, None], s], delta[s, states])
-        delta = jnp.where(here, jnp.maximum(delta, of_factors), delta)
-    return LogNorm(
-        L, jnp.where(states[:, None] > states, found.error + rounding_in_nats(delta, L), 0)
-    )
+def _middles(states: int) -> np.ndarray:
+    """m(t, k), where P_{t,k} is made of two products: `[states, states]`, of use for t > k + 1.
+
+    It has the bits of the last step, t − 1, from the highest one on in which step k differs.
+    """
+    t, k = np.indices((states, states), dtype=np.int32)
+    differ = np.maximum((t - 1) ^ k, 1)
+    bit = np.frexp(differ)[1] - 1
+    return np.clip((t - 1) >> bit << bit, 0, states - 1)
 
 
 def rounding_in_nats(delta: Array, log_norms: Array) -> Array:
