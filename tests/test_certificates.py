@@ -72,7 +72,7 @@ def test_the_truth_lies_within_the_error(measured, name):
         with np.errstate(invalid="ignore"):
             off = np.where(np.isneginf(value), np.inf, np.abs(value - true))[there]
         assert (off <= error[there]).all()
-        if name not in ("nilpotent", "saturated"):  # and it is of use
+        if name not in ("nilpotent", "saturated", "rank two, cancelling"):  # and it is of use
             assert np.median(error[there]) < 2e-3
         np.testing.assert_array_equal(np.isnan(value), np.isnan(true))
 
