@@ -10,6 +10,7 @@ orthonormalized again (Benettin et al. 1980):
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -24,6 +25,7 @@ from rnn_jax.gradients.continuous import continuous
 from rnn_jax.gradients.frames import TangentStep, flat_state, initial_frame
 from rnn_jax.gradients.orthonormalization import orthonormalize, share_of_rounding
 from rnn_jax.lengths import batch_of, steps_of
+from rnn_jax.linalg import log_power_of_two, split_exponent
 from rnn_jax.types import Array, Cell, Key, Params, State
 
 GIVEN_UP = 8
@@ -47,15 +49,16 @@ class LyapunovSpectrum:
       trace: the estimate of λ after each block, `[blocks, K, *batch]`.
       trace_steps: counted steps after each block, `[blocks]`.
       rounding: how much rounding may have moved each exponent, nats per step, `[K, *batch]`: with
-        δ = 16 n ε R_11 / R_ii for n steps from one orthonormalization to the next, the sum of
-        −ln(1 − δ) over all of them, over T, and 4 ε |λ|. ∞ once δ has reached 1: there R_ii may be
+        δ = 16 n ε R_11 / R_ii for n steps from one orthonormalization to the next, or the largest
+        column in between for R_11, the sum of −ln(1 − δ) over all of them, over T, and 4 ε |λ|; ε
+        is that of the state's dtype. ∞ once δ has reached 1: there R_ii may be
         noise, and the true exponent may be −inf.
         The 16 was fitted: it holds in 997 of 1,000 cases of benchmarks/flag_coverage_spectra.py.
       trusted: `[K, *batch]`: finite; `rounding` below 0.01; and settled: the means over the two
         halves of the blocks differ by less than 4 standard errors of their difference, those over
         the two halves of the second half by less than 6, for the exponent and for what it is above
         and below its neighbours. These errors are taken from what one block differs from the next,
-        which a slow transient hardly adds to. False with less than four blocks. In 99 of 100 cases
+        which a slow transient hardly adds to. False with less than eight blocks. In 99 of 100 cases
         a trusted exponent is within 3 `standard_errors`, and `rounding`, of an endless run's.
       degenerate: `[K, *batch]`: no further from a neighbour than 2 standard errors of their
         difference, or than rounding. Its value is as good as any, but it has no direction of its
@@ -144,8 +147,12 @@ def _lyapunov_spectrum(cell, params, xs, start, M, warmup, interval, blocks) -> 
     T, batch = steps_of(xs), batch_of(xs)
     S, K = M.shape[-2:]
     advance, orthonormalize_all = TangentStep(cell, params, start, len(batch)), _frame_and_growth
+    h = flat_state(start, len(batch))
+    # What J M is rounded by: a frame in float32 goes through a step in half precision.
+    eps = float(jnp.finfo(h.dtype).eps)
+    orthonormalize_all = functools.partial(orthonormalize_all, eps)
     for _ in batch:
-        orthonormalize_all = jax.vmap(orthonormalize_all, in_axes=(0, 0, None))
+        orthonormalize_all = jax.vmap(orthonormalize_all, in_axes=(0, 0, 0, None))
 
     # Block b of the counted steps ends at step ends[b]; what comes before is block `blocks`.
     ends = jnp.array([(T - warmup) * (b + 1) // blocks for b in range(blocks)])
@@ -154,45 +161,56 @@ def _lyapunov_spectrum(cell, params, xs, start, M, warmup, interval, blocks) -> 
     forced = jnp.isin(counted + 1, jnp.concatenate([jnp.zeros_like(ends[:1]), ends]))
 
     def body(carry, at_t):
-        h, M, finite, since, limit, rate, sums, rounding, count, lost = carry
+        h, M, e, peak, finite, since, limit, rate, sums, rounding, count, lost = carry
         x, block, forced = at_t
         h, M = advance(h, M, x)
         finite = finite & jnp.isfinite(h).all(-1)
         since = since + 1
+        if interval != 1:
+            # Columns are M 2^e, so that none leaves its range however a rate may change.
+            M, more = split_exponent(M, (-2,))
+            e = e + more
+            peak = jnp.maximum(peak, e.max(-1))
 
-        def now(M, lost):
-            Q, log_R, lost = orthonormalize_all(M, lost, since)
+        def now(M, e, lost):
+            Q, log_R, lost = orthonormalize_all(M, e, lost, since)
             log_R = jnp.where(finite[..., None], log_R, jnp.nan)
             known = jax.lax.stop_gradient(log_R)
             # What is lost in a single step asks for nothing: no interval is shorter.
             held = (lost.in_a_row > 0) & (since == 1)
-            fastest = jnp.maximum(_rate(jnp.where(held, -jnp.inf, known), since), FORGET * rate)
+            spread = _rate(jnp.where(held, -jnp.inf, known), since, eps)
+            fastest = jnp.maximum(spread, FORGET * rate)
             chosen = _steps_until_singular(fastest, limit, T)
-            moved = jnp.where(lost.in_a_row > 0, jnp.inf, _lost_to_rounding(known, since))
+            moved = jnp.where(
+                lost.in_a_row > 0, jnp.inf, _lost_to_rounding(known, since, peak, eps)
+            )
             chosen = chosen if interval is None else limit
-            return Q, log_R, moved, since * 0, chosen, fastest, lost
+            return Q, e * 0, e[..., 0] * 0, log_R, moved, since * 0, chosen, fastest, lost
 
-        def not_yet(M, lost):
+        def not_yet(M, e, lost):
             zeros = jnp.zeros_like(sums[0])
-            return M, zeros, zeros, since, limit, rate, lost
+            return M, e, peak, zeros, zeros, since, limit, rate, lost
 
         due = forced | (since >= limit)
-        M, log_R, moved, since, limit, rate, lost = jax.lax.cond(due, now, not_yet, M, lost)
+        M, e, peak, log_R, moved, since, limit, rate, lost = jax.lax.cond(
+            due, now, not_yet, M, e, lost
+        )
         is_counted = block < blocks
         rounding = rounding + jnp.where(is_counted, moved, 0)
         count = count + (due & is_counted).astype(count.dtype)
         # A direction that has died in the warmup stays dead, and so does a NaN.
         sums = sums.at[block].add(log_R)
-        return (h, M, finite, since, limit, rate, sums, rounding, count, lost), None
+        return (h, M, e, peak, finite, since, limit, rate, sums, rounding, count, lost), None
 
     zero = jnp.zeros((), jnp.int32)
     nothing = jnp.zeros((*batch, K), M.dtype)
     first_limit = jnp.asarray(1 if interval is None else interval, jnp.int32)
     sums = jnp.zeros((blocks + 1, *batch, K), M.dtype)
-    h = flat_state(start, len(batch))
     finite = jnp.isfinite(h).all(-1)
-    lost = Lost(jnp.zeros((*batch, K), jnp.int32), nothing)
-    carry = (h, M, finite, zero, first_limit, nothing.sum() * 0, sums, nothing, zero, lost)
+    e, peak = jnp.zeros((*batch, K), jnp.int32), jnp.zeros(batch, jnp.int32)
+    lost = Lost(e, nothing)
+    rate = nothing.sum() * 0
+    carry = (h, M, e, peak, finite, zero, first_limit, rate, sums, nothing, zero, lost)
     (*_, sums, rounding, count, _), _ = jax.lax.scan(body, carry, (xs, block, forced))
     return _spectrum(jnp.moveaxis(sums[:-1], -1, 1), jnp.moveaxis(rounding, -1, 0), ends, count, S)
 
@@ -253,7 +271,7 @@ def _settled(means, tiny):
         rest = means[len(means) // 2 :]
         return steady(means) & (steady(rest, 6) if len(rest) >= 4 else True)
 
-    if len(means) < 4:
+    if len(means) < 8:  # of fewer, no drift is more than their differences
         return jnp.zeros(means.shape[1:], bool)
     gaps = means[:, :-1] - means[:, 1:]
     known = jnp.isfinite(gaps).all(0)
@@ -279,7 +297,8 @@ def _kaplan_yorke(exponents, standard_errors, rounding, S):
     K = len(exponents)
     sums = jnp.cumsum(exponents, 0)
     eps = jnp.finfo(sums.dtype).eps
-    noise = jnp.cumsum(rounding + eps * jnp.abs(exponents), 0)
+    limited = jnp.isposinf(rounding)  # to no more than an upper limit, if not −inf itself
+    noise = jnp.cumsum(jnp.where(limited, 0, rounding + eps * jnp.abs(exponents)), 0)
     j = jnp.cumprod(sums >= -noise, 0).sum(0)
     padded = jnp.concatenate([jnp.zeros_like(sums[:1]), sums])
     sum_j = jnp.maximum(jnp.take_along_axis(padded, j[None], 0)[0], 0)
@@ -291,7 +310,8 @@ def _kaplan_yorke(exponents, standard_errors, rounding, S):
     no_limit = (j < K) & (sum_j > 0) & jnp.isfinite(next_one) & jnp.isinf(its_rounding)
     largest = jnp.abs(exponents[0])
     neutral = (largest > noise[0]) & (largest < 2 * standard_errors[0])
-    unknown = no_limit | neutral | jnp.isnan(sums[-1])
+    counted = jnp.arange(K).reshape(K, *[1] * j.ndim) < j
+    unknown = no_limit | neutral | jnp.isnan(sums[-1]) | (counted & limited).any(0)
     return jnp.where(unknown, jnp.nan, dimension)
 
 
@@ -307,8 +327,10 @@ class Lost(NamedTuple):
     rate: Array
 
 
-def _frame_and_growth(M: Array, lost: Lost, since: Array) -> tuple[Array, Array, Lost]:
-    """Return Q, ln R_ii and what is lost of `M [S, K]`, the image of a frame after `since` steps.
+def _frame_and_growth(
+    eps: float, M: Array, e: Array, lost: Lost, since: Array
+) -> tuple[Array, Array, Lost]:
+    """Return Q, ln R_ii and what is lost of M 2^e, `[S, K]`: a frame after `since` steps.
 
     A column of zeros has died: −inf, and zeros it stays. So has a column that follows as many
     others as M has rows that are not zero, the units that are on. Of another column that depends on
@@ -325,12 +347,12 @@ def _frame_and_growth(M: Array, lost: Lost, since: Array) -> tuple[Array, Array,
     size = jax.lax.stop_gradient(jnp.sqrt(jnp.square(R).sum(0)))
     given_up = lost.in_a_row >= GIVEN_UP
     swallowed = (r == 0) & (size > 0)
-    limit = jnp.log(jnp.where(swallowed, size, 1) * share_of_rounding(S, K, M.dtype))
+    scale = log_power_of_two(e, M.dtype)
+    limit = jnp.log(jnp.where(swallowed, size, 1) * share_of_rounding(S, K, eps)) + scale
     rate = jnp.where(swallowed, limit / steps, lost.rate)
     missing = swallowed | given_up
-    log_R = jnp.where(
-        missing, steps * rate, jnp.where(r == 0, -jnp.inf, jnp.log(jnp.where(r == 0, 1, r)))
-    )
+    growth = jnp.log(jnp.where(r == 0, 1, r)) + scale
+    log_R = jnp.where(missing, steps * rate, jnp.where(r == 0, -jnp.inf, growth))
     in_a_row = jnp.where(missing, lost.in_a_row + 1, 0)
 
     wanted = swallowed & (in_a_row < GIVEN_UP)
@@ -348,28 +370,25 @@ def _frame_and_growth(M: Array, lost: Lost, since: Array) -> tuple[Array, Array,
     return Q, log_R, Lost(in_a_row, rate)
 
 
-def _lost_to_rounding(log_R: Array, since: Array) -> Array:
+def _lost_to_rounding(log_R: Array, since: Array, peak: Array, eps: float) -> Array:
     """How far rounding may have moved each of `log_R [*batch, K]`, nats; ∞ for noise."""
-    limits = jnp.finfo(log_R.dtype)
-    # Numbers below the smallest normal one are as good as zero.
-    size = jnp.maximum(log_R.max(-1, keepdims=True), math.log(float(limits.tiny) / limits.eps))
-    share = 16 * since.astype(log_R.dtype) * limits.eps * jnp.exp(size - log_R)
+    peak = log_power_of_two(peak, log_R.dtype)[..., None]
+    size = jnp.maximum(log_R.max(-1, keepdims=True), peak)
+    share = 16 * since.astype(log_R.dtype) * eps * jnp.exp(size - log_R)
     return -jnp.log1p(-jnp.minimum(share, 1))
 
 
-def _rate(log_R: Array, since: Array) -> Array:
-    """How fast the frame came closer to singular, or to over- or underflow; 1 is there in a step.
+def _rate(log_R: Array, since: Array, eps: float) -> Array:
+    """How fast the frame came closer to singular; 1 is there in a step.
 
     `log_R [*batch, K]` is what `since` steps have brought about. What has died, or is not finite,
     asks for nothing.
     """
-    limits = jnp.finfo(log_R.dtype)
     alive = jnp.isfinite(log_R)
     least = jnp.where(alive, log_R, jnp.inf).min(-1)
     most = jnp.where(alive, log_R, -jnp.inf).max(-1)
-    spread = jnp.max(most - least, initial=0) / math.log(limits.eps**-0.5)
-    size = jnp.max(jnp.abs(log_R), initial=0, where=alive) / (math.log(float(limits.max)) / 4)
-    return jnp.maximum(spread, size) / since.astype(log_R.dtype)
+    spread = jnp.max(most - least, initial=0) / math.log(eps**-0.5)
+    return spread / since.astype(log_R.dtype)
 
 
 def _steps_until_singular(rate: Array, last: Array, most: int) -> Array:

@@ -84,7 +84,9 @@ def _compiled(M: Array) -> tuple[Array, Array]:
 def _orthonormalize(M: Array) -> tuple[Array, Array]:
     S, K = M.shape
     Q, R, ill = _recursive(M)
-    dependent = _hardly_any(R, share_of_rounding(S, K, M.dtype)) & (R != 0).any(0)
+    dependent = _hardly_any(R, share_of_rounding(S, K, float(jnp.finfo(M.dtype).eps))) & (
+        R != 0
+    ).any(0)
     # Columns from here on are taken one by one.
     first = jnp.where(dependent.any(), jnp.argmax(dependent), K).astype(jnp.int32)
     first = jnp.where(ill, 0, first)
@@ -93,9 +95,9 @@ def _orthonormalize(M: Array) -> tuple[Array, Array]:
     return _one_by_one(M, *_leading(Q, R, first), first)
 
 
-def share_of_rounding(S: int, K: int, dtype) -> float:
+def share_of_rounding(S: int, K: int, eps: float) -> float:
     """Return what may be left, by rounding alone, of a column that depends on those before it."""
-    return 2 * math.sqrt(S + K) * float(jnp.finfo(dtype).eps)
+    return 2 * math.sqrt(S + K) * eps
 
 
 def _leading(Q: Array, R: Array, count: Array) -> tuple[Array, Array]:
@@ -246,7 +248,7 @@ def _one_by_one(M: Array, Q: Array, R: Array, first: Array) -> tuple[Array, Arra
     As accurate as can be whatever M is, and slow: products of a matrix and a vector.
     """
     S, K = M.shape
-    rounding = jnp.asarray(share_of_rounding(S, K, M.dtype), M.dtype)
+    rounding = jnp.asarray(share_of_rounding(S, K, float(jnp.finfo(M.dtype).eps)), M.dtype)
     M, e = split_exponent(M, (0,))
     length = lambda m: jnp.sqrt(jnp.square(m).sum())
 
