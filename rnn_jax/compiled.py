@@ -36,7 +36,9 @@ def compiled(*static: str) -> Callable[[Function], Function]:
 
     Gradients and `vmap` of it outside `jit` compile once too. Inside `jit` it is called as it
     stands, a part of the caller's program. All other arguments must be pytrees of arrays; what has
-    to be checked by value is checked before the call. Where a static argument cannot be hashed the
+    to be checked by value is checked before the call. As under `jit`, what a static function reads
+    from outside itself, a global or a variable of a closure, is read when it is compiled: one whose
+    surroundings change must be made anew. Where a static argument cannot be hashed the
     function is called as it stands as well.
 
     The jitted functions are stored with the first static argument that is a Cell, and are

@@ -67,7 +67,9 @@ def log_norm(x: Array, axes: tuple[int, ...]) -> Array:
     -inf at x = 0.
     """
     m, e = split_exponent(x, axes)
-    return 0.5 * jnp.log(jnp.sum(jnp.square(m), axis=axes)) + log_power_of_two(e, x.dtype)
+    m = at_least_float32(m)
+    log = 0.5 * jnp.log(jnp.sum(jnp.square(m), axis=axes)) + log_power_of_two(e, m.dtype)
+    return log.astype(x.dtype)
 
 
 def spectral_norm(W: Array) -> Array:

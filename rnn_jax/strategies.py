@@ -24,7 +24,7 @@ import jax
 from rnn_jax.errors import check_size, invalid
 from rnn_jax.fused import closes_over_traced, scan_in_chunks, unroll_fused
 from rnn_jax.layouts import Columns, Rows
-from rnn_jax.lengths import Marks, batch_of, input_dtype, is_array, steps_of
+from rnn_jax.lengths import Marks, batch_of, input_dtype, is_array, select_state, steps_of
 from rnn_jax.parallel import unroll_parallel
 from rnn_jax.precision import as_read, for_sums, is_half
 from rnn_jax.structure import Structure
@@ -199,13 +199,20 @@ class Checkpointed:
         """(final state, ys)."""
         inside = resolve(self.inside)
         wide, rounded = for_sums(params)
+        initial = state_afresh(cell, as_read(params, input_dtype(xs)), xs, marks)
+        at_padding = marks.at_padding(start, initial, reverse=reverse)
 
         def segment(state, at, levels):
             xs, marks = at
             params = rounded(wide)
             if levels == 1:
                 xs = marks.refill(xs, reverse=reverse)
-                return inside.run(cell, params, xs, state, marks, reverse)
+                if marks.valid is None:
+                    return inside.run(cell, params, xs, state, marks, reverse)
+                # An example that is over takes its first step here, as xs have it in the padding.
+                begun = select_state(marks.valid.any(0), state, at_padding)
+                final, ys = inside.run(cell, params, xs, begun, marks, reverse)
+                return select_state(marks.valid.any(0), final, state), ys
             T = steps_of(xs)
             length = 1  # of a T that is not known yet, `jax.export` of any T
             if isinstance(T, int):

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
@@ -34,7 +35,7 @@ from rnn_jax.errors import (
 from rnn_jax.lengths import is_array, select
 from rnn_jax.losses import at_last_step
 from rnn_jax.strategies import Strategy
-from rnn_jax.types import Array, Cell, Key, Params, State
+from rnn_jax.types import Array, Cell, Key, Params, State, at_least_float32
 from rnn_jax.unroll import checked_start, unroll
 
 Feed = Callable[[Key, Array], Array]
@@ -56,17 +57,24 @@ def sample_one_hot(temperature: float | Array = 1.0) -> Feed:
     """
     remedy = "Pass 0 for the likeliest symbol."
     check_number("temperature", temperature, least=0, infinite=True, remedy=remedy)
-    greedy = not is_traced(temperature) and float(temperature) == 0
+    return _SampleOneHot(temperature)
 
-    def feed(key: Key, y: Array) -> Array:
-        symbol = (
-            y.argmax(-1)
-            if greedy
-            else jax.random.categorical(key, y / jnp.asarray(temperature, y.dtype))
-        )
+
+@dataclass(frozen=True)
+class _SampleOneHot:
+    """Equal where the temperature is, so that a loop of calls compiles once."""
+
+    temperature: float | Array
+
+    def __call__(self, key: Key, y: Array) -> Array:
+        if not is_traced(self.temperature) and float(self.temperature) == 0:
+            symbol = y.argmax(-1)
+        else:
+            # In half precision draws would tie, and a small temperature overflow.
+            below = at_least_float32(y) - at_least_float32(y.max(-1, keepdims=True))
+            logits = below / jnp.asarray(self.temperature, below.dtype)
+            symbol = jax.random.categorical(key, jnp.where(below == 0, 0, logits))
         return jax.nn.one_hot(symbol, y.shape[-1], dtype=y.dtype)
-
-    return feed
 
 
 def bidirectional(

@@ -36,7 +36,8 @@ def unroll(
     """Run a cell over a sequence.
 
     Args:
-      cell: its step is taken T times.
+      cell: its step is taken T times. It is compiled, outside of `jit` too, so that a global or a
+        variable of a closure which it reads is read once; what changes belongs into params or xs.
       params: the cell's parameters. In float32 beside `xs` in bfloat16 or float16, they are rounded
         to that precision at each step, which is then that of the state and of `ys`; their gradients
         are in float32. Gradients are summed over time in float32 at least.

@@ -7,8 +7,16 @@ import pytest
 
 from rnn_jax import cells, gradients
 from rnn_jax.cells import AffineParams
-from rnn_jax.gradients import check_bound, jacobian_log_norms, norm_bound, power_bound
-from rnn_jax.linalg import spectral_norm, spectral_radius
+from rnn_jax.gradients import (
+    check_bound,
+    decay_rate,
+    effective_horizon,
+    jacobian_log_norms,
+    norm_bound,
+    power_bound,
+    product_bound,
+)
+from rnn_jax.linalg import log_norm, spectral_norm, spectral_radius
 from tests.conftest import normal
 
 T, H = 40, 16
@@ -127,6 +135,33 @@ def test_norm_bound_refuses_what_its_theorem_does_not_cover(cell):
     params = cell.init(jax.random.key(0), 3)
     with pytest.raises(ValueError, match=r"cell: got .* expected .*product_bound"):
         norm_bound(cell, params)
+
+
+def test_logarithms_do_not_leave_the_range_of_their_arguments():
+    for size in (1e-30, 1e30):
+        table = power_bound(jnp.float32(size), size, 3)
+        np.testing.assert_allclose(table[1:, 0], 2 * np.log(size) * np.arange(1, 4), rtol=1e-6)
+    np.testing.assert_array_equal(power_bound(0.0, 1.0, 1), [[0, -np.inf], [-np.inf, 0]])
+    left = -jnp.arange(800, dtype=jnp.float32)
+    np.testing.assert_allclose(effective_horizon(left, factor=1e300), np.log(1e300), rtol=1e-6)
+    assert effective_horizon(left, factor=1 + 1e-9) <= 1e-6
+    assert np.isnan(effective_horizon(left.at[0].set(jnp.nan), factor=2.0))
+    steep = jnp.float16(-0.1) * (jnp.arange(101)[:, None] - jnp.arange(101)).astype(jnp.float16)
+    np.testing.assert_allclose(decay_rate(steep), -0.1, rtol=1e-3)
+    many = jnp.full(100_000, 0.99, jnp.float16)
+    np.testing.assert_allclose(log_norm(many, (0,)), np.log(0.99 * np.sqrt(1e5)), rtol=1e-3)
+
+
+@pytest.mark.parametrize("weights", [(1e-30, 1.0), (1e-25, 1e25), (1.0, 1e-37)])
+def test_weights_may_be_further_apart_than_floats_reach(weights):
+    """Of one matrix, whatever the weights, the bound is at least its norm."""
+    for J in ([[0, 1e-20], [0, 0]], [[1e-3, 1e-20], [1e20, 3.0]], [[0, 0], [0, 0]]):
+        J = jnp.asarray([J], jnp.float32)
+        bound = float(product_bound(J, jnp.asarray(weights, jnp.float32))[1, 0])
+        norm = np.linalg.norm(np.asarray(J[0], float), 2)
+        assert bound >= (np.log(norm) - 1e-6 if norm else -np.inf)
+    with pytest.raises(ValueError, match="weights: got"):
+        product_bound(J, jnp.zeros(2, jnp.float32))
 
 
 def test_decay_rate():

@@ -77,6 +77,24 @@ def test_the_truth_lies_within_the_error(measured, name):
         np.testing.assert_array_equal(np.isnan(value), np.isnan(true))
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_half_precision_says_what_it_costs(dtype):
+    J = jnp.asarray(ensembles()["gaussian"], dtype)
+    truth = log_singular_values(J.astype(float))[..., 0]
+    cell, J, xs = given_jacobians(J)
+    by_lag = lambda times: jacobian_log_norms_by_lag(cell, J, xs, lags=LAGS, times=times)
+    found = jax.jit(lambda: (gradients.certified_log_norms(J), by_lag(None), by_lag(TIMES)))()
+    t, lag = np.arange(T + 1)[:, None], np.array(LAGS)
+    of_lags = np.where(lag <= t, truth[t, np.maximum(t - lag, 0)], np.nan)
+    for (value, error), true in zip(found, (truth, of_lags, of_lags[TIMES]), strict=True):
+        assert value.dtype == error.dtype == dtype
+        value, error, there = np.asarray(value, float), np.asarray(error, float), np.isfinite(true)
+        assert (np.abs(value[there] - true[there]) <= error[there]).all()
+    spectra = gradients.singular_spectra(cell, J, xs, lags=[2], times=[T])
+    true = log_singular_values(J.astype(float))[T, T - 2]
+    assert (np.abs(spectra.log_values[0, 0].astype(float) - true) <= spectra.rounding[0, 0]).all()
+
+
 def exact_log_norms(J):
     """By rational numbers: `[T+1, T+1]` of one matrix, T times."""
     W = np.array([[Fraction(float(x)) for x in row] for row in J[0]])

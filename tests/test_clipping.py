@@ -21,7 +21,7 @@ from rnn_jax.training import (
     make_train_step,
     over_ensemble,
 )
-from rnn_jax.training.clipping import global_norm
+from rnn_jax.training.clipping import global_norm, scale_down
 from tests.conftest import INPUT_SIZE, normal
 
 pytestmark = pytest.mark.usefixtures("optax_promotes")
@@ -77,6 +77,16 @@ def test_the_direction_and_the_norm_are_right_at_any_size(dtype):
             atol = float(limits.smallest_subnormal)
             moved = np.asarray(moved).astype(np.float64)
             np.testing.assert_allclose(moved, expected, rtol=8 * float(limits.eps), atol=atol)
+
+
+@pytest.mark.parametrize("size", [1e30, 1e-30])
+def test_leaves_of_two_precisions(size):
+    grads = {"double": jnp.zeros(1), "single": jnp.full(1, size, jnp.float32)}
+    norm = global_norm(grads)
+    np.testing.assert_allclose(norm.value, size, rtol=1e-6)
+    clipped = scale_down(grads, norm, jnp.array(1.0))
+    assert clipped["single"].dtype == jnp.float32
+    np.testing.assert_allclose(clipped["single"], 1, rtol=1e-6)
 
 
 def test_norms_of_zeros_of_nothing_and_of_complex_numbers():

@@ -342,6 +342,30 @@ def test_errors():
         covariant_vectors(cell, params, xs, warmup=5, cooldown=5)
 
 
+@pytest.mark.parametrize("factors", [(1, 0.1), (1, 10), (0.999, 0.5), (1e-30, 1e30)])
+@pytest.mark.parametrize("interval", [None, 50])
+def test_a_rate_that_jumps(factors, interval):
+    """The frame would leave float32's range before the interval has followed."""
+    cell = cells.from_function(lambda p, h, x: (x * h, h), jnp.zeros(1, jnp.float32))
+    xs = jnp.repeat(jnp.array(factors, jnp.float32), 2000)[:, None]
+    got = spectrum(cell, (), xs, interval=interval)
+    np.testing.assert_allclose(got.exponents, np.log(factors).mean(), rtol=1e-4, atol=1e-4)
+
+
+def test_all_directions_dead():
+    cell = cells.elman(3, "relu", dtype=jnp.float64)
+    params = cell.init(jax.random.key(0), 1)
+    got = lyapunov_spectrum(cell, params.replace(b=-9 * jnp.ones(3)), jnp.zeros((20, 1)))
+    assert np.isneginf(got.exponents).all()
+    assert got.kaplan_yorke == 0
+
+
+def test_few_blocks_tell_of_no_drift():
+    got = spectrum(LINEAR, jnp.diag(jnp.array([0.9, 0.5])), at_rest(200), blocks=7)
+    assert np.isfinite(got.exponents).all()
+    assert not got.trusted.any()
+
+
 # --- Flossing ------------------------------------------------------------------------------------
 
 

@@ -1,6 +1,7 @@
 """What unroll promises at the edges: padding, precision, overflow, buffers, compilation, sizes."""
 
 import functools
+import itertools
 
 import chex
 import jax
@@ -84,8 +85,26 @@ def test_a_state_in_the_padding_is_one_that_a_step_starts_from():
 
     cell, xs, p = cells.from_function(step, jnp.zeros(1)), jnp.full((4, 1), 0.5), jnp.array(1.0)
     E = lambda p, xs, **how: rnn_jax.unroll(cell, p, xs, **how)[1].sum()
-    got = jax.grad(E)(p, xs, lengths=jnp.array(2))
-    np.testing.assert_allclose(got, jax.grad(E)(p, xs[:2]), rtol=1e-12)
+    for strategy, reverse in itertools.product(("auto", "scan", "checkpointed"), (False, True)):
+        how = {"strategy": strategy, "reverse": reverse}
+        got = jax.grad(E)(p, xs, lengths=jnp.array(2), **how)
+        np.testing.assert_allclose(got, jax.grad(E)(p, xs[:2], **how), rtol=1e-12)
+
+
+def test_a_segment_of_padding_takes_a_step_of_the_examples_own():
+    """√(x − h) is defined at the steps that are taken, not at the final state and the first x."""
+
+    def step(p, h, x):
+        h = h + p * jnp.sqrt(x - h)
+        return h, h
+
+    cell, p = cells.from_function(step, jnp.zeros(1)), jnp.array(1.0)
+    xs = jnp.array([1.0, 3.0, 5.0, 7.0] + 12 * [0.0]).reshape(16, 1, 1)
+    E = lambda p, xs, **how: rnn_jax.unroll(cell, p, xs, **how)[1].sum()
+    expected = jax.grad(E)(p, xs[:4])
+    for strategy in ("auto", "scan", "checkpointed", rnn_jax.Checkpointed(levels=3)):
+        got = jax.grad(E)(p, xs, lengths=jnp.array([4]), strategy=strategy)
+        np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 
 def test_truncation_pads_with_steps_that_exist():

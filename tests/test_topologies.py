@@ -180,6 +180,18 @@ def test_an_encoder_and_a_decoder_learn_to_reverse():
     assert accuracy > 0.7  # chance is a quarter
 
 
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+def test_symbols_are_drawn_from_the_softmax(dtype):
+    draw = lambda y, T: topologies.sample_one_hot(T)(jax.random.key(0), jnp.asarray(y, dtype))
+    symbols = draw(jnp.zeros((5000, 1000)), 1.0).argmax(-1)
+    assert abs(symbols.mean() - 499.5) < 5 * 289 / np.sqrt(5000)
+    large = float(jnp.finfo(dtype).max)
+    for logits, T in (((0.4, 0.9), 1e-8), ((1.0, 2.0), 1e-37), ((0.7, 0.8), 0.1 / large)):
+        y = large * jnp.array(logits) if T > 1e-30 else jnp.array(logits)
+        np.testing.assert_array_equal(draw(y, T), [0, 1])
+    assert topologies.sample_one_hot(0.5) == topologies.sample_one_hot(0.5)
+
+
 def test_what_cannot_be_fed_is_refused():
     cell = cells.readout(cells.elman(H, dtype=jnp.float64), 2)
     params = cell.init(jax.random.key(0), INPUT_SIZE)

@@ -7,6 +7,7 @@ apart; `docs/bounds.md` derives them all. All tables are natural logarithms, `[T
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import flax.struct
@@ -28,6 +29,7 @@ from rnn_jax.linalg import (
     spectral_norm,
     split_exponent,
 )
+from rnn_jax.scaled import ZERO, Scaled
 from rnn_jax.types import Array, Cell, Params
 
 
@@ -76,7 +78,11 @@ def power_bound(lambda_W: Array | float, lambda_phi: float, T: int) -> Array:
     T = check_size("T", T, least=0)
     lambda_W = jnp.asarray(lambda_W)
     whole = jnp.issubdtype(lambda_W.dtype, jnp.integer)
-    rate = jnp.log((lambda_W.astype(float) if whole else lambda_W) * lambda_phi)
+    lambda_W = lambda_W.astype(float) if whole else lambda_W
+    known = not is_traced(lambda_phi) and lambda_phi > 0
+    log_phi = math.log(lambda_phi) if known else jnp.log(jnp.asarray(lambda_phi, lambda_W.dtype))
+    # Each by itself, for their product may leave the dtype's range.
+    rate = jnp.log(lambda_W) + jnp.asarray(log_phi, lambda_W.dtype)
     lag = _lags(T).reshape(T + 1, T + 1, *[1] * rate.ndim).astype(rate.dtype)
     # 0 · ln 0 on the diagonal of a network without recurrence is ln 1, not NaN.
     table = jnp.where(lag == 0, 0, lag * rate)
@@ -103,16 +109,29 @@ def product_bound(jacobians: Array, weights: Array | None = None) -> Array:
     """
     S = check_array("jacobians", jacobians, ("T", "*batch", "S", "S")).shape[-1]
     if weights is not None:
-        weights = check_array("weights", weights, (S,), remedy="Pass a positive number for each.")
+        remedy = "Pass a positive number for each."
+        weights = check_array("weights", weights, (S,), remedy=remedy)
+        if not is_traced(weights) and not ((weights > 0) & jnp.isfinite(weights)).all():
+            raise invalid("weights", weights, "positive numbers", remedy)
     return _product_bound(jacobians, weights)
 
 
 @compiled()
 def _product_bound(jacobians: Array, weights: Array | None) -> Array:
     T, *batch, _, _ = jacobians.shape
-    weights = jnp.ones(jacobians.shape[-1], jacobians.dtype) if weights is None else weights
-    norms, exponents = _scaled_norm(jacobians * (weights[:, None] / weights))
-    log_condition = jnp.log(weights.max() / weights.min())
+    log_condition = jnp.zeros((), jacobians.dtype)
+    if weights is None:
+        norms, exponents = _scaled_norm(jacobians)
+    else:
+        # D J D⁻¹ by mantissas and exponents: weights may be further apart than the dtype reaches.
+        m, e = split_exponent(weights, ())
+        finite = jnp.isfinite(jacobians).all((-2, -1))
+        J = Scaled.of(jnp.where(finite[..., None, None], jacobians, 0) * (m[:, None] / m))
+        shifted = lambda at, e: jnp.where(at == ZERO, ZERO, at + e)
+        weighted, of_all = Scaled(J.m, shifted(J.r, e), shifted(J.c, -e)).at_one_scale()
+        norms, exponents = _scaled_norm(weighted)
+        norms, exponents = jnp.where(finite, norms, jnp.nan), exponents + of_all
+        log_condition = jnp.log(weights.max()) - jnp.log(weights.min())
     k = jnp.arange(T + 1).reshape(T + 1, *[1] * len(batch))
 
     def next_row(carry, step):

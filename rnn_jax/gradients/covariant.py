@@ -150,7 +150,7 @@ def _covariant_vectors(cell, params, xs, start, frame, K, warmup, cooldown) -> C
         Bs = jnp.concatenate([settled[2][None], Bs[:n]])
         transient = _sine(cs[:, None], Bs @ c_others).max((0, 1))
         r = jnp.diagonal(Rs, axis1=1, axis2=2)
-        noise = 2 * jnp.finfo(r.dtype).eps * (r.max(1, keepdims=True) / r).max(0)
+        noise = 2 * float(jnp.finfo(hs.dtype).eps) * (r.max(1, keepdims=True) / r).max(0)
         return hs, vectors[..., :K], log_growth[:, :K], transient[None, :K], noise[None, :K]
 
     parts = over_batch(one_example, len(batch), out_axis=1)((start, frame), xs)

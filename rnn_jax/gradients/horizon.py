@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from rnn_jax.errors import check_array, check_number, choose, describe, invalid
+from rnn_jax.errors import check_array, check_number, choose, describe, invalid, is_traced
 from rnn_jax.types import Array, at_least_float32
 
 
@@ -80,12 +81,15 @@ def effective_horizon(log_left: ArrayLike, *, factor: float = float(np.e)) -> Ar
     remedy = "Pass 10 for the lag where a tenth is left."
     check_number("factor", factor, above=1, remedy=remedy)
     g = _by_lag("log_left", log_left)
-    level = g[0] - jnp.log(jnp.asarray(factor)).astype(g.dtype)
+    fall = jnp.log(factor) if is_traced(factor) else math.log(factor)
+    level = g[0] - jnp.asarray(fall, g.dtype)
     ends = (g <= level) | jnp.isnan(g)
     lag = jnp.argmax(ends, axis=0)
     at = lambda lag: jnp.take_along_axis(g, lag[None], axis=0)[0]
     before, after = at(jnp.maximum(lag - 1, 0)), at(lag)
     crossing = (lag - 1).astype(g.dtype) + (before - level) / (before - after)
+    # A fall that is lost in the rounding of g(0) is there at once.
+    crossing = jnp.where((lag == 0) & ~jnp.isnan(g[0]), 0, crossing)
     return jnp.where(ends.any(0), crossing, jnp.inf)
 
 

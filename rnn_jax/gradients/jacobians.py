@@ -20,6 +20,7 @@ from rnn_jax.gradients.continuous import continuous
 from rnn_jax.gradients.examples import flat_step, flat_trajectory, over_batch
 from rnn_jax.gradients.products import (
     NORMS,
+    in_dtype,
     log_norm_table,
     tables_of_examples,
     with_rounding,
@@ -166,7 +167,7 @@ def _tables(
             tables_of, mesh=mesh, in_specs=whole, out_specs=whole, check_vma=False
         )
     tables = tables_of(at_least_float32(jacobians))
-    return jax.tree.map(lambda table: table.astype(jacobians.dtype), tables)
+    return in_dtype(tables, jacobians.dtype)
 
 
 def check_norm(norm: str, rtol: float | None) -> None:
@@ -192,6 +193,7 @@ def decay_rate(log_norms: Array) -> Array:
     """
     remedy = "Pass a table at [t, k], such as jacobian_log_norms returns."
     log_norms = check_array("log_norms", log_norms, ("T+1", "T+1", "*batch"), remedy=remedy)
+    dtype, log_norms = log_norms.dtype, at_least_float32(log_norms)
     states = jnp.arange(log_norms.shape[0])
     lag = states[:, None] - states[None, :]
     lag = lag.reshape(*lag.shape, *[1] * (log_norms.ndim - 2)).astype(log_norms.dtype)
@@ -199,4 +201,4 @@ def decay_rate(log_norms: Array) -> Array:
     x, y = (jnp.where(use, values, 0) for values in (jnp.broadcast_to(lag, use.shape), log_norms))
     count = use.sum((0, 1)).astype(log_norms.dtype)
     x = jnp.where(use, x - x.sum((0, 1)) / count, 0)
-    return (x * y).sum((0, 1)) / (x * x).sum((0, 1))
+    return ((x * y).sum((0, 1)) / (x * x).sum((0, 1))).astype(dtype)

@@ -30,6 +30,7 @@ from rnn_jax.gradients.products import (
     NORMS,
     ROUNDING,
     Norm,
+    in_dtype,
     log_norms,
     over_examples,
     rounding_in_nats,
@@ -99,8 +100,8 @@ def _at_all_times(jacobians, lags, norm, rtol, entries) -> LogNorm:
     one = lambda J: _all_times(J, lags, NORMS[norm](rtol), rows, columns)
     found = over_examples(one, J, AT_ONCE * S**2)
     shape = (T + 1, len(lags), *batch)
-    placed = lambda part: jnp.moveaxis(part, 0, -1).reshape(shape).astype(jacobians.dtype)
-    return jax.tree.map(placed, found)
+    placed = lambda part: jnp.moveaxis(part, 0, -1).reshape(shape)
+    return in_dtype(jax.tree.map(placed, found), jacobians.dtype)
 
 
 @compiled("cell", "norm", "rtol", "entries")
@@ -116,7 +117,7 @@ def _at_times(cell, params, xs, start, lags, times, norm, rtol, entries) -> LogN
 
     found = over_batch(one_example, len(batch_of(xs)), out_axis=2)(start, xs)
     dtype = jnp.result_type(*jax.tree.leaves(start))
-    return jax.tree.map(lambda part: part.astype(dtype), found)
+    return in_dtype(found, dtype)
 
 
 def _all_times(J: Array, lags: Array, norm: Norm, rows, columns) -> LogNorm:
@@ -292,7 +293,7 @@ class _Walks:
         joined = lambda *vs: jax.tree.map(lambda *parts: jnp.concatenate(parts, 1), *vs)
         V = joined(*(self._embed(v, columns) for v in (start, gram(start))))
         nothing = Entries(jnp.zeros_like(V.m), jnp.full_like(V.e, ZERO))
-        log2_eps = -jnp.finfo(self._dtype).nmant
+        log2_eps = -jnp.finfo(self.states.dtype).nmant  # J v comes out in the state's dtype
 
         def step(i, both):
             after = self._step(i, lag, both)

@@ -286,6 +286,17 @@ def _middles(states: int) -> np.ndarray:
     return np.clip((t - 1) >> bit << bit, 0, states - 1)
 
 
+def in_dtype(found: LogNorm, dtype) -> LogNorm:
+    """Return values and errors in `dtype`, the errors with what rounding to it does to both."""
+    if found.error is None or jnp.finfo(dtype).bits >= jnp.finfo(found.value.dtype).bits:
+        return jax.tree.map(lambda part: part.astype(dtype), found)
+    eps = jnp.asarray(jnp.finfo(dtype).eps, found.value.dtype)
+    moved = jnp.where(jnp.isfinite(found.value), eps * jnp.abs(found.value), 0)
+    tiny = jnp.asarray(jnp.finfo(dtype).smallest_subnormal, found.value.dtype)
+    error = (found.error + moved) * (1 + eps) + tiny
+    return LogNorm(found.value.astype(dtype), error.astype(dtype))
+
+
 def rounding_in_nats(delta: Array, log_norms: Array) -> Array:
     """Return how far `log_norms` may be off if their norms are, by a relative `delta`.
 

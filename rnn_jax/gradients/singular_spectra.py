@@ -111,7 +111,8 @@ def _singular_spectra(cell, params, xs, start, lags, times, longest) -> Singular
 
 def _spectra_at(products, states, xs, t, lags, longest) -> SingularSpectra:
     S, wide = states.shape[-1], at_least_float32(states).dtype
-    eps = jnp.asarray(4 * S**0.5 * jnp.finfo(wide).eps, wide)
+    # Products with J come out in the state's dtype.
+    eps = jnp.asarray(4 * S**0.5 * jnp.finfo(states.dtype).eps, wide)
     frame = orthonormalize(jax.random.normal(jax.random.key(1211), (S, S), wide))[0].T
 
     def step(carry, l):

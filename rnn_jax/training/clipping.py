@@ -43,14 +43,16 @@ def global_norm(grads: Params) -> GlobalNorm:
     dtype = jnp.float32
     for part in parts:
         dtype = jnp.promote_types(dtype, part.dtype)
+    # All in the widest: a power of two that suits float64 is 0 or inf in float32.
+    parts = [part.astype(dtype) for part in parts]
     maxexp = int(jnp.finfo(dtype).maxexp)
 
     def sum_of_squares(parts: list[Array]) -> Array:
         zero = jnp.zeros((), dtype)
-        return sum((jnp.square(part).sum().astype(dtype) for part in parts), zero)
+        return sum((jnp.square(part).sum() for part in parts), zero)
 
     def sum_of_scaled_squares(scale: Array) -> Array:
-        scaled = [part * scale.astype(part.dtype) for part in parts]
+        scaled = [part * scale for part in parts]
         # Of a gradient that is constant, such as zeros, XLA squares number and scale one by one
         # where it may, and the square of the scale is out of range.
         return sum_of_squares(jax.lax.optimization_barrier(scaled))
@@ -76,9 +78,8 @@ def scale_down(grads: Params, norm: GlobalNorm, clip_norm: Array) -> Params:
 
     def scaled_down(leaf: Array) -> Array:
         wide = _widened(leaf)
-        cast = lambda number: number.astype(jnp.real(wide).dtype)
-        direction = wide * cast(norm.scale) / cast(length)
-        return (direction * cast(clip_norm)).astype(leaf.dtype)
+        wide = wide.astype(jnp.promote_types(wide.dtype, length.dtype))
+        return (wide * norm.scale / length * clip_norm.astype(length.dtype)).astype(leaf.dtype)
 
     return jax.tree.map(scaled_down, grads)
 
