@@ -349,11 +349,17 @@ def summarize(result: Result) -> str:
         ]
         for label in labels
     ]
-    gradients = [
+    rates = [
         [
             label,
             str(result[f"{label}/state"]),
             *(median(label, f"{phase}/decay", "+.3f") for phase in PHASES),
+        ]
+        for label in labels
+    ]
+    bounds = [
+        [
+            label,
             *(violations(label, bound) for bound in BOUNDS),
             *(median(label, f"{PHASES[1]}/{bound}_slack", ".1f") for bound in BOUNDS),
         ]
@@ -361,7 +367,6 @@ def summarize(result: Result) -> str:
     ]
     pairs = result[f"{labels[0]}/{PHASES[0]}/measured"]
     T = pairs.shape[-1] - 1
-    headers = ["cell", "s", "rate before", "after", "power", "product", "slack: power", "product"]
     explained = paragraph(
         "Norms are of ∂s_t/∂s_k, s the whole state. Rate: what is left of them, nats per step of "
         "t − k. Violations of two bounds, (λ_W λ_φ)^(t−k) (power) and Π‖J_i‖ (product), at all "
@@ -371,7 +376,10 @@ def summarize(result: Result) -> str:
         f"{result['unigram_entropy']:.3f} bits per character."
     )
     bits = table(["cell", "bits per character, clipped", "not clipped", "clip rate"], training)
-    return f"# Gradient decay\n\n{bits}\n\n{table(headers, gradients)}\n\n{explained}\n"
+    decay = table(["cell", "s", "rate before training", "after"], rates)
+    of_bounds = ["violations: power", "product", "slack: power", "product"]
+    held = table(["cell", *of_bounds], bounds)
+    return f"# Gradient decay\n\n{bits}\n\n{decay}\n\n{held}\n\n{explained}\n"
 
 
 def plot(result: Result) -> dict[str, plotting.Figure]:
