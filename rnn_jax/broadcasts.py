@@ -4,7 +4,8 @@ The gradient of what is broadcast over examples, a bias say, is a sum over them.
 bfloat16 in bfloat16: over several axes one term after the other, so that it stops growing at 256
 equal ones. Steps are functions of a user's own, in which a broadcast is not seen, since adding a
 vector to rows is one. So a step is traced, and each broadcast in it is taken by way of float32,
-which is exact: its transpose is then a sum in float32, and in forward mode nothing changes.
+which is exact: its transpose is then a sum in float32, and in forward mode nothing changes. Reading
+rows of a table, an embedding of symbols, is a broadcast too: many examples may read the same row.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ ELEMENTWISE = tuple(
     for name in ("add", "sub", "mul", "div", "rem", "max", "min", "pow", "atan2", "clamp")
 )
 """Primitives that broadcast a number, or an axis of size 1, by themselves."""
+
+MOVING = (lax_primitives.broadcast_in_dim_p, lax_primitives.gather_p)
+"""Primitives that put one number of their first operand in several places, or may do so."""
 
 
 def with_wide_sums(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -60,9 +64,9 @@ def _evaluate(closed: ClosedJaxpr, args: Sequence[Any]) -> list[Any]:
             return eqn.primitive.bind(*reads, **bind_params)
 
         reads = [value_of(atom) for atom in eqn.invars]
-        if eqn.primitive is lax_primitives.broadcast_in_dim_p and _broadcast_by(eqn):
-            first, *sizes = reads
-            results = bind(first.astype(jnp.float32), *sizes).astype(first.dtype)
+        if eqn.primitive in MOVING and _broadcast_by(eqn):
+            first, *others = reads
+            results = bind(first.astype(jnp.float32), *others).astype(first.dtype)
         else:
             for i in _broadcast_by(eqn):
                 reads[i] = _broadcast(reads[i], eqn.outvars[0].aval.shape)
@@ -81,12 +85,12 @@ def _broadcast(x: Array, shape: tuple[int, ...]) -> Array:
 def _broadcast_by(eqn: Any) -> list[int]:
     """Which operands of half precision an equation broadcasts."""
     primitive = eqn.primitive
-    if primitive is not lax_primitives.broadcast_in_dim_p and primitive not in ELEMENTWISE:
+    if primitive not in MOVING and primitive not in ELEMENTWISE:
         return []
-    size = math.prod(eqn.outvars[0].aval.shape)
+    size = None if primitive is lax_primitives.gather_p else math.prod(eqn.outvars[0].aval.shape)
     return [
         i
-        for i, atom in enumerate(eqn.invars)
+        for i, atom in enumerate(eqn.invars[:1] if primitive in MOVING else eqn.invars)
         if not isinstance(atom, Literal)
         and is_half(atom.aval.dtype)
         and math.prod(atom.aval.shape) != size

@@ -131,6 +131,15 @@ def test_gradients_are_those_of_float32(name):
             assert error < 0.02, (strategy, error)
 
 
+def test_an_embedding_in_a_step_sums_over_the_examples_that_read_it():
+    step = lambda E, h, x: (h, E[x[0]])
+    cell = cells.from_function(step, jnp.zeros(1, BF16), lambda key, n: jnp.zeros((3, 2), BF16))
+    xs = jnp.ones((2, 40, 50, 1), jnp.int32)
+    E = lambda p: total(rnn_jax.unroll(cell, p, xs)[1])
+    got = jax.jit(jax.grad(E))(cell.init(None, 1)).astype(jnp.float32)
+    np.testing.assert_allclose(got, [[0, 0], [4000, 4000], [0, 0]], rtol=0.01)
+
+
 def all_kinds(p, x):
     """A function with broadcasts inside of calls, loops, branches and recomputation."""
     scaled = jax.jit(lambda p, x: p["a"] * x)(p, x)
