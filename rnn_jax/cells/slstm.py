@@ -26,6 +26,10 @@ class SLSTMState:
     h: Array
 
 
+MOST_ROUNDING = 8.0
+"""Of m, in nats: e^8 and its square leave room in every dtype for what they multiply."""
+
+
 @maker
 def slstm(
     hidden_size: int,
@@ -93,7 +97,8 @@ def _as_stored(m: Array, n: Array, dtype: DTypeLike) -> Array:
 
     f and i must be relative to the m that the next step reads: of a decay that is less than the
     spacing of m nothing would be left. Any m will do, for h does not depend on it: rounded to the
-    side from which n comes back to 1, it lets neither c nor n drift out of range.
+    side from which n comes back to 1, it lets neither c nor n drift out of range. Where m is so
+    large that rounding would take them there in one step it is left as it is.
     """
     if not is_half(dtype):
         return m
@@ -104,7 +109,8 @@ def _as_stored(m: Array, n: Array, dtype: DTypeLike) -> Array:
     beyond = jnp.where(n > 1, jnp.inf, -jnp.inf).astype(dtype)
     next_one = jnp.nextafter(nearest.astype(dtype), beyond).astype(m.dtype)
     is_on_its_side = jnp.where(n > 1, nearest >= exact, nearest <= exact)
-    return m + (jnp.where(is_on_its_side, nearest, next_one) - exact)
+    change = jnp.where(is_on_its_side, nearest, next_one) - exact
+    return m + jnp.where(jnp.abs(change) <= MOST_ROUNDING, change, 0)
 
 
 def _half_of_the_range(dtype: DTypeLike) -> float:
