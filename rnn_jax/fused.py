@@ -30,10 +30,11 @@ import jax
 import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
+from rnn_jax.broadcasts import with_wide_sums
 from rnn_jax.layouts import Layout, products
 from rnn_jax.lengths import Marks
 from rnn_jax.linalg import matvec
-from rnn_jax.precision import as_read, for_sums, is_half
+from rnn_jax.precision import as_read, for_sums
 from rnn_jax.structure import Structure
 from rnn_jax.types import Array, Params, State
 
@@ -89,30 +90,11 @@ def unroll_fused(
     body = jax.checkpoint(body, policy=keep, prevent_cse=False)
     start = layout.of_batch(start, batch)
     state, ys = scan_in_chunks(body, start, (xs, marks, more), chunk, reverse=reverse)
-    output = over_rows(lambda y: structure.output(read, y))
-    return layout.to_batch(state, batch), output(ys)
+    return layout.to_batch(state, batch), with_wide_sums(structure.output)(read, ys)
 
 
 def _drives(structure, layout, params, Ux):
-    drive = lambda Ux: layout.over(structure.drive, params)(Ux)
-    return over_rows(drive)(Ux) if layout.features == -1 else drive(Ux)
-
-
-def over_rows(function: Callable[[Array], Any]) -> Callable[[Array], Any]:
-    """Return `function` of `[*lead, F]`, over one leading axis where it is of half precision.
-
-    The gradient of what is broadcast over the leading axes is a sum over them; XLA's, of one axis
-    of bfloat16, is a tree, of several axes it is one running sum, which stops growing at 256.
-    """
-
-    def call(x: Array) -> Any:
-        if not is_half(x.dtype) or x.ndim < 3:
-            return function(x)
-        lead = x.shape[:-1]
-        rows = function(x.reshape(math.prod(lead), x.shape[-1]))
-        return jax.tree.map(lambda leaf: leaf.reshape(*lead, *leaf.shape[1:]), rows)
-
-    return call
+    return with_wide_sums(lambda params, Ux: layout.over(structure.drive, params)(Ux))(params, Ux)
 
 
 def closes_over_traced(structure: Structure, params: Params, xs: Array, start: State) -> bool:
@@ -204,7 +186,7 @@ def _differentiable_chunk(structure, layout, reverse, recompute):
             d_before = run.state_before(marks, d_state, initial_rounded(d_initial))
             d_at = run.state_evaluated(marks, d_before, jax.tree.map(jnp.zeros_like, d_before))
             for j, (product, (_, W)) in enumerate(zip(structure.products, matrices, strict=True)):
-                of = lambda constants, *at, of=product.of: layout.over(of, constants)(*at)
+                of = run.operand(product)
                 d_e = jax.jvp(of, (constants, at, *a[:j]), (d_constant, d_at, *d_a[:j]))[1]
                 d_a[j] = d_a[j] + layout.tangent(W, d_e)
             d_after, d_y = jax.jvp(run.pointwise, (constants, at, *a), (d_constant, d_at, *d_a))[1]
@@ -280,7 +262,12 @@ class _Chunk(NamedTuple):
 
     def pointwise(self, constants, state, *a):
         """(state, y) of one step."""
-        return self.layout.over(self.structure.pointwise, constants)(state, *a)
+        over = lambda constants, *at: self.layout.over(self.structure.pointwise, constants)(*at)
+        return with_wide_sums(over)(constants, state, *a)
+
+    def operand(self, product):
+        """`(constants, state, *a)` of one step to what a W multiplies."""
+        return with_wide_sums(lambda constants, *at: self.layout.over(product.of, constants)(*at))
 
     def blocks(self, a, state):
         """`a` in blocks of as many features as there are units, one a gate."""

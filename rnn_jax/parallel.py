@@ -24,7 +24,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.fused import over_rows
+from rnn_jax.broadcasts import with_wide_sums
 from rnn_jax.lengths import Marks, select, select_state
 from rnn_jax.linalg import times
 from rnn_jax.precision import as_read
@@ -50,8 +50,7 @@ def unroll_parallel(
     dtype = jax.tree.leaves(start)[0].dtype
     params = as_read(params, xs.dtype)
     constants = structure.constants(params)
-    drive = over_rows(lambda Ux: structure.drive(params, Ux))
-    drives = drive(times(structure.U(params).T, xs))
+    drives = with_wide_sums(structure.drive)(params, times(structure.U(params).T, xs))
     coefficients = structure.linear.coefficients(constants, *drives)
     first = -1 if reverse else 0
     if marks.fresh is not None:
@@ -74,7 +73,7 @@ def unroll_parallel(
     states = as_state(jax.tree.map(states_of, start, initial, *coefficients), dtype)
     ys = structure.linear.emit(constants, as_number(states), *drives).astype(dtype)
     final = jax.tree.map(lambda leaf: leaf[0 if reverse else -1], states)
-    return final, over_rows(lambda y: structure.output(params, y))(ys)
+    return final, with_wide_sums(structure.output)(params, ys)
 
 
 def linear_recurrence(

@@ -21,6 +21,7 @@ from typing import Any, TypeAlias
 
 import jax
 
+from rnn_jax.broadcasts import with_wide_sums
 from rnn_jax.errors import check_size, invalid
 from rnn_jax.fused import closes_over_traced, scan_in_chunks, unroll_fused
 from rnn_jax.layouts import Columns, Rows
@@ -256,11 +257,12 @@ def scan_steps(
     wide, rounded = for_sums(params, like=read)
     initial, initial_rounded = for_sums(state_afresh(cell, read, xs, marks))
     at_padding = marks.at_padding(start, initial_rounded(initial), reverse=reverse)
+    step = with_wide_sums(cell.step)
 
     def body(state, at):
         x, marks = at
         before = marks.state_before(state, initial_rounded(initial))
-        after, y = cell.step(rounded(wide), marks.state_evaluated(before, at_padding), x)
+        after, y = step(rounded(wide), marks.state_evaluated(before, at_padding), x)
         after = marks.state_after(after, before)
         return after, (after, y)
 
@@ -269,7 +271,9 @@ def scan_steps(
 
 def state_afresh(cell: Cell, params: Params, xs: Any, marks: Marks) -> State:
     """What the marked steps start from; nothing where none are marked."""
-    return () if marks.fresh is None else cell.initial_state(params, batch_of(xs))
+    if marks.fresh is None:
+        return ()
+    return with_wide_sums(lambda params: cell.initial_state(params, batch_of(xs)))(params)
 
 
 def _part_by_part(strategy, cell, params, xs, start, marks, reverse):

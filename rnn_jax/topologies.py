@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.broadcasts import with_wide_sums
 from rnn_jax.compiled import compiled
 from rnn_jax.errors import (
     check_cell,
@@ -34,6 +35,7 @@ from rnn_jax.errors import (
 )
 from rnn_jax.lengths import is_array, select
 from rnn_jax.losses import at_last_step
+from rnn_jax.precision import as_read, for_sums
 from rnn_jax.strategies import Strategy
 from rnn_jax.types import Array, Cell, Key, Params, State, at_least_float32
 from rnn_jax.unroll import checked_start, unroll
@@ -302,12 +304,15 @@ def _free_running(cell, params, state, x, steps, key, feed, xs=None, given=None)
 
 @compiled("cell", "feed")
 def _run(cell, params, state, x, keys, feed, xs, given):
+    wide, rounded = for_sums(params, like=as_read(params, x.dtype))
+    cell_step = with_wide_sums(cell.step)
+
     def step(carry, at):
         state, x = carry
         key, true_x, is_given = at
         if true_x is not None:
             x = select(is_given, true_x, x)
-        state, y = cell.step(params, state, x)
+        state, y = cell_step(rounded(wide), state, x)
         return (state, _fed(feed, key, y, x)), (x, y)
 
     (state, _), (inputs, ys) = jax.lax.scan(step, (state, x), (keys, xs, given))

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnn_jax.broadcasts import with_wide_sums
 from rnn_jax.compiled import compiled
 from rnn_jax.errors import as_array, check_cell, check_flag, fitting, invalid, layout
 from rnn_jax.lengths import Marks, batch_of, input_dtype, length_mask, steps_of
@@ -171,7 +172,7 @@ def checked(
     with fitting(params, "cell.initial_state"):
         expected = jax.eval_shape(lambda p: cell.initial_state(p, batch), shapes_of(read))
         if initial_state is None:
-            initial_state = cell.initial_state(read, batch)
+            initial_state = with_wide_sums(lambda p: cell.initial_state(p, batch))(read)
         elif mixed:
             initial_state = cast(jax.tree.map(jnp.asarray, initial_state), dtype)
         else:

@@ -140,7 +140,13 @@ def _masked(argument: str, values: Array, mask: Array | None) -> Array:
     lead = values.ndim - mask.ndim
     if mask.shape != values.shape[lead:] or (mask.ndim > 1 and lead not in (0, 1)):
         raise _misfit(argument, mask, values)
-    return values * mask
+    return _times(values, mask)
+
+
+def _times(values: Array, mask: Array) -> Array:
+    """`values * mask`, in the precision of the values: masks may be drawn in another one."""
+    floating = jnp.issubdtype(values.dtype, jnp.floating)
+    return values * (mask.astype(values.dtype) if floating else mask)
 
 
 def _misfit(argument: str, mask: Array, values: Array) -> Exception:
@@ -167,7 +173,7 @@ def _with_shared_masks(cell: Cell, masks: tuple[Array, ...]) -> Cell:
     def masked(j: int, product: Product) -> Product:
         def of(constants, state, *a):
             inner, masks = constants
-            return product.of(inner, state, *a) * masks[j]
+            return _times(product.of(inner, state, *a), masks[j])
 
         return Product(product.W, of)
 
@@ -191,7 +197,7 @@ def _with_masks_of_examples(cell: Cell, masks: tuple[Array, ...]) -> Cell:
     def masked(j: int, product: Product) -> Product:
         def of(constants, state, *a):
             own, masks = state
-            return product.of(constants, own, *a) * masks[j]
+            return _times(product.of(constants, own, *a), masks[j])
 
         return Product(product.W, of)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.broadcasts import with_wide_sums
 from rnn_jax.cells.maker import named
 from rnn_jax.cells.structured import with_own_buffers
 from rnn_jax.errors import check_function, invalid
@@ -59,9 +60,10 @@ def from_function(
         )
 
     def initial_state(params, batch=()):
-        return with_own_buffers(
-            jax.tree.map(lambda leaf: _for_examples(leaf, batch), start(params)), (state, params)
-        )
+        def of_examples(params):
+            return jax.tree.map(lambda leaf: _for_examples(leaf, batch), start(params))
+
+        return with_own_buffers(with_wide_sums(of_examples)(params), (state, params))
 
     def batched_step(params, state, x):
         one, many = jax.eval_shape(start, params), state

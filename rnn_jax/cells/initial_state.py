@@ -10,7 +10,9 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.broadcasts import with_wide_sums
 from rnn_jax.cells.maker import maker
+from rnn_jax.cells.structured import with_own_buffers
 from rnn_jax.types import Array, Cell, Key, Params, State
 
 
@@ -54,8 +56,11 @@ def learned_initial_state(cell: Cell) -> Cell:
         def leaf(learned, own):
             return own if learned is None else jnp.broadcast_to(learned, own.shape)
 
-        own = cell.initial_state(params.cell, batch)
-        return jax.tree.map(leaf, params.start, own, is_leaf=lambda node: node is None)
+        def of_examples(params):
+            own = cell.initial_state(params.cell, batch)
+            return jax.tree.map(leaf, params.start, own, is_leaf=lambda node: node is None)
+
+        return with_own_buffers(with_wide_sums(of_examples)(params), params)
 
     def step(params: LearnedInitialStateParams, state: State, x: Array) -> tuple[State, Array]:
         return cell.step(params.cell, state, x)

@@ -6,6 +6,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.broadcasts import with_wide_sums
 from rnn_jax.cells.initializers import gaussian
 from rnn_jax.cells.maker import maker
 from rnn_jax.cells.wrapping import input_and_output
@@ -71,7 +72,7 @@ def readout(cell: Cell, output_size: int, *, output_init: Initializer = gaussian
 
     def over_time(run, params: ReadoutParams, xs, start, marks, reverse) -> tuple[State, Array]:
         final, ys = run(cell, params.cell, xs, start, marks, reverse)
-        return final, output(params, ys)
+        return final, with_wide_sums(output)(params, ys)
 
     return Cell(
         init,

@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from rnn_jax.cells.initializers import gaussian, orthogonal
 from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import gated, split_blocks
+from rnn_jax.precision import is_half
 from rnn_jax.types import Array, Cell, Initializer, at_least_float32
 
 
@@ -23,6 +24,10 @@ class SLSTMState:
     n: Array
     m: Array
     h: Array
+
+
+MOST_ROUNDING = 8.0
+"""Of m, in nats: e^8 and its square leave room in every dtype for what they multiply."""
 
 
 @maker
@@ -45,8 +50,10 @@ def slstm(
 
     with the rows of U x_t + W h_{t-1} + b in the order i f o z. c and n are the unscaled ones times
     e^{-m}, so h does not depend on m, and neither overflows. A memory that is empty, n = 0, has no
-    scale, and takes that of the first input gate, so that n is at least 1 from then on. The
-    arguments and errors are those of `lstm`; the state is (c, n, m, h).
+    scale, and takes that of the first input gate, so that n is at least 1 from then on. In half
+    precision m is rounded before f and i are computed from it, up where n is above 1 and else down,
+    and n stays near 1 instead. The arguments and errors are those of `lstm`; the state is
+    (c, n, m, h).
 
     Reference: Beck et al., xLSTM: extended long short-term memory (2024), arXiv 2405.04517,
     equations 8 to 17, with the sigmoid forget gate, and the authors' code for the empty memory.
@@ -61,8 +68,8 @@ def slstm(
         c, n, m = map(at_least_float32, (state.c, state.n, state.m))
         kept = jax.nn.log_sigmoid(f) + m
         # Two `where` in place of maximum and minimum, whose derivatives cost more: they share ties.
-        m = jnp.where((n == 0) | (i > kept), i, kept)
-        kept = kept - m  # above zero where the memory is empty, and there alone
+        m = _as_stored(jnp.where((n == 0) | (i > kept), i, kept), n, dtype)
+        kept = kept - m  # above zero where the memory is empty, or m was rounded down
         most = _half_of_the_range(dtype)
         f = jnp.exp(jnp.where(kept > most, most, kept))
         i = jnp.exp(i - m)
@@ -83,6 +90,27 @@ def slstm(
         dtype=dtype,
         unitwise=True,
     )
+
+
+def _as_stored(m: Array, n: Array, dtype: DTypeLike) -> Array:
+    """Return `m` as it is after storing in `dtype`.
+
+    f and i must be relative to the m that the next step reads: of a decay that is less than the
+    spacing of m nothing would be left. Any m will do, for h does not depend on it: rounded to the
+    side from which n comes back to 1, it lets neither c nor n drift out of range. Where m is so
+    large that rounding would take them there in one step it is left as it is.
+    """
+    if not is_half(dtype):
+        return m
+    info = jnp.finfo(dtype)
+    exact = jax.lax.stop_gradient(m)
+    # Not `astype` there and back, which XLA may leave out.
+    nearest = jax.lax.reduce_precision(exact, info.nexp, info.nmant)
+    beyond = jnp.where(n > 1, jnp.inf, -jnp.inf).astype(dtype)
+    next_one = jnp.nextafter(nearest.astype(dtype), beyond).astype(m.dtype)
+    is_on_its_side = jnp.where(n > 1, nearest >= exact, nearest <= exact)
+    change = jnp.where(is_on_its_side, nearest, next_one) - exact
+    return m + jnp.where(jnp.abs(change) <= MOST_ROUNDING, change, 0)
 
 
 def _half_of_the_range(dtype: DTypeLike) -> float:

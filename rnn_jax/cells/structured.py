@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from rnn_jax.broadcasts import with_wide_sums
 from rnn_jax.cells.initializers import gaussian, orthogonal, stacked
 from rnn_jax.cells.maker import named
 from rnn_jax.errors import check_function, check_size, invalid
@@ -55,7 +56,8 @@ def structured(
         raise invalid("structure", structure, "a Structure", "See rnn_jax.structure.")
 
     def start(params: Params, batch: tuple[int, ...] = ()) -> State:
-        return with_own_buffers(initial_state(params, batch), params)
+        state = with_wide_sums(lambda params: initial_state(params, batch))(params)
+        return with_own_buffers(state, params)
 
     return Cell(init, start, structure.step, recurrence, structure)
 

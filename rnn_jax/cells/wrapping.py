@@ -7,6 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.broadcasts import with_wide_sums
 from rnn_jax.types import Array, Cell, Params, State
 
 
@@ -25,8 +26,9 @@ def around(
         return state, after(params, x, y)
 
     def over_time(run, params, xs, start, marks, reverse) -> tuple[State, Array]:
-        final, ys = run(cell, inner(params), before(params, xs), start, marks, reverse)
-        return final, after(params, xs, ys)
+        read = with_wide_sums(before)(params, xs)
+        final, ys = run(cell, inner(params), read, start, marks, reverse)
+        return final, with_wide_sums(after)(params, xs, ys)
 
     recurrence = cell.recurrence
     return Cell(
