@@ -145,7 +145,7 @@ def _steps_by_c(rule, f, g, q, c):
 
 def _left(q, c):
     """The variance of v that is left when u is known."""
-    return jnp.maximum((q - c) * (q + c), 0) / jnp.where(q > 0, q, 1)
+    return jnp.maximum((q - c) * ((q + c) / jnp.where(q > 0, q, 1)), 0)
 
 
 def _slope(q, c):

@@ -6,6 +6,11 @@ therefore cut into panels, evenly for the Gaussian and, towards zero, each panel
 the one before. So every panel is short on the scale of its distance from zero, and also on that of
 the Gaussian, and a rule of Gauss and Legendre in each converges at a rate that does not depend on
 q. Zero is an end of panels, never a node: kinks and jumps there cost nothing.
+
+The panels are counted, and for a large √q the last of them would still be far from where φ changes.
+There the lowest stay where |u| is about 1, and the others are stretched to meet the Gaussian. What
+lies between are tails: exact if they are polynomials up to what is exponentially small, as those of
+tanh, the logistic function, its logarithm and the rectifier are.
 """
 
 from __future__ import annotations
@@ -35,13 +40,15 @@ class Rule(NamedTuple):
     even: int
     levels: int
     ratio: float
+    least: float
+    lower: int
 
 
-ONE = Rule(order=12, even=12, levels=20, ratio=3)
-PAIR = Rule(order=10, even=10, levels=12, ratio=3)
+ONE = Rule(order=12, even=12, levels=20, ratio=3, least=1 / 64, lower=8)
+PAIR = Rule(order=10, even=10, levels=12, ratio=3, least=1 / 8, lower=6)
 # Others, to see how far the first are right.
-OTHER_ONE = Rule(order=13, even=11, levels=21, ratio=2.8)
-OTHER_PAIR = Rule(order=9, even=11, levels=13, ratio=2.8)
+OTHER_ONE = Rule(order=13, even=11, levels=21, ratio=2.8, least=1 / 50, lower=8)
+OTHER_PAIR = Rule(order=9, even=11, levels=13, ratio=2.8, least=1 / 7, lower=6)
 
 
 def nodes(
@@ -54,14 +61,13 @@ def nodes(
     or m is.
     """
     s = standard_deviation(q, least)[..., None]
+    # Where the cuts stand is no part of the value, nor of its derivative.
+    fixed = jax.lax.stop_gradient(s)
     if mean is None:
-        z, weight = (jnp.asarray(x, q.dtype) for x in _panels(rule, np.zeros(1), np))
+        z, weight = _about_zero(rule, fixed)
         return s * z, weight
     m = mean[..., None]
-    # Beyond 1e3 standard deviations zero is out of sight. Where the cuts stand is no part of the
-    # value, nor of its derivative.
-    zero = jax.lax.stop_gradient(jnp.clip(-m / s, -1e3, 1e3))
-    z, weight = _panels(rule, zero, jnp)
+    z, weight = _panels(rule, _cuts(rule, jax.lax.stop_gradient(m), fixed))
     return m + s * z, weight
 
 
@@ -75,20 +81,64 @@ def standard_deviation(q: Array, least: float = 1.0) -> Array:
     return jnp.maximum(jnp.sqrt(q), least * float(jnp.finfo(q.dtype).tiny) ** (2 / 3))
 
 
-def _panels(rule, zero, xp):
-    """z and weights `[..., n]`, panels cut about `zero [..., 1]`, with `xp` NumPy or jax.numpy."""
-    dtype = zero.dtype
-    even = np.linspace(-REACH, REACH, rule.even + 1).astype(dtype)
-    part = (float(rule.ratio) ** -np.arange(1, rule.levels + 1)).astype(dtype)
-    graded = (xp.abs(zero) + REACH) * part
-    even = xp.broadcast_to(even, (*zero.shape[:-1], len(even)))
-    cuts = xp.concatenate([even, zero, zero + graded, zero - graded], -1)
-    cuts = xp.sort(xp.clip(cuts, -REACH, REACH), -1)[..., None]
-    middle, half = (cuts[..., 1:, :] + cuts[..., :-1, :]) / 2, xp.diff(cuts, axis=-2) / 2
+def _about_zero(rule, s):
+    """z and weights `[..., n]` for m = 0: constants, computed once, unless cuts are stretched."""
+    stretched = lambda s: _panels(rule, _cuts_about_zero(rule, s))
+    unstretched = stretched(jnp.ones(1, s.dtype))
+    plain = lambda s: tuple(jnp.broadcast_to(x, (*s.shape[:-1], *x.shape)) for x in unstretched)
+    return jax.lax.cond(jnp.any(_reached(rule, REACH * s) > 1), stretched, plain, s)
+
+
+def _panels(rule, cuts):
+    """z and weights `[..., n]`, with panels between these cuts, sorted."""
+    dtype = cuts.dtype
+    cuts = cuts[..., None]
+    middle, half = (cuts[..., 1:, :] + cuts[..., :-1, :]) / 2, jnp.diff(cuts, axis=-2) / 2
     x, w = (part.astype(dtype) for part in np.polynomial.legendre.leggauss(rule.order))
     z = middle + half * x
-    weight = half * w * xp.exp(-z * z / 2)
-    count = (cuts.shape[-2] - 1) * rule.order
-    flat = lambda values: values.reshape(*zero.shape[:-1], count)
+    weight = half * w * jnp.exp(-z * z / 2)
+    flat = lambda values: values.reshape(*values.shape[:-2], values.shape[-2] * rule.order)
     z, weight = flat(z), flat(weight)
     return z, weight / weight.sum(-1, keepdims=True)
+
+
+def _cuts(rule, m, s):
+    """Cuts of the line of z, where m + s z is zero at one of them, m and s `[..., 1]`."""
+    dtype = s.dtype
+    zero = jnp.clip(-m / s, -1e3, 1e3)  # beyond 1e3 standard deviations it is out of sight
+    even = jnp.broadcast_to(_even(rule).astype(dtype), (*zero.shape[:-1], rule.even + 1))
+    level = np.arange(1, rule.levels + 1)
+    extent = jnp.abs(zero) + REACH
+    part = (float(rule.ratio) ** -level).astype(dtype)
+    graded = extent * part * _stretch(rule, level, extent * s)
+    cuts = jnp.concatenate([even, zero, zero + graded, zero - graded], -1)
+    return jnp.sort(jnp.clip(cuts, -REACH, REACH), -1)
+
+
+def _cuts_about_zero(rule, s):
+    """The same for m = 0, where the order of the cuts is known: stretching leaves it as it is."""
+    level = np.arange(1, rule.levels + 1)
+    graded = REACH * float(rule.ratio) ** -level
+    even = _even(rule)
+    cuts = np.concatenate([even, [0.0] * (0 not in even), graded, -graded])
+    of_level = np.concatenate([np.zeros(len(cuts) - 2 * rule.levels, int), level, level])
+    order = np.argsort(cuts)
+    return cuts[order].astype(s.dtype) * _stretch(rule, of_level[order], REACH * s)
+
+
+def _stretch(rule, level, extent):
+    """Factors for the cuts of these levels, so that the last, of `extent` |u|, come to `least`."""
+    # The first stay among the even cuts, the last keep their ratio, those between take it all.
+    first = int(np.log(rule.even / 2) / np.log(rule.ratio)) + 1
+    between = rule.levels - rule.lower - first
+    share = np.clip(level - first, 0, between) / between
+    return jnp.maximum(_reached(rule, extent), 1) ** -share.astype(extent.dtype)
+
+
+def _reached(rule, extent):
+    """|u| of the lowest cut before any is stretched, over what it shall be at most."""
+    return extent * (float(rule.ratio) ** -rule.levels / rule.least)
+
+
+def _even(rule):
+    return np.linspace(-REACH, REACH, rule.even + 1)
