@@ -7,10 +7,9 @@ the one before. So every panel is short on the scale of its distance from zero, 
 the Gaussian, and a rule of Gauss and Legendre in each converges at a rate that does not depend on
 q. Zero is an end of panels, never a node: kinks and jumps there cost nothing.
 
-The panels are counted, and for a large √q the last of them would still be far from where φ changes.
-There the lowest stay where |u| is about 1, and the others are stretched to meet the Gaussian. What
-lies between are tails: exact if they are polynomials up to what is exponentially small, as those of
-tanh, the logistic function, its logarithm and the rectifier are.
+The panels are counted, and for a large √q the last cut is still far from where φ changes. A few
+more then stand where |u| is about 1. What lies between is exact if it is a polynomial up to what is
+exponentially small, as the tails of tanh, the logistic function, its logarithm and rectifiers are.
 """
 
 from __future__ import annotations
@@ -34,6 +33,8 @@ class Rule(NamedTuple):
       even: panels of the same length.
       levels: cuts on each side of zero.
       ratio: the distance from zero of one cut over that of the next.
+    least: |u| of the lowest cut where √q is large.
+    lower: cuts on each side from there up, which are empty panels where √q is not large.
     """
 
     order: int
@@ -44,11 +45,11 @@ class Rule(NamedTuple):
     lower: int
 
 
-ONE = Rule(order=12, even=12, levels=20, ratio=3, least=1 / 64, lower=8)
-PAIR = Rule(order=10, even=10, levels=12, ratio=3, least=1 / 8, lower=6)
+ONE = Rule(order=12, even=12, levels=20, ratio=3, least=1 / 8, lower=6)
+PAIR = Rule(order=10, even=10, levels=12, ratio=3, least=1.0, lower=4)
 # Others, to see how far the first are right.
-OTHER_ONE = Rule(order=13, even=11, levels=21, ratio=2.8, least=1 / 50, lower=8)
-OTHER_PAIR = Rule(order=9, even=11, levels=13, ratio=2.8, least=1 / 7, lower=6)
+OTHER_ONE = Rule(order=13, even=11, levels=21, ratio=2.8, least=1 / 9, lower=6)
+OTHER_PAIR = Rule(order=9, even=11, levels=13, ratio=2.8, least=0.9, lower=4)
 
 
 def nodes(
@@ -82,11 +83,12 @@ def standard_deviation(q: Array, least: float = 1.0) -> Array:
 
 
 def _about_zero(rule, s):
-    """z and weights `[..., n]` for m = 0: constants, computed once, unless cuts are stretched."""
-    stretched = lambda s: _panels(rule, _cuts_about_zero(rule, s))
-    unstretched = stretched(jnp.ones(1, s.dtype))
-    plain = lambda s: tuple(jnp.broadcast_to(x, (*s.shape[:-1], *x.shape)) for x in unstretched)
-    return jax.lax.cond(jnp.any(_reached(rule, REACH * s) > 1), stretched, plain, s)
+    """z and weights `[..., n]` for m = 0: constants, computed once, unless s is large."""
+    large = lambda s: _panels(rule, _cuts_about_zero(rule, s))
+    constants = large(jnp.ones(1, s.dtype))
+    small = lambda s: tuple(jnp.broadcast_to(x, (*s.shape[:-1], *x.shape)) for x in constants)
+    is_large = s > float(rule.least / (REACH * _part(rule)[-1]))
+    return jax.lax.cond(jnp.any(is_large), large, small, s)
 
 
 def _panels(rule, cuts):
@@ -106,39 +108,30 @@ def _cuts(rule, m, s):
     """Cuts of the line of z, where m + s z is zero at one of them, m and s `[..., 1]`."""
     dtype = s.dtype
     zero = jnp.clip(-m / s, -1e3, 1e3)  # beyond 1e3 standard deviations it is out of sight
-    even = jnp.broadcast_to(_even(rule).astype(dtype), (*zero.shape[:-1], rule.even + 1))
-    level = np.arange(1, rule.levels + 1)
-    extent = jnp.abs(zero) + REACH
-    part = (float(rule.ratio) ** -level).astype(dtype)
-    graded = extent * part * _stretch(rule, level, extent * s)
+    even = np.linspace(-REACH, REACH, rule.even + 1).astype(dtype)
+    even = jnp.broadcast_to(even, (*zero.shape[:-1], len(even)))
+    graded = (jnp.abs(zero) + REACH) * _part(rule).astype(dtype)
+    graded = jnp.concatenate([graded, _lower(rule, s, graded[..., -1:])], -1)
     cuts = jnp.concatenate([even, zero, zero + graded, zero - graded], -1)
     return jnp.sort(jnp.clip(cuts, -REACH, REACH), -1)
 
 
 def _cuts_about_zero(rule, s):
-    """The same for m = 0, where the order of the cuts is known: stretching leaves it as it is."""
-    level = np.arange(1, rule.levels + 1)
-    graded = REACH * float(rule.ratio) ** -level
-    even = _even(rule)
-    cuts = np.concatenate([even, [0.0] * (0 not in even), graded, -graded])
-    of_level = np.concatenate([np.zeros(len(cuts) - 2 * rule.levels, int), level, level])
-    order = np.argsort(cuts)
-    return cuts[order].astype(s.dtype) * _stretch(rule, of_level[order], REACH * s)
+    """The same for m = 0, where their order is known."""
+    even = np.linspace(0, REACH, rule.even // 2 + 1)
+    if rule.even % 2:
+        even = np.linspace(REACH / rule.even, REACH, rule.even // 2 + 1)
+    upper = np.unique([*even[even > 0], *(REACH * _part(rule))]).astype(s.dtype)
+    lower = _lower(rule, s, upper[:1])
+    right = jnp.concatenate([lower, jnp.broadcast_to(upper, (*s.shape[:-1], len(upper)))], -1)
+    return jnp.concatenate([-right[..., ::-1], jnp.zeros_like(s), right], -1)
 
 
-def _stretch(rule, level, extent):
-    """Factors for the cuts of these levels, so that the last, of `extent` |u|, come to `least`."""
-    # The first stay among the even cuts, the last keep their ratio, those between take it all.
-    first = int(np.log(rule.even / 2) / np.log(rule.ratio)) + 1
-    between = rule.levels - rule.lower - first
-    share = np.clip(level - first, 0, between) / between
-    return jnp.maximum(_reached(rule, extent), 1) ** -share.astype(extent.dtype)
+def _part(rule):
+    return float(rule.ratio) ** -np.arange(1, rule.levels + 1)
 
 
-def _reached(rule, extent):
-    """|u| of the lowest cut before any is stretched, over what it shall be at most."""
-    return extent * (float(rule.ratio) ** -rule.levels / rule.least)
-
-
-def _even(rule):
-    return np.linspace(-REACH, REACH, rule.even + 1)
+def _lower(rule, s, upper):
+    """Distances of the lower cuts from zero in standard deviations, none above `upper`."""
+    u = (rule.least * float(rule.ratio) ** np.arange(rule.lower)).astype(s.dtype)
+    return jnp.minimum(u / s, upper)
