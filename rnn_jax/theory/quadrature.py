@@ -108,8 +108,8 @@ def _cuts(rule, m, s):
     """Cuts of the line of z, where m + s z is zero at one of them, m and s `[..., 1]`."""
     dtype = s.dtype
     zero = jnp.clip(-m / s, -1e3, 1e3)  # beyond 1e3 standard deviations it is out of sight
-    even = np.linspace(-REACH, REACH, rule.even + 1).astype(dtype)
-    even = jnp.broadcast_to(even, (*zero.shape[:-1], len(even)))
+    even = jnp.asarray(np.linspace(-REACH, REACH, rule.even + 1), dtype)
+    even = jnp.broadcast_to(even, (*zero.shape[:-1], *even.shape))
     graded = (jnp.abs(zero) + REACH) * _part(rule).astype(dtype)
     graded = jnp.concatenate([graded, _lower(rule, s, graded[..., -1:])], -1)
     cuts = jnp.concatenate([even, zero, zero + graded, zero - graded], -1)
