@@ -105,3 +105,31 @@ def test_gates_of_any_size():
     slope = jax.grad(lambda w: theory.gru_mean_field(w, 1.0, 0.0, np.inf).chi)(1.0)
     at = lambda w: theory.gru_mean_field(w, 1.0, 0.0, np.inf).chi
     np.testing.assert_allclose(slope, (at(1 + 1e-5) - at(1 - 1e-5)) / 2e-5, rtol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "biases"), [(jnp.float64, (-200, -30)), (jnp.float32, (-25, -8))]
+)
+def test_shut_update_gates(dtype, biases):
+    """Without weights d ← z ⊙ d: χ = ⟨z²⟩ = exp(2 b + 2 σ_u²), to what z is not exp(a)."""
+    for bias in biases:
+        got = theory.gru_mean_field(*(jnp.asarray(x, dtype) for x in (0, 1, bias)))
+        assert got.converged
+        z = mean(lambda x, bias=bias: np.exp(2 * (special.log_expit(x + bias) - bias)), 1.0)
+        np.testing.assert_allclose(got.chi, z * np.exp(2.0 * bias), rtol=1e-5)
+        np.testing.assert_allclose(got.chi_drawn_anew, got.chi, rtol=1e-5)
+    # ⟨z²⟩ underflows: nothing, by every quadrature, is no answer.
+    assert not theory.gru_mean_field(*(jnp.asarray(x, dtype) for x in (0, 1, -400))).converged
+
+
+def test_large_weights_of_a_gate():
+    """Without memory it is Elman's network at any size; with gates, right or not converged."""
+    w = 10.0 ** np.arange(4, 13, 2)
+    open_gates = gru_mean_field(w, w, -1e30, np.inf)
+    assert open_gates.converged.all()
+    np.testing.assert_allclose(open_gates.chi, theory.mean_field(w, 0.0, w).chi, rtol=1e-8)
+    got = gru_mean_field(w, 1.0)
+    # One positive part of χ, σ_w² ⟨σ'²⟩ ⟨h²⟩, where ∫ σ'² = 1/6.
+    least = w * np.sqrt(got.power) / (6 * np.sqrt(2 * np.pi))
+    assert (~got.converged | (got.chi > least * (1 - 1e-6))).all()
+    assert not got.converged[got.chi < 1].any()

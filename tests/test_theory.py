@@ -547,3 +547,76 @@ def test_a_loop_of_calls_compiles_once():
     for gain in np.linspace(1, 3, 20):
         mean_field(gain, 0.2)
     assert field._cache_size() == compiled
+
+
+def local_mean(f, s):
+    """⟨f(s z)⟩ of an f that is nothing beyond 45, for a float s of any size."""
+    u = np.linspace(-45, 45, 20001)
+    return np.sum(f(u) * np.exp(-((u / s) ** 2) / 2)) * (u[1] - u[0]) / (s * np.sqrt(2 * np.pi))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
+def test_chi_of_any_gain(dtype):
+    """Converged, and right, where tanh changes on the scale of 1 and units are of 1e4 to 1e15."""
+    gains = 10.0 ** np.arange(4, 16)
+    got = mean_field(jnp.asarray(gains, dtype))
+    assert got.converged.all()
+    stds = np.sqrt(np.float64(got.q))
+    means = [local_mean(lambda u: slope(u) ** 2, s) for s in stds]
+    expected = gains**2 * np.array(means)
+    np.testing.assert_allclose(got.chi, expected, rtol=1e-8 if dtype == jnp.float64 else 1e-4)
+    # What is nothing by two quadratures is no answer, unless it is known to be nothing.
+    tiny = float(jnp.finfo(dtype).tiny)
+    assert not mean_field(jnp.asarray(tiny, dtype), jnp.asarray(1, dtype)).converged
+    assert mean_field(jnp.asarray(0, dtype), jnp.asarray(1, dtype)).converged
+
+
+def test_means_of_any_variance():
+    """tanh² to 1e-12, in pairs to 1e-11, from 1e2 to 1e300; nothing is lost near c = q."""
+    q = 10.0 ** np.array([2, 8, 12, 14, 16, 20, 22, 24, 60, 150, 300])
+    square = lambda x: jnp.tanh(x) ** 2
+    expected = np.array([1 - local_mean(slope, np.sqrt(x)) for x in q])
+    np.testing.assert_allclose(theory.gaussian_mean(square, q), expected, atol=1e-12)
+    np.testing.assert_allclose(theory.gaussian_pair_mean(square, q, 0.0), expected**2, atol=1e-11)
+    # A step, whose pairs are known at every scale (Sheppard).
+    rho = 1 - 10.0 ** -np.arange(0, 9, 2)[:, None]
+    pairs = theory.gaussian_pair_mean(jnp.sign, q, q * rho)
+    np.testing.assert_allclose(
+        pairs, np.broadcast_to(2 / np.pi * np.arcsin(rho), pairs.shape), atol=1e-11
+    )
+
+
+def test_slopes_of_any_gain():
+    """tanh of large units is a step: its map of correlations is the arc sine's."""
+    gains = 10.0 ** np.arange(5, 10)
+    for rho in (0.0, 0.5):
+        got = correlation(gains, 0.0, gains, input_correlation=rho)
+        c = 0.0
+        for _ in range(200):
+            c = (2 / np.pi * np.arcsin(c) + rho) / 2
+        expected = 1 / (np.pi * np.sqrt(1 - c * c))
+        assert got.converged.all()
+        np.testing.assert_allclose(got.slope[1:], expected, rtol=1e-6)
+        np.testing.assert_allclose(got.time_scale[1:], -1 / np.log(expected), rtol=1e-6)
+        np.testing.assert_allclose(got.slope, expected, rtol=1e-5)
+    # φ' of both signs: ⟨φ'(u)⟩² = 0 is an answer.
+    even = correlation(0.5, 0.0, 1.0, lambda x: jnp.cos(x) - 1, input_correlation=-1.0)
+    assert np.isfinite(even.slope)
+    # A step narrower than any panel has no slope that could be trusted.
+    assert not correlation(
+        1e3, 0.0, 1e3, lambda x: jnp.tanh(1e9 * x), input_correlation=0.5
+    ).converged
+
+
+@pytest.mark.parametrize("dtype", [jnp.float64, jnp.float32])
+def test_growth_of_any_size(dtype):
+    """χ is homogeneous in p, q and v, and its derivative is of degree 0."""
+    size = 0.9 * float(jnp.finfo(dtype).max) / 8
+    a = jnp.asarray(
+        [4 * float(jnp.finfo(dtype).tiny), size**-0.5, size**-0.25, 1, size**0.5, size], dtype
+    )
+    np.testing.assert_allclose(theory.tied_growth(a, a, a) / a, 2 + np.sqrt(5), rtol=1e-6)
+    np.testing.assert_allclose(theory.tied_growth(a, 0 * a, a / 2) / a, 1.5, rtol=1e-6)
+    np.testing.assert_allclose(theory.tied_growth(0 * a, 0 * a, a) / a, 1, rtol=1e-6)
+    by_v = jax.vmap(jax.grad(theory.tied_growth, 2))
+    np.testing.assert_allclose(by_v(*3 * [a[1:]]), 1 / np.sqrt(5), rtol=1e-6)

@@ -57,6 +57,21 @@ def fixed_point(
     return x, jax.lax.stop_gradient(right)
 
 
+def resolved(x: Array, again: Array, whole: Array, *, zero: Array) -> Array:
+    """Return whether x is right to `TOLERANCE` of `whole`: so close that another quadrature is.
+
+    Two that find nothing agree, and need not be right: nothing, or what has underflowed, is x only
+    where it is known to be `zero`.
+
+    Args:
+      x, again: by the two quadratures.
+      whole: x itself, or the same with every value that is averaged taken as positive.
+      zero: whether x is zero for certain.
+    """
+    close = jnp.abs(x - again) <= TOLERANCE[x.dtype.itemsize] * whole
+    return jax.lax.stop_gradient(zero | (close & (whole >= jnp.finfo(x.dtype).tiny)))
+
+
 def _right(residual: Map, again: Map, x: Array, scale: Array) -> Array:
     r, slope = jax.jvp(residual, (x,), (jnp.ones_like(x),))
     size = jnp.maximum(jnp.abs(x), scale)

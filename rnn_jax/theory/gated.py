@@ -50,7 +50,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from rnn_jax.theory.arguments import numbers, where_known, within
-from rnn_jax.theory.fixed_points import TOLERANCE, fixed_point
+from rnn_jax.theory.fixed_points import fixed_point, resolved
 from rnn_jax.theory.gaussian import derivative, mean_over
 from rnn_jax.theory.quadrature import OTHER_PAIR, PAIR, Rule, nodes, weighted
 from rnn_jax.types import Array
@@ -72,7 +72,9 @@ class GatedMeanField:
         by up to 0.1.
       converged: whether the theory's equations are solved, ⟨h²⟩ and χ to one part in a million in
         float64, in a thousand in float32: ⟨h²⟩ solves its equation, is stable and isolated, and a
-        second quadrature agrees. What the theory leaves out is said by `recurrence`.
+        second quadrature agrees. False where χ underflows, and for weights beyond about 1e5, where
+        gates open and shut far from where the quadrature looks for it. What the theory leaves out
+        is said by `recurrence`.
     """
 
     power: Array
@@ -134,7 +136,7 @@ def _gru_mean_field(sigma_w, sigma_u, b_z, b_r):
     )
     chi, drawn_anew = _growth(power, moments(power, PAIR), sigma_w)
     again, _ = _growth(power, moments(power, OTHER_PAIR), sigma_w)
-    resolved = jnp.abs(chi - again) <= TOLERANCE[chi.dtype.itemsize] * chi
+    right = resolved(chi, again, chi, zero=jnp.zeros_like(chi, bool))
     return GatedMeanField(
         power=power,
         chi=chi,
@@ -142,7 +144,7 @@ def _gru_mean_field(sigma_w, sigma_u, b_z, b_r):
         largest_exponent=0.5 * jnp.log(chi),
         time_scale=-1 / jnp.log(chi),
         recurrence=sigma_w**2 * power / sigma_u**2,
-        converged=converged & resolved,
+        converged=converged & right,
     )
 
 
@@ -170,11 +172,19 @@ def tied_growth(p: ArrayLike, q: ArrayLike, v: ArrayLike, kappa: ArrayLike = 0.0
 def _tied_growth(p, q, v, k):
     # (1 + 2κ) w² − 2 κ v w − (v² + 4 p q (1 + κ)²) = 0, and of its two roots that of the equation
     # before it was squared. v ≥ 2 |κ| √(p q) keeps what stands under the root from being negative.
+    unit = _power_of_two(jnp.maximum(jnp.maximum(p, q), v))  # χ is homogeneous, squares overflow
+    p, q, v = p / unit, q / unit, v / unit
     c = v**2 + 4 * p * q * (1 + k) ** 2
     root = (1 + k) * jnp.sqrt(jnp.maximum(v**2 + 4 * p * q * (1 + 2 * k), 0))
     below = root - k * v
     still = (v == 0) & (below == 0)  # nothing fluctuates, and one of A and B is zero
-    return p + q + jnp.where(still, 0, c / jnp.where(still, 1, below))
+    return unit * (p + q + jnp.where(still, 0, c / jnp.where(still, 1, below)))
+
+
+def _power_of_two(x):
+    """The largest power of two up to x; 1 for zero."""
+    x = jax.lax.stop_gradient(x)
+    return jnp.where(x == 0, 1, x / (2 * jnp.frexp(x)[0]))
 
 
 def _growth(power, m, sigma_w):
@@ -206,7 +216,9 @@ def _moments(power, rule: Rule, *, sigma_w, sigma_u, b_z, b_r) -> dict[str, Arra
     u_by_a = r * recurrent / jnp.where(s > 0, s, 1)
     squared_slope = of_candidate(square(slope))
     steep = of_candidate(lambda a: jnp.square(a * slope(a)))
-    squared_u_slope = u_by_a**2 * steep + (recurrent - u_by_a**2 * s) * squared_slope
+    # What is left of the variance of u: recurrent − u_by_a² s, without what cancels.
+    u_left = recurrent * jnp.where(s > 0, sigma_u[..., None] ** 2 / jnp.where(s > 0, s, 1), 1)
+    squared_u_slope = u_by_a**2 * steep + u_left * squared_slope
     mean = lambda values: weighted(weight, values)
     through = mean(r * of_candidate(slope))
     return {

@@ -35,7 +35,7 @@ from jax.typing import ArrayLike
 from rnn_jax.cells.activations import ACTIVATIONS
 from rnn_jax.errors import choose
 from rnn_jax.theory.arguments import Pointwise, check_pointwise, numbers, within
-from rnn_jax.theory.fixed_points import TOLERANCE, fixed_point
+from rnn_jax.theory.fixed_points import TOLERANCE, fixed_point, resolved
 from rnn_jax.theory.gaussian import derivative, mean_over, pair_mean_over
 from rnn_jax.theory.quadrature import ONE, OTHER_ONE, OTHER_PAIR, PAIR
 from rnn_jax.types import Array
@@ -67,8 +67,8 @@ class MeanField:
       converged: whether q and χ are right to one part in a million in float64, in a thousand in
         float32: q solves its equation, is stable and isolated, and a second quadrature agrees.
         False for a length that diverges (relu at σ_w² ≥ 2), at a bifurcation (tanh at σ_w = 1 with
-        neither bias nor input), for an activation with kinks elsewhere than at zero, and for NaN;
-        do not use the other fields there.
+        neither bias nor input), for an activation with kinks elsewhere than at zero, for a χ that
+        underflows unless σ_w = 0, and for NaN; do not use the other fields there.
     """
 
     q: Array
@@ -109,7 +109,7 @@ def _mean_field(phi, sigma_w, sigma_b, sigma_u):
     chi, again = (
         sigma_w**2 * mean_over(rule, _square(derivative(phi)), q, None) for rule in (ONE, OTHER_ONE)
     )
-    resolved = jnp.abs(chi - again) <= TOLERANCE[chi.dtype.itemsize] * chi
+    right = resolved(chi, again, chi, zero=sigma_w == 0)
     log_chi = jnp.log(chi)
     log_derivative = LOG_DERIVATIVE.get(phi, lambda x: jnp.log(jnp.abs(derivative(phi)(x))))
     return MeanField(
@@ -118,7 +118,7 @@ def _mean_field(phi, sigma_w, sigma_b, sigma_u):
         largest_exponent=0.5 * log_chi,
         mean_exponent=mean_over(ONE, log_derivative, q, None) + jnp.log(sigma_w) - 0.5,
         time_scale=-1 / log_chi,
-        converged=converged & resolved,
+        converged=converged & right,
     )
 
 
@@ -131,7 +131,9 @@ class Correlation:
       slope: σ_w² ⟨φ'(u) φ'(v)⟩, the factor a step of a small distance from c.
       time_scale: −1 / ln slope, steps in which that distance falls by e.
       converged: whether the length is, as for `MeanField`, and c is right to one part in a million
-        of 1 in float64, in a thousand in float32. False also where c is 1 and only just stable.
+        of 1 in float64, in a thousand in float32, and so is the slope: to one part of itself, or,
+        where φ' changes its sign, of σ_w² ⟨|φ'(u)| |φ'(v)|⟩. False also where c is 1 and only just
+        stable, and where a slope other than that of σ_w = 0 underflows.
     """
 
     c: Array
@@ -192,12 +194,17 @@ def _correlation(phi, sigma_w, sigma_b, sigma_u, rho_u):
     )
     dead = q == 0
     dphi = derivative(phi)
-    slope = sigma_w**2 * pair_mean_over(PAIR, dphi, dphi, q, c)
+    slope, again = (
+        sigma_w**2 * pair_mean_over(rule, dphi, dphi, q, c) for rule in (PAIR, OTHER_PAIR)
+    )
+    size = lambda x: jnp.abs(dphi(x))
+    whole = sigma_w**2 * pair_mean_over(PAIR, size, size, q, c)
+    right = resolved(slope, again, whole, zero=sigma_w == 0)
     return Correlation(
         c=jnp.where(dead, 1, c / jnp.where(dead, 1, q)),
         slope=slope,
         time_scale=-1 / jnp.log(slope),
-        converged=length_converged & (converged | dead),
+        converged=length_converged & (converged | dead) & right,
     )
 
 
@@ -209,7 +216,7 @@ def critical_line(q: ArrayLike, activation: str | Pointwise = "tanh") -> tuple[A
         \sigma_b^2 + \sigma_u^2 = q - \langle \varphi^2 \rangle / \langle \varphi'^2 \rangle
 
     Bias and input enter as the sum of their variances. NaN where no drive gives that q, both NaN
-    where q is too large for the quadrature to resolve φ (√q beyond 1e9 times its scale).
+    where two quadratures of φ'² differ (see `gaussian_mean` for the φ and q of which they don't).
 
     Raises:
       ValueError: an unknown activation; a q that is negative or infinite, outside `jit`.
@@ -223,8 +230,8 @@ def critical_line(q: ArrayLike, activation: str | Pointwise = "tanh") -> tuple[A
 def _critical_line(phi, q):
     sigma_w, drive_variance = _critical(phi, q)
     again = _critical(phi, q, OTHER_ONE)[0]
-    resolved = jnp.abs(sigma_w - again) <= TOLERANCE[q.dtype.itemsize] * sigma_w
-    sigma_w = jnp.where(resolved & jnp.isfinite(sigma_w), sigma_w, jnp.nan)
+    right = jnp.abs(sigma_w - again) <= TOLERANCE[q.dtype.itemsize] * sigma_w
+    sigma_w = jnp.where(right & jnp.isfinite(sigma_w), sigma_w, jnp.nan)
     drive_variance = jnp.where(jnp.isnan(sigma_w), jnp.nan, drive_variance)
     # What is left of zero by rounding is zero.
     rounding = 8 * jnp.finfo(q.dtype).eps * q

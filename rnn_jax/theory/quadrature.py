@@ -6,6 +6,10 @@ therefore cut into panels, evenly for the Gaussian and, towards zero, each panel
 the one before. So every panel is short on the scale of its distance from zero, and also on that of
 the Gaussian, and a rule of Gauss and Legendre in each converges at a rate that does not depend on
 q. Zero is an end of panels, never a node: kinks and jumps there cost nothing.
+
+The panels are counted, and for a large √q the last cut is still far from where φ changes. A few
+more then stand where |u| is about 1. What lies between is exact if it is a polynomial up to what is
+exponentially small, as the tails of tanh, the logistic function, its logarithm and rectifiers are.
 """
 
 from __future__ import annotations
@@ -29,19 +33,23 @@ class Rule(NamedTuple):
       even: panels of the same length.
       levels: cuts on each side of zero.
       ratio: the distance from zero of one cut over that of the next.
+    least: |u| of the lowest cut where √q is large.
+    lower: cuts on each side from there up, which are empty panels where √q is not large.
     """
 
     order: int
     even: int
     levels: int
     ratio: float
+    least: float
+    lower: int
 
 
-ONE = Rule(order=12, even=12, levels=20, ratio=3)
-PAIR = Rule(order=10, even=10, levels=12, ratio=3)
+ONE = Rule(order=12, even=12, levels=20, ratio=3, least=1 / 8, lower=6)
+PAIR = Rule(order=10, even=10, levels=12, ratio=3, least=1.0, lower=4)
 # Others, to see how far the first are right.
-OTHER_ONE = Rule(order=13, even=11, levels=21, ratio=2.8)
-OTHER_PAIR = Rule(order=9, even=11, levels=13, ratio=2.8)
+OTHER_ONE = Rule(order=13, even=11, levels=21, ratio=2.8, least=1 / 9, lower=6)
+OTHER_PAIR = Rule(order=9, even=11, levels=13, ratio=2.8, least=0.9, lower=4)
 
 
 def nodes(
@@ -54,14 +62,13 @@ def nodes(
     or m is.
     """
     s = standard_deviation(q, least)[..., None]
+    # Where the cuts stand is no part of the value, nor of its derivative.
+    fixed = jax.lax.stop_gradient(s)
     if mean is None:
-        z, weight = (jnp.asarray(x, q.dtype) for x in _panels(rule, np.zeros(1), np))
+        z, weight = _about_zero(rule, fixed)
         return s * z, weight
     m = mean[..., None]
-    # Beyond 1e3 standard deviations zero is out of sight. Where the cuts stand is no part of the
-    # value, nor of its derivative.
-    zero = jax.lax.stop_gradient(jnp.clip(-m / s, -1e3, 1e3))
-    z, weight = _panels(rule, zero, jnp)
+    z, weight = _panels(rule, _cuts(rule, jax.lax.stop_gradient(m), fixed))
     return m + s * z, weight
 
 
@@ -75,20 +82,56 @@ def standard_deviation(q: Array, least: float = 1.0) -> Array:
     return jnp.maximum(jnp.sqrt(q), least * float(jnp.finfo(q.dtype).tiny) ** (2 / 3))
 
 
-def _panels(rule, zero, xp):
-    """z and weights `[..., n]`, panels cut about `zero [..., 1]`, with `xp` NumPy or jax.numpy."""
-    dtype = zero.dtype
-    even = np.linspace(-REACH, REACH, rule.even + 1).astype(dtype)
-    part = (float(rule.ratio) ** -np.arange(1, rule.levels + 1)).astype(dtype)
-    graded = (xp.abs(zero) + REACH) * part
-    even = xp.broadcast_to(even, (*zero.shape[:-1], len(even)))
-    cuts = xp.concatenate([even, zero, zero + graded, zero - graded], -1)
-    cuts = xp.sort(xp.clip(cuts, -REACH, REACH), -1)[..., None]
-    middle, half = (cuts[..., 1:, :] + cuts[..., :-1, :]) / 2, xp.diff(cuts, axis=-2) / 2
+def _about_zero(rule, s):
+    """z and weights `[..., n]` for m = 0: constants, computed once, unless s is large."""
+    large = lambda s: _panels(rule, _cuts_about_zero(rule, s))
+    constants = large(jnp.ones(1, s.dtype))
+    small = lambda s: tuple(jnp.broadcast_to(x, (*s.shape[:-1], *x.shape)) for x in constants)
+    is_large = s > float(rule.least / (REACH * _part(rule)[-1]))
+    return jax.lax.cond(jnp.any(is_large), large, small, s)
+
+
+def _panels(rule, cuts):
+    """z and weights `[..., n]`, with panels between these cuts, sorted."""
+    dtype = cuts.dtype
+    cuts = cuts[..., None]
+    middle, half = (cuts[..., 1:, :] + cuts[..., :-1, :]) / 2, jnp.diff(cuts, axis=-2) / 2
     x, w = (part.astype(dtype) for part in np.polynomial.legendre.leggauss(rule.order))
     z = middle + half * x
-    weight = half * w * xp.exp(-z * z / 2)
-    count = (cuts.shape[-2] - 1) * rule.order
-    flat = lambda values: values.reshape(*zero.shape[:-1], count)
+    weight = half * w * jnp.exp(-z * z / 2)
+    flat = lambda values: values.reshape(*values.shape[:-2], values.shape[-2] * rule.order)
     z, weight = flat(z), flat(weight)
     return z, weight / weight.sum(-1, keepdims=True)
+
+
+def _cuts(rule, m, s):
+    """Cuts of the line of z, where m + s z is zero at one of them, m and s `[..., 1]`."""
+    dtype = s.dtype
+    zero = jnp.clip(-m / s, -1e3, 1e3)  # beyond 1e3 standard deviations it is out of sight
+    even = jnp.asarray(np.linspace(-REACH, REACH, rule.even + 1), dtype)
+    even = jnp.broadcast_to(even, (*zero.shape[:-1], *even.shape))
+    graded = (jnp.abs(zero) + REACH) * _part(rule).astype(dtype)
+    graded = jnp.concatenate([graded, _lower(rule, s, graded[..., -1:])], -1)
+    cuts = jnp.concatenate([even, zero, zero + graded, zero - graded], -1)
+    return jnp.sort(jnp.clip(cuts, -REACH, REACH), -1)
+
+
+def _cuts_about_zero(rule, s):
+    """The same for m = 0, where their order is known."""
+    even = np.linspace(0, REACH, rule.even // 2 + 1)
+    if rule.even % 2:
+        even = np.linspace(REACH / rule.even, REACH, rule.even // 2 + 1)
+    upper = np.unique([*even[even > 0], *(REACH * _part(rule))]).astype(s.dtype)
+    lower = _lower(rule, s, upper[:1])
+    right = jnp.concatenate([lower, jnp.broadcast_to(upper, (*s.shape[:-1], len(upper)))], -1)
+    return jnp.concatenate([-right[..., ::-1], jnp.zeros_like(s), right], -1)
+
+
+def _part(rule):
+    return float(rule.ratio) ** -np.arange(1, rule.levels + 1)
+
+
+def _lower(rule, s, upper):
+    """Distances of the lower cuts from zero in standard deviations, none above `upper`."""
+    u = (rule.least * float(rule.ratio) ** np.arange(rule.lower)).astype(s.dtype)
+    return jnp.minimum(u / s, upper)
