@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.broadcasts import with_wide_sums
 from rnn_jax.compiled import compiled
 from rnn_jax.errors import invalid
 from rnn_jax.fused import unroll_fused
@@ -127,7 +128,7 @@ def _scanned(cell, params, xs, along, spread, start, marks, reverse) -> tuple[St
     wide, rounded = for_sums(params)
     initial, initial_rounded = for_sums(state_afresh(cell, params, xs, marks))
     at_padding = marks.at_padding(start, initial_rounded(initial), reverse=reverse)
-    step = _nudged(cell.step, old=3)
+    step = _nudged(with_wide_sums(cell.step), old=3)
 
     def body(state, at):
         x, marks, nudges = at
