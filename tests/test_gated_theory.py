@@ -124,7 +124,7 @@ def test_shut_update_gates(dtype, biases):
 
 def test_large_weights_of_a_gate():
     """Without memory it is Elman's network at any size; with gates, right or not converged."""
-    w = 10.0 ** np.arange(4, 13, 2)
+    w = np.array([1e5, 1e9])
     open_gates = gru_mean_field(w, w, -1e30, np.inf)
     assert open_gates.converged.all()
     np.testing.assert_allclose(open_gates.chi, theory.mean_field(w, 0.0, w).chi, rtol=1e-8)

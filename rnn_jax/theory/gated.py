@@ -72,9 +72,9 @@ class GatedMeanField:
         by up to 0.1.
       converged: whether the theory's equations are solved, ⟨h²⟩ and χ to one part in a million in
         float64, in a thousand in float32: ⟨h²⟩ solves its equation, is stable and isolated, and a
-        second quadrature agrees. False where χ underflows, and for weights beyond about 1e5, where
-        gates open and shut far from where the quadrature looks for it. What the theory leaves out
-        is said by `recurrence`.
+        second quadrature agrees. False where χ underflows, and for weights some hundred times the
+        input or more: the gate r then opens where z is far from zero, unseen by the quadrature.
+        What the theory leaves out is said by `recurrence`.
     """
 
     power: Array
