@@ -29,7 +29,8 @@ from rnn_jax.gradients.jacobians import (
     step_jacobians,
 )
 from rnn_jax.gradients.lags import jacobian_log_norms_by_lag
-from rnn_jax.gradients.lyapunov import LyapunovSpectrum, lyapunov_spectrum
+from rnn_jax.gradients.lyapunov import lyapunov_spectrum
+from rnn_jax.gradients.lyapunov_statistics import LyapunovSpectrum
 from rnn_jax.gradients.nudges import Nudges, unroll_nudged, zero_nudges
 from rnn_jax.gradients.power_iteration import SingularValue, largest_singular_value
 from rnn_jax.gradients.regularizers import (

@@ -17,8 +17,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from rnn_jax.errors import check_array, check_integer, describe, invalid, is_traced
-from rnn_jax.tasks.text import check_float_dtype, check_symbols
+from rnn_jax.errors import (
+    check_array,
+    check_dtype,
+    check_integer,
+    describe,
+    invalid,
+    is_traced,
+)
+from rnn_jax.tasks.text import check_symbols
 from rnn_jax.types import Array, Key
 
 OPENINGS = (
@@ -202,7 +209,7 @@ class Templates:
         """
         symbols = check_symbols("symbols", symbols, self.input_size + 1)
         known = (symbols >= 0) & (symbols <= self.input_size)
-        dtype = check_float_dtype("dtype", dtype)
+        dtype = check_dtype("dtype", dtype)
         vectors = jax.nn.one_hot(symbols - 1, self.input_size, dtype=dtype)
         return jnp.where(known[..., None], vectors, jnp.nan) if is_traced(symbols) else vectors
 

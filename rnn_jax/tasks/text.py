@@ -16,6 +16,7 @@ from jax.typing import DTypeLike
 
 from rnn_jax.errors import (
     check_array,
+    check_dtype,
     check_integer,
     check_number,
     check_size,
@@ -179,7 +180,7 @@ def one_hot(text: Text, symbols: Array, dtype: DTypeLike = jnp.float32) -> Array
     size = len(text.vocabulary)
     symbols = check_symbols("symbols", symbols, size)
     known = (symbols >= 0) & (symbols < size)
-    vectors = jax.nn.one_hot(symbols, size, dtype=check_float_dtype("dtype", dtype))
+    vectors = jax.nn.one_hot(symbols, size, dtype=check_dtype("dtype", dtype))
     return jnp.where(known[..., None], vectors, jnp.nan) if is_traced(symbols) else vectors
 
 
@@ -244,17 +245,6 @@ def check_symbols(argument: str, symbols: Array, size: int) -> Array:
             got = f"{describe(symbols)} from {least} to {most}"
             raise invalid(argument, got, f"symbols from 0 to {size - 1}", remedy)
     return symbols
-
-
-def check_float_dtype(argument: str, dtype: DTypeLike) -> DTypeLike:
-    """Return `dtype`. ValueError unless it is one of floats."""
-    try:
-        is_float = dtype is not None and jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
-    except TypeError:
-        is_float = False
-    if not is_float:
-        raise invalid(argument, describe(dtype), "a dtype of floats", "Pass jnp.float32, say.")
-    return dtype
 
 
 def _check_text(text: Text) -> None:
