@@ -17,10 +17,11 @@ would be in a float of unlimited range.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rnn_jax.linalg import log_norm, log_power_of_two
 from rnn_jax.types import Array
@@ -91,24 +92,22 @@ class Scaled(NamedTuple):
         whole_rows = (P.r > self.r + top - FITS) | (self.r == ZERO)
         whole_columns = (P.c > other.c - FITS) | (other.c == ZERO)
 
-        def exact() -> Scaled:
+        def exact(self: Scaled, other: Scaled) -> Scaled:
             # Half of the scale to the left, by rows, and half to the right, by columns.
+            between = self.c + other.r
             half = between // 2
             left, r = _by_rows(self.m, half)
             right, c = _by_rows(other.m.mT, between - half)
             return _balanced(left @ right.mT, self.r + r, other.c + c)
 
-        return exact_unless(narrow & whole_rows.all() & whole_columns.all(), P, exact)
+        fits = narrow & whole_rows.all() & whole_columns.all()
+        return exact_unless(fits, P, exact, self, other)
 
     def by_rows(self) -> tuple[Array, Array]:
         """Return m' `[..., R, C]` and r' `[..., R]` of 2^r' m'."""
         top, narrow = exponent_range(self.c)
-        quick = _times(self.m, self.c - top), top
-
-        def exact() -> tuple[Array, Array]:
-            return _by_rows(self.m, self.c)
-
-        m, r = exact_unless(narrow, (quick[0], jnp.broadcast_to(top, self.r.shape)), exact)
+        quick = _times(self.m, self.c - top), jnp.broadcast_to(top, self.r.shape)
+        m, r = exact_unless(narrow, quick, _by_rows, self.m, self.c)
         return m, jnp.maximum(self.r + r, ZERO)
 
     def at_one_scale(self) -> tuple[Array, Array]:
@@ -124,11 +123,11 @@ class Scaled(NamedTuple):
 
     def rows(self, i) -> Scaled:
         """Return some rows."""
-        return Scaled(self.m[..., i, :], self.r[..., i], self.c)
+        return Scaled(_some(self.m, i, -2), _some(self.r, i, -1), self.c)
 
     def columns(self, i) -> Scaled:
         """Return some columns."""
-        return Scaled(self.m[..., i], self.r, self.c[..., i])
+        return Scaled(_some(self.m, i, -1), self.r, _some(self.c, i, -1))
 
     def take(self, i) -> Scaled:
         """Return the i-th ones of a leading axis."""
@@ -199,6 +198,15 @@ class Entries(NamedTuple):
         return jax.lax.while_loop(unfinished, band, (self.e, total, 0))[1]
 
 
+def _some(x: Array, i, axis: int) -> Array:
+    """Return the i-th ones along an axis."""
+    if isinstance(i, np.ndarray) and i.size and (np.diff(i) == 1).all():
+        return jax.lax.slice_in_dim(
+            x, int(i[0]), int(i[-1]) + 1, axis=axis
+        )  # no gather: 5 × faster
+    return jnp.take(x, i, axis)
+
+
 def _balanced(m: Array, r: Array, c: Array) -> Scaled:
     """Return 2^r m 2^c with the largest |m| of rows, and then of columns, in [½, 1)."""
     more_r = exponents(jnp.max(jnp.abs(m), -1, initial=0))
@@ -228,11 +236,16 @@ def exponent_range(e: Array) -> tuple[Array, Array]:
     return top, (top - least <= NARROW).all()
 
 
-def exact_unless(fits: Array, result, exact):
-    """Return `result` if `fits`, else `exact()`.
+def exact_unless(fits: Array, result: Any, exact: Callable[..., Any], *operands: Any) -> Any:
+    """Return `result` if `fits`, else `exact(*operands)`.
 
     A loop of at most one turn, and not a `cond`, of which `vmap` would run both sides whether or
     not any example asks for the second one.
     """
-    turn = lambda _: (exact(), jnp.ones((), bool))
+
+    def turn(carry):
+        # XLA would take what does not depend on the carry out of the loop, and so run it always.
+        at, _ = jax.lax.optimization_barrier((operands, carry[1]))
+        return exact(*at), jnp.ones((), bool)
+
     return jax.lax.while_loop(lambda carry: ~carry[1], turn, (result, fits))[0]

@@ -132,14 +132,15 @@ def _all_times(J: Array, lags: Array, norm: Norm, rows, columns) -> LogNorm:
     broken = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(~finite, dtype=jnp.int32)])
 
     noise = jax.random.normal(jax.random.key(0), (T, S), J.dtype)
+    steps = (*scaled.at_one_scale(), scaled.log2_size(), noise)
 
     def of_lag(lag):
         step, span = jnp.arange(T, dtype=jnp.int32), jnp.maximum(lag, 1)
         begins, ends = step % span == 0, step % span == span - 1
         A = _running_products(scaled, begins)
         B = _running_products(scaled, ends, reverse=True)
-        lost_A = _accumulated_rounding(scaled, A, begins, noise)
-        lost_B = _accumulated_rounding(scaled, B, ends, noise, reverse=True)
+        lost_A = _accumulated_rounding(steps, A, begins)
+        lost_B = _accumulated_rounding(steps, B, ends, reverse=True)
 
         def some(t):
             k = t - lag
@@ -185,14 +186,19 @@ def _running_products(J: Scaled, restart: Array, *, reverse: bool = False) -> Sc
 
 
 def _accumulated_rounding(
-    J: Scaled, products: Scaled, restart: Array, noise: Array, *, reverse: bool = False
+    steps: tuple[Array, Array, Array, Array],
+    products: Scaled,
+    restart: Array,
+    *,
+    reverse: bool = False,
 ) -> Array:
     """log2 of the error of each of `_running_products`, over ε: `[n]`.
 
-    One vector stands for the errors made so far: multiplied on as they are, it is joined at each
-    step by one of random direction and of the size that a product of these factors rounds to.
+    `steps` are the mantissas, exponents and log2 sizes of J, and a random vector for each. One
+    vector stands for the errors made so far: multiplied on as they are, it is joined at each step
+    by one of random direction and of the size that a product of these factors rounds to.
     """
-    J_m, J_e = J.at_one_scale()
+    J_m, J_e, J_size, noise = steps
     sizes = products.log2_size()
     before = jnp.concatenate([sizes[1:], sizes[:1]] if reverse else [sizes[-1:], sizes[:-1]])
 
@@ -207,7 +213,7 @@ def _accumulated_rounding(
         return (z, top + more), top + more
 
     first = jnp.zeros_like(noise[0]), jnp.full((), ZERO, jnp.int32)
-    at = J_m, J_e, J.log2_size() + before, restart, noise
+    at = J_m, J_e, J_size + before, restart, noise
     lost = jax.lax.scan(multiply, first, at, reverse=reverse)[1]
     return lost.astype(noise.dtype) + 0.5 * math.log2(noise.shape[1])
 

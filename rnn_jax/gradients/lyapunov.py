@@ -23,13 +23,16 @@ from rnn_jax.errors import check_integer
 from rnn_jax.gradients.continuous import continuous
 from rnn_jax.gradients.frames import TangentStep, flat_state, initial_frame
 from rnn_jax.gradients.lyapunov_statistics import LyapunovSpectrum, spectrum_of_sums
-from rnn_jax.gradients.orthonormalization import orthonormalize, share_of_rounding
+from rnn_jax.gradients.orthonormalization import orthonormalize, renewed, share_of_rounding
 from rnn_jax.lengths import batch_of, steps_of
-from rnn_jax.linalg import log_power_of_two, split_exponent
+from rnn_jax.linalg import log_power_of_two
+from rnn_jax.scaled import ZERO, exponents, power_of_two
 from rnn_jax.types import Array, Cell, Key, Params, State
 
 GIVEN_UP = 8
 """Orthonormalizations in a row that swallow a direction, after which it is not renewed."""
+FAR = 8
+"""Powers of two that a column may grow or shrink by before its scale is taken out."""
 FORGET = 0.95
 """What a fast time counts at the next orthonormalization: growth is not as even as its average."""
 
@@ -116,11 +119,6 @@ def _lyapunov_spectrum(cell, params, xs, start, M, warmup, interval, blocks) -> 
         h, M = advance(h, M, x)
         finite = finite & jnp.isfinite(h).all(-1)
         since = since + 1
-        if interval != 1:
-            # Columns are M 2^e, so that none leaves its range however a rate may change.
-            M, more = split_exponent(M, (-2,))
-            e = e + more
-            peak = jnp.maximum(peak, e.max(-1))
 
         def now(M, e, lost):
             Q, log_R, lost = orthonormalize_all(M, e, lost, since)
@@ -138,8 +136,15 @@ def _lyapunov_spectrum(cell, params, xs, start, M, warmup, interval, blocks) -> 
             return Q, e * 0, e[..., 0] * 0, log_R, moved, since * 0, chosen, fastest, lost
 
         def not_yet(M, e, lost):
+            # Columns are M 2^e, so that none leaves its range however a rate may change.
+            size = exponents(jnp.abs(jax.lax.stop_gradient(M)).max(-2))
+            size = jnp.where(size == ZERO, 0, size)
+            highest = jnp.maximum(peak, (e + size).max(-1))
+            scaled = lambda M, e: (M * power_of_two(-size, M.dtype)[..., None, :], e + size)
+            far = (jnp.abs(size) > FAR).any()
+            M, e = jax.lax.cond(far, scaled, lambda M, e: (M, e), M, e)
             zeros = jnp.zeros_like(sums[0])
-            return M, e, peak, zeros, zeros, since, limit, rate, lost
+            return M, e, highest, zeros, zeros, since, limit, rate, lost
 
         due = forced | (since >= limit)
         M, e, peak, log_R, moved, since, limit, rate, lost = jax.lax.cond(
@@ -207,19 +212,9 @@ def _frame_and_growth(
     log_R = jnp.where(missing, steps * rate, jnp.where(r == 0, -jnp.inf, growth))
     in_a_row = jnp.where(missing, lost.in_a_row + 1, 0)
 
-    wanted = swallowed & (in_a_row < GIVEN_UP)
     held = jax.lax.stop_gradient(Q)
-
-    def renew(_):
-        others = jax.random.normal(jax.random.key(11), M.shape, M.dtype)
-        others = jnp.where(wanted, others, 0)
-        for _ in range(2):
-            others = others - held @ (held.T @ others)
-        return orthonormalize(others)[0], jnp.zeros((), bool)
-
-    new, _ = jax.lax.while_loop(lambda carry: carry[1], renew, (jnp.zeros_like(Q), wanted.any()))
-    Q = Q + new
-    return Q, log_R, Lost(in_a_row, rate)
+    new = renewed(held, swallowed & (in_a_row < GIVEN_UP)) - held
+    return Q + new, log_R, Lost(in_a_row, rate)
 
 
 def _lost_to_rounding(log_R: Array, since: Array, peak: Array, eps: float) -> Array:

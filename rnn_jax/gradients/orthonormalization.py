@@ -31,6 +31,7 @@ import numpy as np
 from rnn_jax.compiled import compiled
 from rnn_jax.errors import check_array, invalid
 from rnn_jax.linalg import row_major_transpose, split_exponent
+from rnn_jax.scaled import exact_unless
 from rnn_jax.types import Array
 
 COLUMNS_AT_ONCE, MOST_PASSES = 32, 8
@@ -39,11 +40,13 @@ REPROJECT_BELOW = 0.1
 SMALLEST_SHARE = 1e-3
 """Of a column, below which Cholesky-QR leaves what is left of it to the next pass."""
 ILL_CONDITIONED = 1e5
-"""Condition of R from which on M R⁻¹ is not trusted."""
+"""Condition of R in a pass, from which on M R⁻¹ is not trusted."""
+MAGNIFIED = 100
+"""Condition of R, all passes together, from which on M R⁻¹ is once more made orthogonal to the columns before it."""
 PROJECTIONS = 3
 """Of a column: twice would be enough if the first columns of Q were orthonormal to rounding."""
 ENOUGH = 20_000
-"""ε by which Q may fail to keep the length of a random vector."""
+"""ε by which an entry of QᵀQ z may differ from that of a vector z of signs."""
 
 
 def orthonormalize(M: Array) -> tuple[Array, Array]:
@@ -83,16 +86,20 @@ def _compiled(M: Array) -> tuple[Array, Array]:
 @jax.custom_jvp
 def _orthonormalize(M: Array) -> tuple[Array, Array]:
     S, K = M.shape
-    Q, R, ill = _recursive(M)
-    dependent = _hardly_any(R, share_of_rounding(S, K, float(jnp.finfo(M.dtype).eps))) & (
-        R != 0
-    ).any(0)
-    # Columns from here on are taken one by one.
-    first = jnp.where(dependent.any(), jnp.argmax(dependent), K).astype(jnp.int32)
-    first = jnp.where(ill, 0, first)
-    Q, R, hopeless = _corrected(*_leading(Q, R, first))
-    first = jnp.where(hopeless, 0, first)
-    return _one_by_one(M, *_leading(Q, R, first), first)
+    Q, R, _, worst = _recursive(M)
+    ill = worst > ILL_CONDITIONED
+    dependent = _hardly_any(R, share_of_rounding(S, K, float(jnp.finfo(M.dtype).eps)))
+    fits = ~(dependent.any() | ill) & (_failure(Q, R) <= ENOUGH * jnp.finfo(M.dtype).eps)
+
+    def with_care(M, Q, R, dependent, ill):
+        # Columns from here on are taken one by one.
+        first = jnp.where(dependent.any(), jnp.argmax(dependent), K).astype(jnp.int32)
+        first = jnp.where(ill, 0, first)
+        Q, R, hopeless = _corrected(*_leading(Q, R, first))
+        first = jnp.where(hopeless, 0, first)
+        return _one_by_one(M, *_leading(Q, R, first), first)
+
+    return exact_unless(fits, (Q, R), with_care, M, Q, R, dependent, ill)
 
 
 def share_of_rounding(S: int, K: int, eps: float) -> float:
@@ -107,8 +114,9 @@ def _leading(Q: Array, R: Array, count: Array) -> tuple[Array, Array]:
 
 
 def _hardly_any(R: Array, rounding: float) -> Array:
-    """Whether R_jj is no more than `rounding` times the column of R, `[K]`."""
-    return R.diagonal() <= jnp.asarray(rounding, R.dtype) * jnp.abs(R).max(0)
+    """Whether R_jj is no more than `rounding` times a column of R that is not zero, `[K]`."""
+    largest = jnp.abs(R).max(0)
+    return (R.diagonal() <= jnp.asarray(rounding, R.dtype) * largest) & (largest > 0)
 
 
 @_orthonormalize.defjvp
@@ -128,18 +136,26 @@ def _orthonormalize_jvp(primals, tangents):
     return (Q, R), (Q @ (Omega - C) + dM_Rinv, dR)
 
 
-def _recursive(M: Array) -> tuple[Array, Array, Array]:
-    """Q, R and whether a panel was too ill-conditioned."""
+def _recursive(M: Array) -> tuple[Array, Array, Array, Array]:
+    """Q, R, and the worst condition of a panel, and of a single pass over it."""
     K = M.shape[1]
     if K <= COLUMNS_AT_ONCE:
         return _repeated_cholesky_qr(M)
     half = COLUMNS_AT_ONCE * math.ceil(K / COLUMNS_AT_ONCE / 2)
-    Q_1, R_11, ill_1 = _recursive(M[:, :half])
+    Q_1, R_11, panels_1, passes_1 = _recursive(M[:, :half])
     rest, R_12 = _project_out(Q_1, M[:, half:])
-    Q_2, R_22, ill_2 = _recursive(rest)
+    Q_2, R_22, panels_2, passes_2 = _recursive(rest)
+
+    def straightened(Q_2, R_12):
+        # R_22⁻¹ has magnified what rounding left of Q_1 in `rest`.
+        C = row_major_transpose(Q_1) @ Q_2
+        return Q_2 - Q_1 @ C, R_12 + C @ R_22
+
+    Q_2, R_12 = jax.lax.cond(panels_2 > MAGNIFIED, straightened, lambda Q, R: (Q, R), Q_2, R_12)
     zero = jnp.zeros((K - half, half), M.dtype)
     R = jnp.concatenate([jnp.concatenate([R_11, R_12], 1), jnp.concatenate([zero, R_22], 1)])
-    return jnp.concatenate([Q_1, Q_2], 1), R, ill_1 | ill_2
+    panels, passes = jnp.maximum(panels_1, panels_2), jnp.maximum(passes_1, passes_2)
+    return jnp.concatenate([Q_1, Q_2], 1), R, panels, passes
 
 
 def _project_out(Q: Array, M: Array) -> tuple[Array, Array]:
@@ -157,7 +173,7 @@ def _project_out(Q: Array, M: Array) -> tuple[Array, Array]:
     return jax.lax.cond(lost, again, lambda rest, C: (rest, C), rest, C)
 
 
-def _repeated_cholesky_qr(M: Array) -> tuple[Array, Array, Array]:
+def _repeated_cholesky_qr(M: Array) -> tuple[Array, Array, Array, Array]:
     """Passes of M = Q R, Q = m 2^e in columns of like size and G = mᵀm, until QᵀQ = I."""
     identity = jnp.eye(M.shape[1], dtype=M.dtype)
     enough = 4 * COLUMNS_AT_ONCE * jnp.finfo(M.dtype).eps
@@ -173,16 +189,18 @@ def _repeated_cholesky_qr(M: Array) -> tuple[Array, Array, Array]:
         return (passes == 0) | ((passes < MOST_PASSES) & (away > enough))
 
     def again(carry):
-        m, e, G, R, condition, passes = carry
+        m, e, G, R, condition, worst, passes = carry
         R_next, R_inverse = _cholesky(G)
         now = jnp.abs(R_next).max() * jnp.abs(R_inverse).max()
         R = jnp.ldexp(R_next, e) @ R
-        return *scaled(m @ R_inverse), R, jnp.maximum(condition, now), passes + 1
+        worst = jnp.maximum(worst, now)
+        return *scaled(m @ R_inverse), R, condition * now, worst, passes + 1
 
-    first = (*scaled(M), identity, jnp.zeros((), M.dtype), 0)
-    m, e, G, R, condition, _ = jax.lax.while_loop(not_orthonormal, again, first)
+    one = jnp.ones((), M.dtype)
+    first = (*scaled(M), identity, one, one, 0)
+    m, e, G, R, condition, worst, _ = jax.lax.while_loop(not_orthonormal, again, first)
     R = jnp.where((G.diagonal() == 0) & (identity == 1), 0, R)
-    return m * jnp.ldexp(jnp.ones((), M.dtype), e), R, condition > ILL_CONDITIONED
+    return m * jnp.ldexp(one, e), R, condition, worst
 
 
 def _cholesky(G: Array) -> tuple[Array, Array]:
@@ -215,31 +233,36 @@ def _cholesky(G: Array) -> tuple[Array, Array]:
 def _corrected(Q: Array, R: Array) -> tuple[Array, Array, Array]:
     """Q (I − U) and (I − U)⁻¹ R, QᵀQ = I + U + Uᵀ, until Q is orthonormal; and if it is hopeless.
 
-    Q is tried on one random vector, which costs little; QᵀQ is formed where that tells.
+    QᵀQ is formed where a random vector tells that Q is not orthonormal.
     """
     eps = jnp.finfo(Q.dtype).eps
     alive = (R.diagonal() != 0).astype(Q.dtype)
-    signs = np.random.default_rng(7).choice([-1.0, 1.0], len(R))
-    z = jnp.asarray(signs, Q.dtype) * alive
-
-    def failure(Q):
-        return jnp.sqrt(jnp.square((Q @ z) @ Q - z).sum() / jnp.maximum(alive.sum(), 1))
 
     def correct(carry):
         Q, R, *_, corrections = carry
         E = row_major_transpose(Q) @ Q - jnp.diag(alive)
         U = jnp.triu(E, 1) + jnp.diag(E.diagonal() / 2)
-        first_order = U @ R
-        Q, R = Q - Q @ U, R + first_order + U @ first_order  # U³ is below rounding
-        return Q, R, failure(Q), jnp.abs(U).max() > eps ** (1 / 3), corrections + 1
+        # (I − U)⁻¹ = (I + U) (I + U²) (I + U⁴), but for U⁸, which is below rounding.
+        power, hopeless = U, jnp.sqrt(jnp.square(U).sum()) > eps ** (1 / 8)
+        for _ in range(3):
+            R, power = R + power @ R, power @ power
+        Q = Q - Q @ U
+        return Q, R, _failure(Q, R), hopeless, corrections + 1
 
     def crooked(carry):
         *_, away, hopeless, corrections = carry
         return ~hopeless & (away > ENOUGH * eps) & (corrections < 3)
 
-    first = (Q, R, failure(Q), jnp.zeros((), bool), 0)
+    first = (Q, R, _failure(Q, R), jnp.zeros((), bool), 0)
     Q, R, away, hopeless, _ = jax.lax.while_loop(crooked, correct, first)
     return Q, R, hopeless | (away > ENOUGH * eps)
+
+
+def _failure(Q: Array, R: Array) -> Array:
+    """The largest entry of (QᵀQ − I) z, z one random vector of signs."""
+    alive = (R.diagonal() != 0).astype(Q.dtype)
+    z = jnp.asarray(np.random.default_rng(7).choice([-1.0, 1.0], len(R)), Q.dtype) * alive
+    return jnp.abs((Q @ z) @ Q - z).max(initial=0)
 
 
 def _one_by_one(M: Array, Q: Array, R: Array, first: Array) -> tuple[Array, Array]:
@@ -250,20 +273,44 @@ def _one_by_one(M: Array, Q: Array, R: Array, first: Array) -> tuple[Array, Arra
     S, K = M.shape
     rounding = jnp.asarray(share_of_rounding(S, K, float(jnp.finfo(M.dtype).eps)), M.dtype)
     M, e = split_exponent(M, (0,))
-    length = lambda m: jnp.sqrt(jnp.square(m).sum())
 
     def add(carry):
         j, Q, R = carry
-        m = M[:, j]
-        rest, c = m, jnp.zeros_like(m, shape=K)
-        for _ in range(PROJECTIONS):
-            more = rest @ Q
-            rest, c = rest - Q @ more, c + more
-        left = length(rest)
-        independent = ~(left <= rounding * length(m))  # so that NaN goes on
+        rest, c = _outside(Q, M[:, j])
+        left = _length(rest)
+        independent = ~(left <= rounding * _length(M[:, j]))  # so that NaN goes on
         left = jnp.where(independent, left, 0)
         q = jnp.where(independent, rest / jnp.where(independent, left, 1), 0)
         r = jnp.where(jnp.arange(K, dtype=jnp.int32) == j, left, c)
         return j + 1, Q.at[:, j].set(q), R.at[:, j].set(jnp.ldexp(r, e[j]))
 
     return jax.lax.while_loop(lambda carry: carry[0] < K, add, (first, Q, R))[1:]
+
+
+def renewed(Q: Array, wanted: Array) -> Array:
+    """Return `Q [S, K]` with random directions for columns of zeros that are `wanted [K]`.
+
+    They are orthogonal to all others, and the same ones every time.
+    """
+
+    def add(carry):
+        Q, wanted = carry
+        j = jnp.argmax(wanted)
+        noise = jax.random.fold_in(jax.random.key(11), j)
+        rest, _ = _outside(Q, jax.random.normal(noise, Q.shape[:1], Q.dtype))
+        return Q.at[:, j].set(rest / _length(rest)), wanted.at[j].set(False)
+
+    return jax.lax.while_loop(lambda carry: carry[1].any(), add, (Q, wanted))[0]
+
+
+def _outside(Q: Array, m: Array) -> tuple[Array, Array]:
+    """What is left of `m [S]` outside the columns of Q, and how much of each was in it, `[K]`."""
+    rest, c = m, jnp.zeros_like(m, shape=Q.shape[1])
+    for _ in range(PROJECTIONS):
+        more = rest @ Q
+        rest, c = rest - Q @ more, c + more
+    return rest, c
+
+
+def _length(m: Array) -> Array:
+    return jnp.sqrt(jnp.square(m).sum())

@@ -89,13 +89,13 @@ def frobenius_norm() -> Norm:
         value, error = of_matrices(P.reshape(p, R, q, C).swapaxes(1, 2))
         quick = LogNorm(value + log_power_of_two(e[:, None] + f, value.dtype), error)
 
-        def exact() -> LogNorm:
+        def exact(A: Factors, B: Factors) -> LogNorm:
             d, e = A.between(B)
             of_left = lambda at: of_matrices(at[0].T @ (at[1][..., None] * B.m))
             value, error = jax.lax.map(of_left, (A.m, d))
             return LogNorm(value + log_power_of_two(e, value.dtype), error)
 
-        return exact_unless(narrow_A & narrow_B, quick, exact)
+        return exact_unless(narrow_A & narrow_B, quick, exact, A, B)
 
     of_ones = lambda n: 0.5 * math.log(n) if n else -math.inf
     return Norm(of_ones, of_matrices, of_products)
@@ -342,6 +342,8 @@ def over_examples(function: Callable, arrays: Array, size: int):
     n = len(arrays)
     most = max(1, min(n, 2**16 // size))
     at_once = next(m for m in range(most, 0, -1) if n % m == 0)
+    if at_once == 1:  # XLA on the CPU takes twice as long for batches of one matrix
+        return jax.lax.map(function, arrays)
     groups = arrays.reshape(n // at_once, at_once, *arrays.shape[1:])
     results = jax.lax.map(jax.vmap(function), groups)
     return jax.tree.map(lambda leaf: leaf.reshape(n, *leaf.shape[2:]), results)
