@@ -42,7 +42,7 @@ SMALLEST_SHARE = 1e-3
 ILL_CONDITIONED = 1e5
 """Condition of R in a pass, from which on M R⁻¹ is not trusted."""
 MAGNIFIED = 100
-"""Condition of R, all passes together, from which on M R⁻¹ is once more made orthogonal to the columns before it."""
+"""Condition of R, of all passes together, from which on M R⁻¹ is projected once more."""
 PROJECTIONS = 3
 """Of a column: twice would be enough if the first columns of Q were orthonormal to rounding."""
 ENOUGH = 20_000
