@@ -35,13 +35,13 @@ from rnn_jax.scaled import exact_unless
 from rnn_jax.types import Array
 
 COLUMNS_AT_ONCE, MOST_PASSES = 32, 8
-REPROJECT_BELOW = 0.1
+REPROJECT_BELOW = 0.3
 """Of a column's size, below which what Gram-Schmidt leaves is orthogonalized once more."""
 SMALLEST_SHARE = 1e-3
 """Of a column, below which Cholesky-QR leaves what is left of it to the next pass."""
 ILL_CONDITIONED = 1e5
 """Condition of R in a pass, from which on M R⁻¹ is not trusted."""
-MAGNIFIED = 100
+MAGNIFIED = 1e3
 """Condition of R, of all passes together, from which on M R⁻¹ is projected once more."""
 PROJECTIONS = 3
 """Of a column: twice would be enough if the first columns of Q were orthonormal to rounding."""
