@@ -22,6 +22,8 @@ from rnn_jax import cells, gradients
 
 MATRICES, T, S = 40, 24, 8
 LAGS = (2, 5, 13, 24)
+TIMES = tuple(range(14, T + 1))
+"""Where norms by lag are found by vectors."""
 
 
 def ensembles(rng: np.random.Generator) -> dict[str, Callable[[], np.ndarray]]:
@@ -79,7 +81,7 @@ def measured(J):
     cell = cells.from_function(step, state=jnp.zeros(S))
     xs = jnp.arange(T, dtype=jnp.float32)[:, None]
     by_lag = lambda times: gradients.jacobian_log_norms_by_lag(cell, J, xs, lags=LAGS, times=times)
-    return gradients.certified_log_norms(J), by_lag(None), by_lag((T,))
+    return gradients.certified_log_norms(J), by_lag(None), by_lag(TIMES)
 
 
 def norms() -> list[dict]:
@@ -91,7 +93,7 @@ def norms() -> list[dict]:
         t, lags = np.arange(T + 1)[:, None], np.array(LAGS)
         of_lags = np.where(lags <= t, truth[:, t, np.maximum(t - lags, 0)], np.nan)
         lower = np.subtract.outer(np.arange(T + 1), np.arange(T + 1)) > 0
-        expected = np.where(lower, truth, np.nan), of_lags, of_lags[:, [T]]
+        expected = np.where(lower, truth, np.nan), of_lags, of_lags[:, TIMES]
         row: dict[str, object] = {"products": name}
         tools = ("all (t, k)", "by lag", "by lag, vectors")
         for tool, (value, error), true in zip(

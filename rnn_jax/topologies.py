@@ -38,7 +38,7 @@ from rnn_jax.losses import at_last_step
 from rnn_jax.precision import as_read, for_sums
 from rnn_jax.strategies import Strategy
 from rnn_jax.types import Array, Cell, Key, Params, State, at_least_float32
-from rnn_jax.unroll import checked_start, unroll
+from rnn_jax.unroll import checked, unroll
 
 Feed = Callable[[Key, Array], Array]
 
@@ -156,7 +156,7 @@ def unroll_feedback(
     check_size("steps", steps)
     if key is not None:
         check_key("key", key)
-    state = checked_start(cell, params, x[None], initial_state)
+    _, state = checked(cell, params, x[None], initial_state)
     final, _, ys = _free_running(cell, params, state, x, steps, key, feed)
     return final, ys
 
@@ -251,7 +251,7 @@ def teacher_forcing(
     check_number("ratio", ratio, least=0, most=1, remedy="Pass 1 for true inputs alone.")
     check_key("key", key)
     _check_one_array("xs", xs)
-    state = checked_start(cell, params, xs, initial_state)
+    _, state = checked(cell, params, xs, initial_state)
     coins_key, key = jax.random.split(key)
     given = jax.random.uniform(coins_key, xs.shape[:-1]) < ratio
     given = given.at[0].set(True)

@@ -195,9 +195,18 @@ def test_gradients_of_networks_that_are_fed_keep_growing():
 
 def test_generation_in_mixed_precision():
     cell = cells.readout(cells.gru(H), I)
-    params, prompt = cell.init(jax.random.key(0), I), jnp.ones((2, 5, I), BF16)
-    made = topologies.generate(cell, params, prompt, 3, jax.random.key(1))
+    params, xs = cell.init(jax.random.key(0), I), normal(1, 2, 5, I)
+    made = topologies.generate(cell, params, xs.astype(BF16), 3, jax.random.key(1))
     chex.assert_type(jax.tree.leaves(made), BF16)
+    feed = topologies.feed_output
+    runs = [
+        lambda p, xs: topologies.unroll_feedback(cell, p, xs[0], 3)[1],
+        lambda p, xs: topologies.teacher_forcing(cell, p, xs, 0.5, jax.random.key(2), feed=feed)[1],
+    ]
+    for run in runs:
+        half, ys = run(params, xs.astype(BF16)), run(params, xs)
+        chex.assert_type(half, BF16)
+        chex.assert_trees_all_close(half.astype(jnp.float32), ys, atol=0.02)
 
 
 @pytest.mark.parametrize("batch", [(), (2,)])
