@@ -195,7 +195,7 @@ def test_gradients_of_networks_that_are_fed_keep_growing():
 
 def test_generation_in_mixed_precision():
     cell = cells.readout(cells.gru(H), I)
-    params, xs = cell.init(jax.random.key(0), I), normal(1, 2, 5, I)
+    params, xs = cell.init(jax.random.key(0), I), normal(1, 2, 5, I).astype(jnp.float32)
     made = topologies.generate(cell, params, xs.astype(BF16), 3, jax.random.key(1))
     chex.assert_type(jax.tree.leaves(made), BF16)
     feed = topologies.feed_output
