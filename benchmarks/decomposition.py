@@ -25,11 +25,11 @@ import numpy as np
 import tyro
 from tabulate import tabulate
 
+from benchmarks.plots import growth, growth_exponent
 from benchmarks.timing import compiled
 from rnn_jax import cells, trajectory, unroll
 from rnn_jax.gradients import decompose, decompose_windows
 from rnn_jax.losses import per_step, squared_error
-from rnn_jax.plotting_benchmarks import growth, growth_exponent
 
 LABELS = {"elman": "Elman, steps T", "lstm": "LSTM, steps T"}
 

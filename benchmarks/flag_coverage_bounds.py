@@ -22,9 +22,8 @@ from rnn_jax.gradients import (
     largest_singular_value,
     lstm_matrix,
     step_jacobians,
-    sums,
 )
-from rnn_jax.linalg import spectral_radius
+from rnn_jax.linalg import norm_bounds, spectral_radius
 
 DRAWS = 1000
 N = 12
@@ -125,14 +124,14 @@ def outside_gated(name: str, rng) -> np.ndarray:
     cast = lambda dtype: jax.tree.map(lambda x: jnp.asarray(np.float32(x), dtype), (params, sup))
 
     def matrices(dtype, iterations):
-        before, sums.ITERATIONS = sums.ITERATIONS, iterations
+        before, norm_bounds.ITERATIONS = norm_bounds.ITERATIONS, iterations
         try:
             run = jax.jit(jax.vmap(lambda p, sup: tool(p, input_bound=sup)))
             return np.asarray(run(*cast(dtype)), np.float64)
         finally:
-            sums.ITERATIONS = before
+            norm_bounds.ITERATIONS = before
 
-    single, double = matrices(jnp.float32, sums.ITERATIONS), matrices(jnp.float64, 3000)
+    single, double = matrices(jnp.float32, norm_bounds.ITERATIONS), matrices(jnp.float64, 3000)
     normal = double > np.finfo(np.float32).tiny * 10
     below = np.logical_not(single >= double * (1 - 1e-12)) & normal
     return np.any(np.reshape(below, (DRAWS, -1)), axis=1, keepdims=True)[:, 0]

@@ -31,8 +31,8 @@ from benchmarks.recurrent import ONE_THREAD
 from benchmarks.timing import compiled, in_rounds, large_product, seconds
 from rnn_jax import cells, trajectory
 from rnn_jax.gradients import jacobian_log_norms, jacobian_log_norms_by_lag, step_jacobians
-from rnn_jax.gradients.products import log_norm_table, spectral_norm
-from rnn_jax.gradients.spectral import steps_taken
+from rnn_jax.linalg.lanczos import steps_taken
+from rnn_jax.linalg.product_norms import log_norm_table, spectral_norm
 from rnn_jax.training import batch_mesh
 
 

@@ -24,10 +24,10 @@ import numpy as np
 import tyro
 from tabulate import tabulate
 
+from benchmarks.plots import growth, growth_exponent
 from benchmarks.timing import compiled, seconds
 from rnn_jax import cells, gradients
 from rnn_jax.losses import squared_error
-from rnn_jax.plotting_benchmarks import growth, growth_exponent
 
 QUANTITIES = {"seconds": "time, s", "MiB": "memory, MiB"}
 

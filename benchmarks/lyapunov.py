@@ -29,8 +29,8 @@ from tabulate import tabulate
 from benchmarks.timing import in_rounds, large_product
 from rnn_jax import cells
 from rnn_jax.gradients import lyapunov_spectrum
-from rnn_jax.gradients.frames import initial_frame
-from rnn_jax.gradients.orthonormalization import orthonormalize
+from rnn_jax.gradients.step.frames import initial_frame
+from rnn_jax.linalg.orthonormalization import orthonormalize
 
 LARGE = 2048
 """Of the products that show the machine's rates."""

@@ -6,9 +6,9 @@ import importlib
 import inspect
 from typing import Any
 
+from rnn_jax.cell import Cell
 from rnn_jax.cells import CELLS
 from rnn_jax.errors import invalid
-from rnn_jax.types import Cell
 
 FORM = "package.module:factory, where factory(hidden_size) returns a Cell"
 

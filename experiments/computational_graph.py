@@ -24,9 +24,9 @@ from experiments.command_line import command_line
 from experiments.run_folder import RunFolder
 from experiments.settings import Limits, Settings, Size
 from rnn_jax.cells import readout
-from rnn_jax.drawing import draw_folded, draw_unfolded
 from rnn_jax.errors import check_integer
 from rnn_jax.graph import Graph, step_graph, unfolded_graph
+from rnn_jax.graph.drawing import draw_folded, draw_unfolded
 
 
 @dataclass(frozen=True)

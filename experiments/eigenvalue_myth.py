@@ -25,11 +25,11 @@ import numpy as np
 
 from experiments.checks import Check, at_least, at_most, checks_table, within
 from experiments.command_line import command_line
+from experiments.figures import theory as theory_figures
 from experiments.progress import progress
 from experiments.report import paragraph, table
 from experiments.run_folder import Result, RunFolder
 from experiments.settings import Limits, NotNegative, OpenUnit, Positive, Seed, Settings, Size
-from rnn_jax import plotting_theory
 from rnn_jax.cells import AffineParams, elman_preactivation, initializers
 from rnn_jax.gradients import norm_bound, step_jacobians
 from rnn_jax.linalg import log_power_of_two, log_spectral_norm, spectral_radius, split_exponent
@@ -223,7 +223,7 @@ def summarize(result: Result) -> str:
     )
 
 
-def plot(result: Result) -> dict[str, plotting_theory.Figure]:
+def plot(result: Result) -> dict[str, theory_figures.Figure]:
     """Every figure, from the numbers alone."""
     panels = {
         part: {
@@ -233,7 +233,7 @@ def plot(result: Result) -> dict[str, plotting_theory.Figure]:
         }
         for part in ("nilpotent", "linear", "saturated")
     }
-    return {"norms": plotting_theory.eigenvalue_myth(**panels)}
+    return {"norms": theory_figures.eigenvalue_myth(**panels)}
 
 
 if __name__ == "__main__":

@@ -31,11 +31,11 @@ import numpy as np
 import rnn_jax
 from experiments.checks import Check, at_least, at_most, checks_table, within
 from experiments.command_line import command_line
+from experiments.figures import theory as theory_figures
 from experiments.progress import progress
 from experiments.report import paragraph, table
 from experiments.run_folder import Result, RunFolder
 from experiments.settings import Finite, Limits, OpenUnit, Positive, Settings, Size, check_range
-from rnn_jax import plotting_theory
 from rnn_jax.cells import AffineParams, elman_preactivation
 from rnn_jax.errors import check_number
 from rnn_jax.types import Array
@@ -299,14 +299,14 @@ def summarize(result: Result) -> str:
     return f"# The error surface\n\n{landscape}\n\n{descents}\n\n{checks_table(checks(result))}"
 
 
-def plot(result: Result) -> dict[str, plotting_theory.Figure]:
+def plot(result: Result) -> dict[str, theory_figures.Figure]:
     """Every figure, from the numbers alone."""
     part = lambda name: {
         key.removeprefix(f"{name}/"): values
         for key, values in result.items()
         if key.startswith(f"{name}/")
     }
-    figure = plotting_theory.error_surface(
+    figure = theory_figures.error_surface(
         result["w"],
         result["b"],
         result["E"],

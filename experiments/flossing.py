@@ -37,17 +37,18 @@ import optax
 import rnn_jax
 from experiments.checks import Check, at_least, at_most, checks_table
 from experiments.command_line import command_line
+from experiments.figures import flossing as flossing_figures
 from experiments.progress import progress
 from experiments.report import table
 from experiments.run_folder import Result, RunFolder
 from experiments.settings import Limits, NotNegative, Positive, Seed, Settings, Size
-from rnn_jax import plotting_flossing
+from rnn_jax.cell import Cell
 from rnn_jax.cells import elman_preactivation, initializers, readout
 from rnn_jax.errors import check_integer, invalid
 from rnn_jax.gradients import flossing, lyapunov_spectrum, omega, orthogonality_penalty
 from rnn_jax.losses import bernoulli_cross_entropy, per_step
 from rnn_jax.training import create_train_state, make_train_step, over_ensemble
-from rnn_jax.types import Array, Cell, Key, Params
+from rnn_jax.types import Array, Key, Params
 
 MEMORYLESS = math.log(2)
 """Of any network that knows nothing of the past, in nats."""
@@ -345,10 +346,10 @@ def _two_exponents(exponents: np.ndarray, d: int) -> str:
     return f"{first:.3f}, {last:.3f}" + (f" ({left_out} of {seeds} not known)" if left_out else "")
 
 
-def plot(result: Result) -> dict[str, plotting_flossing.Figure]:
+def plot(result: Result) -> dict[str, flossing_figures.Figure]:
     """Every figure, from the numbers alone."""
     arms = [str(arm) for arm in result["arms"]]
-    figure = plotting_flossing.flossing(
+    figure = flossing_figures.flossing(
         result["steps"],
         {arm: relative_loss(result, arm) for arm in arms},
         {

@@ -25,11 +25,12 @@ import numpy as np
 import rnn_jax
 from experiments.checks import Check, at_least, at_most, checks_table, within
 from experiments.command_line import command_line
+from experiments.figures import theory as theory_figures
 from experiments.progress import progress
 from experiments.report import paragraph, table
 from experiments.run_folder import Result, RunFolder
 from experiments.settings import Finite, Limits, Seed, Settings, Size
-from rnn_jax import plotting_theory, theory
+from rnn_jax import theory
 from rnn_jax.cells import lstm
 from rnn_jax.gradients import effective_horizon, step_jacobians
 from rnn_jax.linalg import log_norm, log_power_of_two, split_exponent
@@ -209,11 +210,11 @@ def summarize(result: Result) -> str:
     )
 
 
-def plot(result: Result) -> dict[str, plotting_theory.Figure]:
+def plot(result: Result) -> dict[str, theory_figures.Figure]:
     """Every figure, from the numbers alone."""
     measured = {name: result[name] for name in ("direct", "total")}
     horizons = {name: np.median(horizon(table), -1) for name, table in measured.items()}
-    figure = plotting_theory.forget_gate(
+    figure = theory_figures.forget_gate(
         result["biases"],
         measured,
         {"still": horizon(result["still"])} | horizons,

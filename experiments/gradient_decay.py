@@ -31,6 +31,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from matplotlib.figure import Figure
 
 import rnn_jax
 from experiments.cell_named import cell_named
@@ -41,6 +42,7 @@ from experiments.report import paragraph, table
 from experiments.run_folder import Result, RunFolder
 from experiments.settings import InputFile, Limits, Positive, Seed, Settings, Size
 from rnn_jax import plotting
+from rnn_jax.cell import Cell
 from rnn_jax.cells import elman, initializers, lstm, readout
 from rnn_jax.errors import invalid
 from rnn_jax.gradients import (
@@ -65,7 +67,7 @@ from rnn_jax.tasks import (
     unigram_entropy,
 )
 from rnn_jax.training import create_train_state, fit, make_train_step, over_ensemble
-from rnn_jax.types import Cell, Key, Params
+from rnn_jax.types import Key, Params
 
 ARMS = ("clipped", "not clipped")
 PHASES = ("before training", "after training")
@@ -382,7 +384,7 @@ def summarize(result: Result) -> str:
     return f"# Gradient decay\n\n{bits}\n\n{decay}\n\n{held}\n\n{explained}\n"
 
 
-def plot(result: Result) -> dict[str, plotting.Figure]:
+def plot(result: Result) -> dict[str, Figure]:
     """Every figure, from the numbers alone."""
     labels = [str(label) for label in result["labels"]]
     shown = ("measured", "product_bound", "power_bound")

@@ -26,15 +26,16 @@ import numpy as np
 
 from experiments.checks import Check, at_least, at_most, checks_table
 from experiments.command_line import command_line
+from experiments.figures import truncation as truncation_figures
 from experiments.progress import progress
 from experiments.report import table
 from experiments.run_folder import Result, RunFolder
 from experiments.settings import Limits, Positive, Settings, Size
-from rnn_jax import plotting_truncation
+from rnn_jax.cell import Cell
 from rnn_jax.cells import from_function
 from rnn_jax.errors import check_integer
 from rnn_jax.gradients import truncated_gradient
-from rnn_jax.types import Array, Cell
+from rnn_jax.types import Array
 
 OPTIMUM = -1 / 6
 
@@ -176,9 +177,9 @@ def summarize(result: Result) -> str:
     )
 
 
-def plot(result: Result) -> dict[str, plotting_truncation.Figure]:
+def plot(result: Result) -> dict[str, truncation_figures.Figure]:
     """The figure, from the numbers alone."""
-    drawn = plotting_truncation.influence_balancing(
+    drawn = truncation_figures.influence_balancing(
         result["k2s"], distances(result), result["factor"], result["influence"]
     )
     return {"influence_balancing": drawn}

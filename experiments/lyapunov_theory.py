@@ -31,16 +31,18 @@ import numpy as np
 
 from experiments.checks import Check, at_most, checks_table, within
 from experiments.command_line import command_line
+from experiments.figures import lyapunov as lyapunov_figures
 from experiments.progress import progress
 from experiments.report import paragraph, table
 from experiments.run_folder import Result, RunFolder
 from experiments.settings import Limits, OpenUnit, Seed, Settings, Size
-from rnn_jax import plotting_lyapunov, theory, trajectory
+from rnn_jax import theory, trajectory
+from rnn_jax.cell import Cell
 from rnn_jax.cells import elman_preactivation, from_function, initializers
 from rnn_jax.cells.structured import AffineParams
 from rnn_jax.errors import check_integer
 from rnn_jax.gradients import LyapunovSpectrum, lyapunov_spectrum
-from rnn_jax.types import Array, Cell
+from rnn_jax.types import Array
 
 PUBLISHED = {"gain": 3.0, "largest": 0.30958, "dimension": 0.287, "entropy": 0.0251}
 """A simulation at N = 4096: λ₁, and Kaplan-Yorke dimension and entropy a unit.
@@ -369,11 +371,11 @@ def small_networks(result: Result) -> str:
     return f"\n{why}\n"
 
 
-def plot(result: Result) -> dict[str, plotting_lyapunov.Figure]:
+def plot(result: Result) -> dict[str, lyapunov_figures.Figure]:
     """The figures, from the numbers alone."""
     return {
-        "lyapunov_theory": plotting_lyapunov.theory(result, PUBLISHED, TOLERANCES),
-        "mean_exponent_by_size": plotting_lyapunov.finite_size(result, TOLERANCES["mean"]),
+        "lyapunov_theory": lyapunov_figures.theory(result, PUBLISHED, TOLERANCES),
+        "mean_exponent_by_size": lyapunov_figures.finite_size(result, TOLERANCES["mean"]),
     }
 
 

@@ -25,11 +25,12 @@ import numpy as np
 import rnn_jax
 from experiments.checks import Check, at_least, at_most, checks_table
 from experiments.command_line import command_line
+from experiments.figures import theory as theory_figures
 from experiments.progress import progress
 from experiments.report import table
 from experiments.run_folder import Result, RunFolder
 from experiments.settings import Limits, Positive, Seed, Settings, Size
-from rnn_jax import plotting_theory, theory
+from rnn_jax import theory
 from rnn_jax.cells import diagonal
 from rnn_jax.cells.diagonal import DiagonalParams
 from rnn_jax.errors import invalid
@@ -202,7 +203,7 @@ def summarize(result: Result) -> str:
     )
 
 
-def plot(result: Result) -> dict[str, plotting_theory.Figure]:
+def plot(result: Result) -> dict[str, theory_figures.Figure]:
     """Every figure, from the numbers alone."""
     powers = {
         name: (
@@ -212,7 +213,7 @@ def plot(result: Result) -> dict[str, plotting_theory.Figure]:
         )
         for name in LAWS
     }
-    return {"memory": plotting_theory.memory(result["factors"], result["gradient"], powers)}
+    return {"memory": theory_figures.memory(result["factors"], result["gradient"], powers)}
 
 
 if __name__ == "__main__":

@@ -27,14 +27,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from matplotlib.figure import Figure
 
 import rnn_jax
 from experiments.command_line import command_line
+from experiments.figures.parameter_sharing import accuracies
 from experiments.progress import training_progress
 from experiments.report import paragraph, table
 from experiments.run_folder import Result, RunFolder
 from experiments.settings import Limits, NotNegative, Positive, Seed, Settings, Size
-from rnn_jax import plotting
 from rnn_jax.cells import elman, gru, initializers, lstm, readout
 from rnn_jax.errors import check_integer, invalid
 from rnn_jax.linalg import matvec
@@ -350,12 +351,12 @@ def summarize(result: Result) -> str:
     )
 
 
-def plot(result: Result) -> dict[str, plotting.Figure]:
+def plot(result: Result) -> dict[str, Figure]:
     """Every figure, from the numbers alone."""
     labels = [str(label) for label in result["labels"]]
     trained = {arm: {label: result[f"{label}/{arm}/accuracy"] for label in labels} for arm in ARMS}
     shown = {arm: f"{result['sizes'][-1]:,} sentences, {arm}" for arm in ARMS}
-    figure = plotting.accuracies(
+    figure = accuracies(
         {label: values.mean(-1) for label, values in trained[ARMS[0]].items()},
         {
             shown[arm]: {label: values[-1] for label, values in curves.items()}

@@ -26,11 +26,11 @@ import numpy as np
 
 from experiments.checks import Check, at_least, at_most, checks_table, within
 from experiments.command_line import command_line
+from experiments.figures import theory as theory_figures
 from experiments.progress import progress
 from experiments.report import paragraph, table
 from experiments.run_folder import Result, RunFolder
 from experiments.settings import Limits, NotNegative, Positive, Seed, Settings, Size, check_range
-from rnn_jax import plotting_theory
 from rnn_jax.cells import elman_preactivation, initializers
 from rnn_jax.errors import check_integer
 from rnn_jax.theory import critical_gain, mean_field
@@ -265,10 +265,10 @@ def summarize(result: Result) -> str:
     )
 
 
-def plot(result: Result) -> dict[str, plotting_theory.Figure]:
+def plot(result: Result) -> dict[str, theory_figures.Figure]:
     """Every figure, from the numbers alone."""
     lag = int(result["lag"])
-    figure = plotting_theory.phase_diagram(
+    figure = theory_figures.phase_diagram(
         result["gains"],
         result["strengths"],
         {

@@ -29,12 +29,13 @@ import optax
 import rnn_jax
 from experiments.checks import Check, at_least, at_most, checks_table, within
 from experiments.command_line import command_line
+from experiments.figures import truncation as truncation_figures
 from experiments.held_out import check_held_out
 from experiments.progress import training_progress
 from experiments.report import paragraph, table
 from experiments.run_folder import Result, RunFolder
 from experiments.settings import InputFile, Limits, Positive, Seed, Settings, Size
-from rnn_jax import plotting_truncation
+from rnn_jax.cell import Cell
 from rnn_jax.cells import elman, initializers, lstm, readout
 from rnn_jax.errors import check_integer, check_number, invalid
 from rnn_jax.gradients import (
@@ -47,7 +48,7 @@ from rnn_jax.losses import per_step, softmax_cross_entropy
 from rnn_jax.tasks import Task, Text, load_text, next_character, one_hot, streams
 from rnn_jax.theory import critical_gain
 from rnn_jax.training import create_train_state, fit, make_train_step, over_ensemble
-from rnn_jax.types import Array, Cell, Key, Params
+from rnn_jax.types import Array, Key, Params
 
 PHASES = ("before training", "after training")
 
@@ -295,7 +296,7 @@ def summarize(result: Result) -> str:
     )
 
 
-def plot(result: Result) -> dict[str, plotting_truncation.Figure]:
+def plot(result: Result) -> dict[str, truncation_figures.Figure]:
     """Every figure, from the numbers alone."""
     panels = {
         str(label): {
@@ -308,7 +309,7 @@ def plot(result: Result) -> dict[str, plotting_truncation.Figure]:
         }
         for label in result["labels"]
     }
-    return {"truncation_bias": plotting_truncation.truncation_bias(result["k2s"], panels)}
+    return {"truncation_bias": truncation_figures.truncation_bias(result["k2s"], panels)}
 
 
 if __name__ == "__main__":

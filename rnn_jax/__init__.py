@@ -13,11 +13,11 @@ from rnn_jax import (
     training,
     types,
 )
+from rnn_jax.cell import Cell
 from rnn_jax.lengths import length_mask
-from rnn_jax.serialization import register_classes
-from rnn_jax.strategies import Checkpointed, Fused, Parallel, Scan
-from rnn_jax.types import Cell
-from rnn_jax.unroll import trajectory, unroll
+from rnn_jax.transforms.serialization import register_classes
+from rnn_jax.unrolling.strategies import Checkpointed, Fused, Parallel, Scan
+from rnn_jax.unrolling.unroll import trajectory, unroll
 
 register_classes()
 

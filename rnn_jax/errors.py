@@ -10,15 +10,14 @@ import contextlib
 import importlib
 import math
 import operator
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import Array
 from jax.export import is_symbolic_dim
-
-from rnn_jax.types import Array, Cell, Params, State
 
 Choice = TypeVar("Choice")
 
@@ -281,26 +280,8 @@ def check_key(argument: str, key: Any) -> Any:
     return key
 
 
-def check_cell(argument: str, cell: Any) -> Cell:
-    """Return `cell`. ValueError for anything but a Cell."""
-    if not isinstance(cell, Cell):
-        remedy = (
-            "Call it first: cells.lstm(64)."
-            if callable(cell)
-            else "Pass rnn_jax.cells.lstm(64), say, or cells.from_function(step, state)."
-        )
-        raise invalid(argument, cell, "a Cell", remedy)
-    return cell
-
-
-def state_shapes(cell: Cell, params: Params, batch: Sequence[int] = ()) -> State:
-    """Return the shapes of `cell`'s state. ValueError for params that are not its."""
-    with fitting(params, "cell.initial_state"):
-        return jax.eval_shape(lambda p: cell.initial_state(p, tuple(batch)), params)
-
-
 @contextlib.contextmanager
-def fitting(params: Params, called: str) -> Iterator[None]:
+def fitting(params: Any, called: str) -> Iterator[None]:
     """Turn what a call of one of a cell's functions raises into an error that says so."""
     try:
         yield
@@ -327,16 +308,3 @@ def as_array(value: Any) -> Any:
         return jnp.asarray(value)
     except (TypeError, ValueError):
         return np.asarray(str(value))
-
-
-def check_input(x: Array, U: Array) -> None:
-    """Raise ValueError unless `x [*batch, I]` is floating and fits `U [.., I]`."""
-    if not jnp.issubdtype(x.dtype, jnp.inexact):
-        raise invalid("xs", x, f"{U.dtype} numbers", "Symbols enter as jax.nn.one_hot(symbols, I).")
-    if x.shape[-1] != U.shape[-1]:
-        raise invalid(
-            "xs",
-            f"{describe(x)} at one step",
-            f"[*batch, {U.shape[-1]}], the input size that params were made for",
-            "Pass xs [T, *batch, I], or params = cell.init(key, I) for this I.",
-        )

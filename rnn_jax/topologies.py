@@ -22,23 +22,16 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.broadcasts import with_wide_sums
-from rnn_jax.compiled import compiled
-from rnn_jax.errors import (
-    check_cell,
-    check_key,
-    check_number,
-    check_size,
-    describe,
-    invalid,
-    is_traced,
-)
+from rnn_jax.cell import Cell, check_cell
+from rnn_jax.errors import check_key, check_number, check_size, describe, invalid, is_traced
 from rnn_jax.lengths import is_array, select
 from rnn_jax.losses import at_last_step
-from rnn_jax.precision import as_read, for_sums
-from rnn_jax.strategies import Strategy
-from rnn_jax.types import Array, Cell, Key, Params, State, at_least_float32
-from rnn_jax.unroll import checked, unroll
+from rnn_jax.transforms.broadcasts import with_wide_sums
+from rnn_jax.transforms.compiled import compiled
+from rnn_jax.transforms.precision import as_read, for_sums
+from rnn_jax.types import Array, Key, Params, State, at_least_float32
+from rnn_jax.unrolling.strategies import Strategy
+from rnn_jax.unrolling.unroll import checked, unroll
 
 Feed = Callable[[Key, Array], Array]
 

@@ -20,7 +20,7 @@ import pytest
 
 import rnn_jax
 from rnn_jax import cells
-from rnn_jax.structure import Product, Structure
+from rnn_jax.cell import Product, Structure
 
 gc.set_threshold(200_000, 20, 100)  # collections after every 700 objects took a tenth of the time
 jax.config.update("jax_enable_x64", True)

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnn_jax.types import Cell
+from rnn_jax.cell import Cell
 from tests import public_calls
 from tests.public_calls import LSTM_PARAMS, OTHER_H, calls, public_functions
 

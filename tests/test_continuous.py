@@ -8,7 +8,7 @@ import pytest
 
 import rnn_jax
 from rnn_jax import cells, gradients, losses
-from rnn_jax.gradients.continuous import continuous
+from rnn_jax.gradients.step.continuous import continuous
 from tests.conftest import normal
 
 T = 6

@@ -12,7 +12,7 @@ from rnn_jax.gradients import (
     lyapunov_spectrum,
     singular_spectra,
 )
-from rnn_jax.gradients.orthonormalization import orthonormalize
+from rnn_jax.linalg.orthonormalization import orthonormalize
 
 S = 4
 GIVEN = cells.from_function(lambda p, h, x: (x.reshape(S, S) @ h,) * 2, state=jnp.zeros(S))

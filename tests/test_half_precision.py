@@ -10,7 +10,7 @@ import pytest
 
 import rnn_jax
 from rnn_jax import cells, topologies
-from rnn_jax.broadcasts import with_wide_sums
+from rnn_jax.transforms.broadcasts import with_wide_sums
 from tests.conftest import normal
 
 H, I = 4, 3

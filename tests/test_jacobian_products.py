@@ -7,7 +7,7 @@ import pytest
 
 from rnn_jax import cells, gradients
 from rnn_jax.gradients import jacobian_log_norms, jacobian_log_norms_by_lag, singular_spectra
-from rnn_jax.gradients.products import BLOCK
+from rnn_jax.linalg.product_norms import BLOCK
 from rnn_jax.training import batch_mesh
 from tests.conftest import INPUT_SIZE, normal, user_cell
 

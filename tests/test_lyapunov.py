@@ -10,8 +10,8 @@ import pytest
 
 from rnn_jax import cells, theory, trajectory
 from rnn_jax.gradients import covariant_vectors, flossing, lyapunov_spectrum, step_jacobians
-from rnn_jax.gradients.frames import initial_frame
-from rnn_jax.gradients.orthonormalization import orthonormalize
+from rnn_jax.gradients.step.frames import initial_frame
+from rnn_jax.linalg.orthonormalization import orthonormalize
 from tests.conftest import normal, user_cell
 
 LINEAR = cells.from_function(lambda W, h, x: (W @ h, h), lambda W: jnp.ones(len(W), W.dtype))

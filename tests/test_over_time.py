@@ -12,7 +12,7 @@ from jax import export
 
 import rnn_jax
 from rnn_jax import cells, gradients, losses
-from rnn_jax.serialization import register_classes
+from rnn_jax.transforms.serialization import register_classes
 from tests import public_calls
 from tests.conftest import INPUT_SIZE, normal
 

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rnn_jax.scaled import ZERO, Entries, Scaled, exponents, power_of_two
+from rnn_jax.linalg.exponents import ZERO, exponents, power_of_two
+from rnn_jax.linalg.scaled import Entries, Scaled
 
 DTYPES = [jnp.float32, jnp.float64]
 

@@ -10,7 +10,7 @@ import pytest
 
 import rnn_jax
 from rnn_jax import Checkpointed, Fused, Parallel, Scan, cells
-from rnn_jax.layouts import Columns, Rows
+from rnn_jax.unrolling.layouts import Columns, Rows
 from tests.conftest import INPUT_SIZE, normal, random_state
 
 T = 7

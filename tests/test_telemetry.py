@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 import rnn_jax
 from rnn_jax import cells, gradients, losses
-from rnn_jax.plotting_telemetry import telemetry as telemetry_figure
+from rnn_jax.plotting import telemetry as telemetry_figure
 from rnn_jax.training import (
     Telemetry,
     batch_mesh,

@@ -10,7 +10,7 @@ import pytest
 
 import rnn_jax
 from rnn_jax import cells, gradients
-from rnn_jax.strategies import Fused
+from rnn_jax.unrolling.strategies import Fused
 from tests.conftest import INPUT_SIZE, LAWFUL, drawn, normal
 
 T, B = 6, 3

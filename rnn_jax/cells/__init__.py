@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from rnn_jax.cell import Cell
 from rnn_jax.cells import initializers
 from rnn_jax.cells.activations import ACTIVATIONS, Activation
 from rnn_jax.cells.antisymmetric import antisymmetric, antisymmetric_gated
@@ -30,7 +31,6 @@ from rnn_jax.cells.slstm import SLSTMState, slstm
 from rnn_jax.cells.stack import LayerNormParams, layer_norm, residual, stack
 from rnn_jax.cells.structured import AffineParams, gated, linear, structured
 from rnn_jax.cells.ugrnn import ugrnn
-from rnn_jax.types import Cell
 
 CELLS: dict[str, Callable[..., Cell]] = {
     "elman": elman,

@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from rnn_jax.cell import Recurrence
 from rnn_jax.errors import check_positive, describe, invalid, is_traced
-from rnn_jax.types import Array, Params, Recurrence
+from rnn_jax.types import Array, Params
 
 
 class Activation(NamedTuple):

@@ -7,12 +7,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from rnn_jax.cell import Cell, Product, Structure
 from rnn_jax.cells.initializers import gaussian
 from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import AffineParams, structured
 from rnn_jax.errors import check_positive, check_size
-from rnn_jax.structure import Product, Structure
-from rnn_jax.types import Array, Cell, Initializer
+from rnn_jax.types import Array, Initializer
 
 
 @flax.struct.dataclass

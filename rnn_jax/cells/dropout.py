@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.cell import Cell, Product, Structure, check_cell
 from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import structured
 from rnn_jax.cells.wrapping import around, input_and_output
 from rnn_jax.errors import (
-    check_cell,
     check_key,
     check_number,
     check_size,
@@ -21,8 +21,7 @@ from rnn_jax.errors import (
     invalid,
     is_traced,
 )
-from rnn_jax.structure import Product, Structure
-from rnn_jax.types import Array, Cell, Key, Params, State
+from rnn_jax.types import Array, Key, Params, State
 
 
 class Masks(NamedTuple):

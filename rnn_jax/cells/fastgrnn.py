@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from rnn_jax.cell import Cell
 from rnn_jax.cells.initializers import gaussian, orthogonal
 from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import AffineParams, gated
-from rnn_jax.types import Array, Cell, Initializer
+from rnn_jax.types import Array, Initializer
 
 
 @flax.struct.dataclass

@@ -7,13 +7,13 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from rnn_jax.cell import Cell, Structure
 from rnn_jax.cells.activations import ActivationLike, activation_of
 from rnn_jax.cells.initializers import gaussian, uniform
 from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import structured
 from rnn_jax.errors import check_size
-from rnn_jax.structure import Structure
-from rnn_jax.types import Array, Cell, Initializer
+from rnn_jax.types import Array, Initializer
 
 
 @flax.struct.dataclass

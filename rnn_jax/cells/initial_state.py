@@ -10,10 +10,11 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.broadcasts import with_wide_sums
+from rnn_jax.cell import Cell
 from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import with_own_buffers
-from rnn_jax.types import Array, Cell, Key, Params, State
+from rnn_jax.transforms.broadcasts import with_wide_sums
+from rnn_jax.types import Array, Key, Params, State
 
 
 @flax.struct.dataclass

@@ -11,8 +11,8 @@ from typing import Any, ParamSpec
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.cell import Cell, check_cell
 from rnn_jax.errors import (
-    check_cell,
     check_dtype,
     check_key,
     check_number,
@@ -22,7 +22,7 @@ from rnn_jax.errors import (
     invalid,
     is_traced,
 )
-from rnn_jax.types import Array, Cell, Initializer, Params, State
+from rnn_jax.types import Array, Initializer, Params, State
 
 Arguments = ParamSpec("Arguments")
 

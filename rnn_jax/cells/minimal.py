@@ -9,11 +9,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from rnn_jax.cell import Cell
 from rnn_jax.cells.initializers import gaussian, stacked
 from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import linear, split_blocks
 from rnn_jax.errors import check_size
-from rnn_jax.types import Array, Cell, Initializer
+from rnn_jax.types import Array, Initializer
 
 
 @flax.struct.dataclass

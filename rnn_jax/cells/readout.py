@@ -6,13 +6,14 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.broadcasts import with_wide_sums
+from rnn_jax.cell import Cell, Recurrence
 from rnn_jax.cells.initializers import gaussian
 from rnn_jax.cells.maker import maker
 from rnn_jax.cells.wrapping import input_and_output
 from rnn_jax.errors import check_size, describe, invalid
 from rnn_jax.linalg import matvec
-from rnn_jax.types import Array, Cell, Initializer, Params, Recurrence, State
+from rnn_jax.transforms.broadcasts import with_wide_sums
+from rnn_jax.types import Array, Initializer, Params, State
 
 
 @flax.struct.dataclass

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from rnn_jax.cell import Cell
 from rnn_jax.cells.initializers import gaussian
 from rnn_jax.cells.maker import maker
 from rnn_jax.cells.structured import linear
 from rnn_jax.errors import check_positive, check_size, invalid
-from rnn_jax.types import Array, Cell, Initializer, wide_dtype
+from rnn_jax.types import Array, Initializer, wide_dtype
 
 
 @flax.struct.dataclass

@@ -6,10 +6,11 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from rnn_jax.cell import Cell
 from rnn_jax.cells.maker import maker
 from rnn_jax.cells.wrapping import around, input_and_output
 from rnn_jax.errors import check_positive, describe, invalid
-from rnn_jax.types import Array, Cell, Key, Params, State, at_least_float32
+from rnn_jax.types import Array, Key, Params, State, at_least_float32
 
 
 @maker

@@ -10,23 +10,12 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from rnn_jax.broadcasts import with_wide_sums
+from rnn_jax.cell import Cell, Linear, Product, Recurrence, Structure, as_number, as_state
 from rnn_jax.cells.initializers import gaussian, orthogonal, stacked
 from rnn_jax.cells.maker import named
 from rnn_jax.errors import check_function, check_size, invalid
-from rnn_jax.structure import Linear, Product, Structure
-from rnn_jax.types import (
-    Array,
-    Cell,
-    Initializer,
-    Key,
-    Params,
-    Recurrence,
-    State,
-    as_number,
-    as_state,
-    at_least_float32,
-)
+from rnn_jax.transforms.broadcasts import with_wide_sums
+from rnn_jax.types import Array, Initializer, Key, Params, State, at_least_float32
 
 
 @flax.struct.dataclass

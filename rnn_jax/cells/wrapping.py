@@ -7,8 +7,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.broadcasts import with_wide_sums
-from rnn_jax.types import Array, Cell, Params, State
+from rnn_jax.cell import Cell
+from rnn_jax.transforms.broadcasts import with_wide_sums
+from rnn_jax.types import Array, Params, State
 
 
 def around(

@@ -15,7 +15,7 @@ from pathlib import Path
 import jax
 import jaxlib
 
-from rnn_jax.program import Equation, Place, Program
+from rnn_jax.transforms.program import Equation, Place, Program
 
 PACKAGE = Path(__file__).parents[1]
 BUILDER_FILES = (

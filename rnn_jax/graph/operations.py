@@ -18,7 +18,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr
 
 from rnn_jax.graph.signs import COMPOSITE, NO_GRADIENT, POINTWISE, TRANSPARENT, marks, sign
-from rnn_jax.program import Equation, Place, Program
+from rnn_jax.transforms.program import Equation, Place, Program
 
 CALLS = frozenset(("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call")) | {
     *("remat", "remat2", "checkpoint"),

@@ -12,13 +12,14 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.errors import check_cell, check_integer, choose, describe, invalid
+from rnn_jax.cell import Cell, check_cell
+from rnn_jax.errors import check_integer, choose, describe, invalid
 from rnn_jax.graph.graph import Edge, Graph, Kind, Node
 from rnn_jax.graph.letters import Letter, free, letters
 from rnn_jax.graph.names import author_names
 from rnn_jax.graph.operations import Operations, Value, body_to_inline
-from rnn_jax.program import Place, Program
-from rnn_jax.types import Array, Cell, Params
+from rnn_jax.transforms.program import Place, Program
+from rnn_jax.types import Array, Params
 
 
 def step_graph(cell: Cell, params: Params, x: Array) -> Graph:

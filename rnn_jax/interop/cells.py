@@ -24,10 +24,11 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from rnn_jax.cell import Cell
 from rnn_jax.cells.function import from_function
 from rnn_jax.cells.maker import check_dtype, named
 from rnn_jax.errors import check_size, describe, invalid, optional
-from rnn_jax.types import Array, Cell, Key, Params, State
+from rnn_jax.types import Array, Key, Params, State
 
 
 @named

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from flax import linen as nn
 
-from rnn_jax.errors import check_cell
-from rnn_jax.types import Array, Cell, Key, Params, State
+from rnn_jax.cell import Cell, check_cell
+from rnn_jax.types import Array, Key, Params, State
 
 
 class LinenCell(nn.RNNCellBase):

@@ -7,8 +7,8 @@ from typing import Any
 import jax
 from flax import nnx
 
-from rnn_jax.errors import check_cell
-from rnn_jax.types import Array, Cell, Params, State
+from rnn_jax.cell import Cell, check_cell
+from rnn_jax.types import Array, Params, State
 
 
 class NNXCell(nnx.RNNCellBase):

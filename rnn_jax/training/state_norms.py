@@ -12,9 +12,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.gradients.nudges import Nudges
+from rnn_jax.cell import Cell
+from rnn_jax.gradients.step.nudges import Nudges
 from rnn_jax.lengths import batch_of, steps_of
-from rnn_jax.types import Array, Cell, Params, State, at_least_float32
+from rnn_jax.types import Array, Params, State, at_least_float32
 
 
 def zero_slots(cell: Cell, params: Params, xs: Array) -> Nudges:

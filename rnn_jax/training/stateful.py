@@ -17,11 +17,11 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, PartitionSpec
 
-from rnn_jax.errors import check_cell, check_function, check_integer, check_size, invalid
-from rnn_jax.gradients.truncation import truncated_gradient
+from rnn_jax.cell import Cell, check_cell
+from rnn_jax.errors import check_function, check_integer, check_size, invalid
+from rnn_jax.gradients.decomposition.truncation import truncated_gradient
 from rnn_jax.lengths import length_mask, select_state
 from rnn_jax.losses import per_step
-from rnn_jax.strategies import Strategy, resolve
 from rnn_jax.training.checks import check_mesh, check_state
 from rnn_jax.training.train_step import (
     TrainState,
@@ -29,8 +29,9 @@ from rnn_jax.training.train_step import (
     make_update,
     mean_over_devices,
 )
-from rnn_jax.types import Array, Cell, Params, State, StepLoss, at_least_float32
-from rnn_jax.unroll import unroll
+from rnn_jax.types import Array, Params, State, StepLoss, at_least_float32
+from rnn_jax.unrolling.strategies import Strategy, resolve
+from rnn_jax.unrolling.unroll import unroll
 
 
 @flax.struct.dataclass

@@ -20,15 +20,15 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, PartitionSpec
 
-import rnn_jax
-from rnn_jax.errors import check_cell, check_function, check_size, invalid
-from rnn_jax.gradients.nudges import Nudges, unroll_nudged
-from rnn_jax.gradients.power_iteration import (
+from rnn_jax.cell import Cell, check_cell
+from rnn_jax.errors import check_function, check_size, invalid
+from rnn_jax.gradients.regularization.penalties import counted_steps, recurrent_matrices
+from rnn_jax.gradients.step.nudges import Nudges, unroll_nudged
+from rnn_jax.linalg.power_iteration import (
     generic_vector,
     largest_singular_value,
     mean_log_growth,
 )
-from rnn_jax.gradients.regularizers import counted_steps, recurrent_matrices
 from rnn_jax.training.state_norms import spread_slots, zero_slots
 from rnn_jax.training.train_step import (
     TrainState,
@@ -37,7 +37,8 @@ from rnn_jax.training.train_step import (
     mean_over_devices,
     share,
 )
-from rnn_jax.types import Array, Cell, Params, State
+from rnn_jax.types import Array, Params, State
+from rnn_jax.unrolling.unroll import unroll as plain_unroll
 
 MEMORY = 0.9
 """Of the average of ln ‖W w‖ from one step to the next."""
@@ -193,12 +194,12 @@ def make_monitored_train_step(
         return value, grads, at, _back(log_norms, reverse), counted
 
     def unmeasured(params, batch):
-        value, grads = jax.value_and_grad(loss)(params, batch, rnn_jax.unroll)
+        value, grads = jax.value_and_grad(loss)(params, batch, plain_unroll)
         shapes = jax.eval_shape(measured, params, batch)[2:]
         return value, grads, *(jnp.full(shape.shape, jnp.nan, shape.dtype) for shape in shapes)
 
     def value_of(params, batch):
-        return loss(params, batch, rnn_jax.unroll)
+        return loss(params, batch, plain_unroll)
 
     if mesh is not None:
         value_of = share(value_of, mesh, batch_spec)
@@ -229,7 +230,7 @@ def _slots_for(loss, params, batch) -> tuple[Nudges, Callable[[Array], State], b
     def unroll(cell, params, xs, *args, **options):
         slots = jax.eval_shape(functools.partial(zero_slots, cell), params, xs)
         calls.append((slots, spread_slots(cell, params, xs), options.get("reverse", False)))
-        return rnn_jax.unroll(cell, params, xs, *args, **options)
+        return plain_unroll(cell, params, xs, *args, **options)
 
     jax.eval_shape(lambda params, batch: loss(params, batch, unroll), params, batch)
     if len(calls) != 1:

@@ -1,0 +1,1 @@
+"""Figures of the studies: each draws one study's own numbers."""

@@ -1,0 +1,1 @@
+"""Bounds of the norms of Jacobian products."""

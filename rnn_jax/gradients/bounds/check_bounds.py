@@ -1,0 +1,63 @@
+"""Everything measured, bounded and compared in one call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import jax.numpy as jnp
+
+from rnn_jax.cell import Cell
+from rnn_jax.gradients.bounds.comparison import comparison_bound, comparison_matrices
+from rnn_jax.gradients.bounds.norm_bounds import (
+    BoundCheck,
+    check_bound,
+    norm_bound,
+    power_bound,
+    product_bound,
+)
+from rnn_jax.gradients.jacobians.log_norms import certified_log_norms, step_jacobians
+from rnn_jax.lengths import steps_of
+from rnn_jax.types import Array, Params, State
+
+
+def check_bounds(
+    cell: Cell,
+    params: Params,
+    xs: Array,
+    initial_state: State | None = None,
+    *,
+    also: Mapping[str, Array] | None = None,
+) -> dict[str, BoundCheck]:
+    """Measured value, bound and slack at every (t, k), for every bound that serves the cell.
+
+    - "power": (λ_W λ_φ)^(t−k) of Pascanu, Mikolov and Bengio (2013), for a cell that declares the
+      `recurrence` that it is a theorem about; see `norm_bound`.
+    - "product": Π ‖J_i‖, for every cell; see `product_bound`.
+    - "comparison": ‖Π M_i‖, for every cell: from diagonals where the structure is unit-wise, else
+      from singular values of the blocks; theorem 2 of `docs/bounds.md`.
+
+    Args:
+      cell, params, xs, initial_state: as for `unroll`.
+      also: more bounds by name, tables `[T+1, T+1, ...]` as of `gated_bound`.
+
+    Returns:
+      name -> BoundCheck, whose tables are `[T+1, T+1, *batch]`.
+
+    Raises:
+      ValueError: what `unroll` and `check_bound` raise.
+
+    Call it outside of `jit`: see `linalg.spectral_norm`.
+    """
+    T, state = steps_of(xs), initial_state
+    jacobians = step_jacobians(cell, params, xs, state)
+    unitwise = cell.structure is not None and cell.structure.unitwise
+    M = comparison_matrices(cell, params, xs, state, exact=not unitwise)
+    bounds = {"product": product_bound(jacobians), "comparison": comparison_bound(M)}
+    if cell.recurrence is not None:
+        bounds["power"] = power_bound(*norm_bound(cell, params), T)
+    measured, error = certified_log_norms(jacobians)
+    size = jacobians.shape[-1]
+    return {
+        name: check_bound(measured, jnp.asarray(bound), state_size=size, error=error)
+        for name, bound in {**bounds, **(also or {})}.items()
+    }

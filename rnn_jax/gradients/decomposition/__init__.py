@@ -1,0 +1,1 @@
+"""A gradient, term by term."""

@@ -1,0 +1,1 @@
+"""Products of step Jacobians: norms and singular values."""

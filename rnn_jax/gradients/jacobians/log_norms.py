@@ -1,0 +1,205 @@
+"""Step Jacobians J_i = ∂h_i/∂h_{i-1} and their products ∂h_t/∂h_k = J_t ··· J_{k+1}.
+
+h is the flattened state, in the order of `jax.flatten_util.ravel_pytree`: (c, h) for an LSTM.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from jax.sharding import Mesh, PartitionSpec
+
+from rnn_jax.cell import Cell
+from rnn_jax.errors import check_array, check_number, choose
+from rnn_jax.gradients.jacobians.state_blocks import Block, Entries, block_entries
+from rnn_jax.gradients.step.continuous import continuous
+from rnn_jax.gradients.step.flat import flat_step, flat_trajectory, over_batch
+from rnn_jax.gradients.step.step_jacobian import step_jacobian
+from rnn_jax.lengths import batch_of
+from rnn_jax.linalg.lanczos import LogNorm
+from rnn_jax.linalg.product_norms import (
+    NORMS,
+    in_dtype,
+    log_norm_table,
+    tables_of_examples,
+    with_rounding,
+)
+from rnn_jax.transforms.compiled import compiled
+from rnn_jax.types import Array, Params, State, at_least_float32
+
+
+def step_jacobians(
+    cell: Cell, params: Params, xs: Array, initial_state: State | None = None
+) -> Array:
+    """Return J_i along the trajectory, `[T, *batch, S, S]`, each `[out, in]`.
+
+    Index i is ∂(state after the step at xs[i])/∂(state before it). The pre-activation Elman form
+    has J = W diag[φ'(h)]; the lecture writes Wᵀ diag[φ'(h)], the same two factors in the same order
+    with W transposed. NaN where the state before or after the step is not finite. Arguments and
+    errors are those of `unroll`; any Cell serves. Where a cell has a unit-wise `structure`, J is
+    put together from diagonals and W instead of differentiating the step along S directions.
+    """
+    cell, xs, start = continuous(cell, params, xs, initial_state)
+    return _step_jacobians(cell, params, xs, start)
+
+
+@compiled("cell")
+def _step_jacobians(cell: Cell, params: Params, xs: Array, start: State) -> Array:
+    structure = cell.structure
+
+    def one_example(start, xs):
+        step = flat_step(cell, params, start)
+        unravel = ravel_pytree(start)[1]
+
+        def jacobian(h, x):
+            if structure is not None and structure.unitwise:
+                return step_jacobian(structure, params, unravel(h), x).dense()
+            return jax.jacfwd(lambda h: step(h, x)[0])(h)
+
+        hs = flat_trajectory(cell, params, xs, start)
+        # A relu that is off, or a gate that is shut, makes a finite derivative of what is not.
+        finite = jnp.isfinite(hs).all(1)
+        known = (finite[:-1] & finite[1:])[:, None, None]
+        return jnp.where(known, jax.vmap(jacobian)(hs[:-1], xs), jnp.nan)
+
+    return over_batch(one_example, len(batch_of(xs)), out_axis=1)(start, xs)
+
+
+def jacobian_log_norms(
+    cell: Cell,
+    params: Params,
+    xs: Array,
+    initial_state: State | None = None,
+    *,
+    norm: str = "spectral",
+    block: Block | None = None,
+    rtol: float | None = None,
+    mesh: Mesh | None = None,
+) -> Array:
+    """ln ‖∂h_t/∂h_k‖ at [t, k], `[T+1, T+1, *batch]`.
+
+    t and k count states as `trajectory` does, 0 being the initial one. The diagonal is ln ‖I‖ (0
+    in the spectral norm, ½ ln S in Frobenius'), and k > t is -inf. Each product is carried as a
+    mantissa and an exponent, so nothing under- or overflows at any lag in any dtype; where the
+    trajectory is not finite the answer is NaN.
+
+    Spectral norms are Lanczos': never above the truth but for rounding, and below it by no more
+    than `certified_log_norms` says. Time grows as T² S² steps, some ten steps for each norm, more
+    where singular values crowd below the largest; Frobenius norms take T² S³. Memory for each
+    example: about 5 T S² + 2 T², the first T rounded up to a power of two. Derivatives of spectral
+    norms are not followed: NaN in forward mode, JAX's error for a while loop in reverse mode.
+
+    Args:
+      cell, params, xs, initial_state: as for `unroll`; any Cell serves.
+      norm: "spectral" or "frobenius".
+      block: (to, from), names of parts of the state: ("c", "h") for ∂c_t/∂h_k, all paths in
+        between included; see `state_blocks`. The whole state by default.
+      rtol: relative accuracy asked of spectral norms; 1e-12 in float64, 1e-5 in float32 by default.
+      mesh: devices that share the pairs (t, k) of each example, `training.batch_mesh()`, say.
+
+    Raises:
+      ValueError: an unknown norm or block, and what `unroll` raises.
+    """
+    check_norm(norm, rtol)
+    entries = block_entries(cell, params, block)
+    jacobians = step_jacobians(cell, params, xs, initial_state)
+    return _tables(jacobians, norm, rtol, mesh, entries).value
+
+
+def product_log_norms(
+    jacobians: Array,
+    *,
+    norm: str = "spectral",
+    rtol: float | None = None,
+    mesh: Mesh | None = None,
+) -> Array:
+    """`jacobian_log_norms` from `jacobians [T, *batch, S, S]` that are at hand."""
+    check_norm(norm, rtol)
+    jacobians = check_array("jacobians", jacobians, ("T", "*batch", "S", "S"))
+    return _tables(jacobians, norm, rtol, mesh, _whole(jacobians)).value
+
+
+def certified_log_norms(
+    jacobians: Array,
+    *,
+    norm: str = "spectral",
+    rtol: float | None = None,
+    mesh: Mesh | None = None,
+) -> LogNorm:
+    """Return `product_log_norms` and how far from the truth each may be: `[T+1, T+1, *batch]`.
+
+    The truth, ln of the norm of the exact product of these matrices, lies within value ± error. The
+    error is that of Lanczos' method, which holds but for a probability of 1e-6 for each norm, and
+    that of rounding on the way, which `products.with_rounding` estimates and BENCHMARKS.md
+    measures; it is large where products cancel, and +inf where nothing but rounding is left of
+    them. NaN where a matrix in between is not finite.
+    """
+    check_norm(norm, rtol)
+    jacobians = check_array("jacobians", jacobians, ("T", "*batch", "S", "S"))
+    return _tables(jacobians, norm, rtol, mesh, _whole(jacobians), certified=True)
+
+
+@compiled("norm", "rtol", "mesh", "entries", "certified")
+def _tables(
+    jacobians: Array,
+    norm: str,
+    rtol: float | None,
+    mesh: Mesh | None,
+    entries: Entries,
+    certified: bool = False,
+) -> LogNorm:
+    """Tables of `entries` of all products; their errors are None unless `certified`."""
+    rows, columns = map(np.array, entries)
+    axes = () if mesh is None else mesh.axis_names
+    keep = (lambda x: x) if certified else (lambda found: found._replace(error=None))
+
+    def table_of(J):
+        table = log_norm_table(J, NORMS[norm](rtol), rows, columns, keep, axes)
+        return with_rounding(table) if certified else table
+
+    tables_of = functools.partial(tables_of_examples, table_of)
+    if mesh is not None:
+        whole = PartitionSpec()
+        tables_of = jax.shard_map(
+            tables_of, mesh=mesh, in_specs=whole, out_specs=whole, check_vma=False
+        )
+    tables = tables_of(at_least_float32(jacobians))
+    return in_dtype(tables, jacobians.dtype)
+
+
+def check_norm(norm: str, rtol: float | None) -> None:
+    """Raise ValueError for an unknown norm, or a tolerance that is no number from 0."""
+    choose("norm", norm, NORMS)
+    if rtol is not None:
+        check_number("rtol", rtol, least=0, remedy="Pass None for the default tolerance.")
+
+
+def _whole(jacobians: Array) -> Entries:
+    entries = tuple(range(jacobians.shape[-1]))
+    return entries, entries
+
+
+def decay_rate(log_norms: Array) -> Array:
+    """Nats per step by which ‖∂h_t/∂h_k‖ changes with the lag: `[T+1, T+1, *batch] -> [*batch]`.
+
+    The least-squares slope of ln ‖∂h_t/∂h_k‖ on t − k over all pairs t > k with a norm above zero;
+    negative for a vanishing gradient. NaN where fewer than two lags have one.
+
+    Raises:
+      ValueError: what is no square table of floats, such as a profile by lag.
+    """
+    remedy = "Pass a table at [t, k], such as jacobian_log_norms returns."
+    log_norms = check_array("log_norms", log_norms, ("T+1", "T+1", "*batch"), remedy=remedy)
+    dtype, log_norms = log_norms.dtype, at_least_float32(log_norms)
+    states = jnp.arange(log_norms.shape[0])
+    lag = states[:, None] - states[None, :]
+    lag = lag.reshape(*lag.shape, *[1] * (log_norms.ndim - 2)).astype(log_norms.dtype)
+    use = (lag > 0) & ~jnp.isneginf(log_norms)
+    x, y = (jnp.where(use, values, 0) for values in (jnp.broadcast_to(lag, use.shape), log_norms))
+    count = use.sum((0, 1)).astype(log_norms.dtype)
+    x = jnp.where(use, x - x.sum((0, 1)) / count, 0)
+    return ((x * y).sum((0, 1)) / (x * x).sum((0, 1))).astype(dtype)

@@ -1,0 +1,343 @@
+r"""Norms of ∂h_t/∂h_{t−l} at chosen lags l, for all t or a few: no table of all (t, k).
+
+For all t, cut the sequence every l steps. The product over any l steps spans one cut s at most,
+
+.. math:: \frac{\partial h_t}{\partial h_{t-l}} = (J_t \cdots J_{s+1}) (J_s \cdots J_{t-l+1}),
+
+and the products from and to all cuts are 2 T matrix products, whatever l is.
+
+For a few t no matrix is formed: Lanczos' method asks for P v and Pᵀ u, which are l steps of
+tangents forward and of cotangents back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnn_jax.cell import Cell
+from rnn_jax.errors import invalid
+from rnn_jax.gradients.jacobians.log_norms import check_norm, step_jacobians
+from rnn_jax.gradients.jacobians.state_blocks import Block, block_entries
+from rnn_jax.gradients.step.continuous import continuous
+from rnn_jax.gradients.step.flat import flat_trajectory, over_batch
+from rnn_jax.gradients.step.products import StepProducts
+from rnn_jax.lengths import batch_of, step_at, steps_of
+from rnn_jax.linalg import log_power_of_two, split_exponent
+from rnn_jax.linalg.exponents import ZERO, power_of_two
+from rnn_jax.linalg.lanczos import LogNorm, root_of_largest_eigenvalue, start_vector
+from rnn_jax.linalg.product_norms import (
+    NORMS,
+    ROUNDING,
+    Norm,
+    in_dtype,
+    log_norms,
+    over_examples,
+    rounding_in_nats,
+)
+from rnn_jax.linalg.scaled import Entries, Scaled
+from rnn_jax.transforms.compiled import compiled
+from rnn_jax.types import Array, Params, State, at_least_float32
+
+AT_ONCE = 32
+"""Matrices, or columns, at a time."""
+
+
+def jacobian_log_norms_by_lag(
+    cell: Cell,
+    params: Params,
+    xs: Array,
+    initial_state: State | None = None,
+    *,
+    lags: Sequence[int],
+    times: Sequence[int] | None = None,
+    norm: str = "spectral",
+    block: Block | None = None,
+    rtol: float | None = None,
+) -> LogNorm:
+    """ln ‖∂h_t/∂h_{t−l}‖ at [t, index of l], and its error: each `[T+1, len(lags), *batch]`.
+
+    The entries of `jacobian_log_norms` at (t, t − l), as safe at any lag; NaN where t < l, since
+    there is no such state, and where the trajectory is not finite.
+
+    Without `times`, time grows as T S³ for each lag and memory as 3 T S² for each example. With
+    `times`, no [S, S] is formed: n of them take some tens of passes over l steps for each lag, in
+    which W meets n vectors at once (S of them for a Frobenius norm), and memory is T S + n S. S is
+    as large as the cell that runs.
+
+    Args:
+      cell, params, xs, initial_state, norm, block, rtol: as for `jacobian_log_norms`.
+      lags: of 0 .. T.
+      times: the t wanted, of 0 .. T; all of them by default.
+
+    Returns:
+      LogNorm: `value`, and `error` with the meaning that `certified_log_norms` gives it; with
+      `times`, `[len(times), len(lags), *batch]`.
+
+    Raises:
+      ValueError: lags or times out of range, and what `jacobian_log_norms` raises.
+    """
+    check_norm(norm, rtol)
+    entries = block_entries(cell, params, block)
+    cell, xs, start = continuous(cell, params, xs, initial_state)
+    each_lag = check_states("lags", lags, steps_of(xs))
+    if times is None:
+        return _at_all_times(step_jacobians(cell, params, xs, start), each_lag, norm, rtol, entries)
+    each_time = check_states("times", times, steps_of(xs))
+    return _at_times(cell, params, xs, start, each_lag, each_time, norm, rtol, entries)
+
+
+@compiled("norm", "rtol", "entries")
+def _at_all_times(jacobians, lags, norm, rtol, entries) -> LogNorm:
+    """`[T+1, len(lags), *batch]` from `jacobians [T, *batch, S, S]`."""
+    T, *batch, S, _ = jacobians.shape
+    rows, columns = map(np.array, entries)
+    J = at_least_float32(jacobians)
+    J = jnp.moveaxis(J.reshape(T, math.prod(batch), S, S), 1, 0)
+    one = lambda J: _all_times(J, lags, NORMS[norm](rtol), rows, columns)
+    found = over_examples(one, J, AT_ONCE * S**2)
+    shape = (T + 1, len(lags), *batch)
+    placed = lambda part: jnp.moveaxis(part, 0, -1).reshape(shape)
+    return in_dtype(jax.tree.map(placed, found), jacobians.dtype)
+
+
+@compiled("cell", "norm", "rtol", "entries")
+def _at_times(cell, params, xs, start, lags, times, norm, rtol, entries) -> LogNorm:
+    """`[len(times), len(lags), *batch]`, by vectors."""
+    rows, columns = map(np.array, entries)
+
+    def one_example(start, xs):
+        walks = _Walks(cell, params, start, xs, times)
+        of_lag = walks.spectral if norm == "spectral" else walks.frobenius
+        found = jax.lax.map(lambda lag: of_lag(lag, rows, columns, rtol), lags)
+        return jax.tree.map(lambda part: part.T, found)
+
+    found = over_batch(one_example, len(batch_of(xs)), out_axis=2)(start, xs)
+    dtype = jnp.result_type(*jax.tree.leaves(start))
+    return in_dtype(found, dtype)
+
+
+def _all_times(J: Array, lags: Array, norm: Norm, rows, columns) -> LogNorm:
+    """`[T+1, len(lags)]` of one example, `J [T, S, S]`."""
+    T, S, _ = J.shape
+    chunks = -(-(T + 1) // AT_ONCE)
+    t = jnp.arange(chunks * AT_ONCE, dtype=jnp.int32).reshape(chunks, AT_ONCE)
+    eps = jnp.asarray(jnp.finfo(J.dtype).eps, J.dtype)
+    finite = jnp.isfinite(J).all((1, 2))
+    scaled = Scaled.of(jnp.where(finite[:, None, None], J, 0))
+    identity = Scaled.of(jnp.eye(S, dtype=J.dtype))
+    broken = jnp.concatenate([jnp.zeros(1, jnp.int32), jnp.cumsum(~finite, dtype=jnp.int32)])
+
+    noise = jax.random.normal(jax.random.key(0), (T, S), J.dtype)
+    steps = (*scaled.at_one_scale(), scaled.log2_size(), noise)
+
+    def of_lag(lag):
+        step, span = jnp.arange(T, dtype=jnp.int32), jnp.maximum(lag, 1)
+        begins, ends = step % span == 0, step % span == span - 1
+        A = _running_products(scaled, begins)
+        B = _running_products(scaled, ends, reverse=True)
+        lost_A = _accumulated_rounding(steps, A, begins)
+        lost_B = _accumulated_rounding(steps, B, ends, reverse=True)
+
+        def some(t):
+            k = t - lag
+            last, first = (jnp.clip(i, 0, T - 1) for i in (t - 1, k))
+            one_span = k % span == 0  # A alone is the product
+            P = _select(one_span, A.take(last), A.take(last) @ B.take(first))
+            P = _select(jnp.broadcast_to(lag == 0, k.shape), identity, P)
+            value, error = log_norms(P.rows(rows).columns(columns), norm)
+            sizes = A.log2_size()[last], B.log2_size()[first]
+            size_A, size_B = (size.astype(value.dtype) for size in sizes)
+            lost = jnp.maximum(lost_A[last] + size_B, jnp.maximum(lost_B[first], size_B) + size_A)
+            lost = jnp.where(one_span, lost_A[last], lost)
+            lost = jnp.where(lag > 1, lost * math.log(2) - value, -jnp.inf)
+            error = error + rounding_in_nats(ROUNDING * eps * jnp.exp(lost), value)
+            there = (k >= 0) & (t <= T) & (broken[jnp.clip(t, 0, T)] == broken[jnp.clip(k, 0, T)])
+            return jax.tree.map(lambda x: jnp.where(there, x, jnp.nan), LogNorm(value, error))
+
+        found = jax.lax.map(some, t)
+        return jax.tree.map(lambda part: part.reshape(-1)[: T + 1], found)
+
+    return jax.tree.map(lambda part: part.T, jax.lax.map(of_lag, lags))
+
+
+def _select(condition: Array, if_true: Any, if_false: Any) -> Any:
+    """`where` over leading axes, for the parts of two alike."""
+    lead = lambda part: condition.reshape(*condition.shape, *[1] * (part.ndim - condition.ndim))
+    return jax.tree.map(lambda a, b: jnp.where(lead(b), a, b), if_true, if_false)
+
+
+def _running_products(J: Scaled, restart: Array, *, reverse: bool = False) -> Scaled:
+    """J_i ··· J_r, r the last restart up to i; reverse: J_r ··· J_i, r the first one from i on.
+
+    `J [n, S, S]`, `restart [n]`. Before any restart, the first J counts as one.
+    """
+
+    def multiply(before, at_i):
+        J, restart = at_i
+        product = _select(restart, J, before @ J if reverse else J @ before)
+        return product, product
+
+    first = Scaled.of(jnp.eye(J.m.shape[-1], dtype=J.m.dtype))
+    return jax.lax.scan(multiply, first, (J, restart), reverse=reverse)[1]
+
+
+def _accumulated_rounding(
+    steps: tuple[Array, Array, Array, Array],
+    products: Scaled,
+    restart: Array,
+    *,
+    reverse: bool = False,
+) -> Array:
+    """log2 of the error of each of `_running_products`, over ε: `[n]`.
+
+    `steps` are the mantissas, exponents and log2 sizes of J, and a random vector for each. One
+    vector stands for the errors made so far: multiplied on as they are, it is joined at each step
+    by one of random direction and of the size that a product of these factors rounds to.
+    """
+    J_m, J_e, J_size, noise = steps
+    sizes = products.log2_size()
+    before = jnp.concatenate([sizes[1:], sizes[:1]] if reverse else [sizes[-1:], sizes[:-1]])
+
+    def multiply(carry, at_i):
+        z, e = carry
+        J_m, J_e, new, restart, noise = at_i
+        e = jnp.where(restart, ZERO, e + J_e)
+        new = jnp.where(restart, ZERO, new)
+        top = jnp.maximum(jnp.maximum(e, new), ZERO)
+        old = power_of_two(e - top, z.dtype) * (z @ J_m if reverse else J_m @ z)
+        z, more = split_exponent(old + power_of_two(new - top, z.dtype) * noise, (0,))
+        return (z, top + more), top + more
+
+    first = jnp.zeros_like(noise[0]), jnp.full((), ZERO, jnp.int32)
+    at = J_m, J_e, J_size + before, restart, noise
+    lost = jax.lax.scan(multiply, first, at, reverse=reverse)[1]
+    return lost.astype(noise.dtype) + 0.5 * math.log2(noise.shape[1])
+
+
+class _Walks:
+    """Vectors carried from t − l to t and back along one example's trajectory, for n t at once."""
+
+    def __init__(self, cell: Cell, params: Params, start: State, xs: Array, times: Array):
+        products = StepProducts(cell, params, start)
+        self.states, self.xs, self.times = flat_trajectory(cell, params, xs, start), xs, times
+        self._times, self._left_times = jax.vmap(products.times), jax.vmap(products.left_times)
+        self._dtype = at_least_float32(self.states).dtype
+        finite = jnp.isfinite(self.states).all(1)
+        self._broken = jnp.cumsum(~finite, dtype=jnp.int32)
+
+    def forward(self, lag: Array, V: Entries) -> Entries:
+        """J_t ··· J_{t−l+1} v for each row of `V [n, m, S]`."""
+        return jax.lax.fori_loop(0, lag, lambda i, V: self._step(i, lag, V), V)
+
+    def back(self, lag: Array, U: Entries) -> Entries:
+        """uᵀ J_t ··· J_{t−l+1} for each row of `U [n, m, S]`."""
+        step = lambda i, U: self._multiply(self._left_times, self.times - 1 - i, U)
+        return jax.lax.fori_loop(0, lag, step, U)
+
+    def _step(self, i, lag, V: Entries) -> Entries:
+        return self._multiply(self._times, self.times - lag + i, V)
+
+    def _multiply(self, products, step, V: Entries) -> Entries:
+        at = jnp.clip(step, 0, steps_of(self.xs) - 1)
+        h, x = self.states[at], step_at(self.xs, at)
+        return V.mapped(
+            lambda V: products(h, x, V.astype(h.dtype)).astype(self._dtype), dtype=h.dtype
+        )
+
+    def spectral(self, lag, rows, columns, rtol) -> LogNorm:
+        """ln of the largest singular value of P[rows, columns], `[n]`."""
+        start = start_vector((len(self.times), len(columns)), self._dtype)
+        through, gram = self._block(lag, rows, columns)
+        # ‖P v‖ of the start gives ‖P‖ to within a factor of about √S.
+        exponent = through(Entries.of(start)).largest()
+        scaled_gram = lambda v: gram(Entries.of(v)).at(2 * exponent)
+        value, error = root_of_largest_eigenvalue(scaled_gram, start, rtol=rtol)
+        value = value + log_power_of_two(exponent, self._dtype)
+        return self._where_there(lag, value, error + self._rounding(lag, value, rows, columns))
+
+    def frobenius(self, lag, rows, columns, rtol) -> LogNorm:
+        """ln of the Frobenius norm of P[rows, columns], `[n]`."""
+        n, S = self.states[self.times].shape
+
+        def of_columns(some):
+            V = jnp.broadcast_to(jax.nn.one_hot(some, S, dtype=self._dtype), (n, len(some), S))
+            u = self.forward(lag, Entries.of(V))
+            return Entries(u.m[..., rows], u.e[..., rows]).log_norm()
+
+        padded = np.full(-(-len(columns) // AT_ONCE) * AT_ONCE, S)  # past the end: zero columns
+        padded[: len(columns)] = columns
+        logs = jax.lax.map(of_columns, jnp.asarray(padded).reshape(-1, AT_ONCE))
+        value = 0.5 * jax.nn.logsumexp(2 * logs, axis=(0, 2))
+        return self._where_there(lag, value, self._rounding(lag, value, rows, columns))
+
+    def _block(self, lag, rows, columns):
+        """v -> P v and v -> PᵀP v of P[rows, columns], on `Entries [n, len(columns)]`."""
+        part = lambda v, at: Entries(v.m[:, 0, at], v.e[:, 0, at])
+        through = lambda v: part(self.forward(lag, self._embed(v, columns)), rows)
+        back = lambda u: part(self.back(lag, self._embed(u, rows)), columns)
+        return through, lambda v: back(through(v))
+
+    def _embed(self, v: Entries, at) -> Entries:
+        """`[n, 1, S]` with `v [n, len(at)]` at some entries, and zeros."""
+        shape = len(self.times), 1, self.states.shape[-1]
+        m, e = jnp.zeros(shape, self._dtype), jnp.full(shape, ZERO, jnp.int32)
+        return Entries(m.at[:, 0, at].set(v.m), e.at[:, 0, at].set(v.e))
+
+    def _rounding(self, lag, value, rows, columns) -> Array:
+        """How far rounding may have moved ln ‖P‖ = `value`, nats: `[n]`.
+
+        A random vector and what a power iteration makes of it, near v_1, go forward once more, each
+        with a vector beside it that stands for the errors made so far: J takes it along, and at
+        each step one of random direction joins it, of the size that J v rounds to.
+        """
+        start = Entries.of(start_vector((len(self.times), len(columns)), self._dtype))
+        gram = self._block(lag, rows, columns)[1]
+        joined = lambda *vs: jax.tree.map(lambda *parts: jnp.concatenate(parts, 1), *vs)
+        V = joined(*(self._embed(v, columns) for v in (start, gram(start))))
+        nothing = Entries(jnp.zeros_like(V.m), jnp.full_like(V.e, ZERO))
+        log2_eps = -jnp.finfo(self.states.dtype).nmant  # J v comes out in the state's dtype
+
+        def step(i, both):
+            after = self._step(i, lag, both)
+            before, now = both.e.max(-1), after.e.max(-1)
+            gain = jnp.where(before > ZERO // 2, now - before, ZERO).max(1, keepdims=True)
+            size = jnp.maximum(gain + before[:, :2] + log2_eps, ZERO)
+            noise = jax.random.normal(
+                jax.random.fold_in(jax.random.key(0), i), V.m.shape, V.m.dtype
+            )
+            made = Entries.of(noise, size[..., None])
+            first, second = (lambda x: x[:, :2]), (lambda x: x[:, 2:])
+            vectors, errors = jax.tree.map(first, after), jax.tree.map(second, after)
+            return joined(vectors, errors.plus(made))
+
+        both = jax.lax.fori_loop(0, lag, step, joined(V, nothing))
+        logs = Entries(both.m[..., rows], both.e[..., rows]).log_norm()
+        delta = ROUNDING * jnp.exp(logs[:, 2:] - logs[:, :2]).max(1)
+        delta = jnp.where(jnp.isneginf(value) & (lag > 1), jnp.inf, delta)
+        return jnp.where(lag > 0, rounding_in_nats(delta, value), 0)
+
+    def _where_there(self, lag, value, error) -> LogNorm:
+        k = jnp.maximum(self.times - lag, 0)
+        before = jnp.where(k > 0, self._broken[k - 1], 0)
+        finite = (self._broken[self.times] == before) | (lag == 0)
+        there = (self.times >= lag) & finite
+        return LogNorm(jnp.where(there, value, jnp.nan), jnp.where(there, error, jnp.nan))
+
+
+def check_states(argument: str, numbers: Sequence[int], T: int) -> Array:
+    """`numbers` as an array, or a ValueError unless they are integers of 0 .. T."""
+    values = np.asarray(numbers)
+    if values.ndim != 1 or values.size == 0 or not np.issubdtype(values.dtype, np.integer):
+        raise invalid(argument, numbers, "one or more integers", "Pass a list, or a range.")
+    if values.min() < 0 or values.max() > T:
+        got = f"from {values.min()} to {values.max()}"
+        raise invalid(
+            argument, got, f"from 0 to T = {T}", "States are counted from the initial one."
+        )
+    return jnp.asarray(values, jnp.int32)

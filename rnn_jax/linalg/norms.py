@@ -1,0 +1,51 @@
+"""Norms of vectors and matrices that neither under- nor overflow."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+
+from rnn_jax.errors import check_array
+from rnn_jax.linalg.exponents import log_power_of_two, split_exponent
+from rnn_jax.types import Array, at_least_float32
+
+
+def log_norm(x: Array, axes: tuple[int, ...]) -> Array:
+    """Log ‖x‖₂ over `axes` (Frobenius if there are several), for any x that its dtype can hold.
+
+    -inf at x = 0.
+    """
+    m, e = split_exponent(x, axes)
+    m = at_least_float32(m)
+    log = 0.5 * jnp.log(jnp.sum(jnp.square(m), axis=axes)) + log_power_of_two(e, m.dtype)
+    return log.astype(x.dtype)
+
+
+def spectral_norm(W: Array) -> Array:
+    """λ_W, the largest singular value of `W [..., m, n]`: `[...]`.
+
+    On the CPU with jaxlib older than 0.12, keep two batches that do not depend on each other out
+    of one jitted program: LAPACK's threads can wait for each other forever.
+
+    Half precision is computed in float32. A matrix of size 0 has norm 0.
+
+    Raises:
+      ValueError: what is no matrix of floats or complex numbers.
+    """
+    W = check_array("W", W, ("*batch", "m", "n"), kind="inexact")
+    if 0 in W.shape[-2:]:
+        return jnp.zeros(W.shape[:-2], W.real.dtype)
+    sigma = jnp.linalg.svd(at_least_float32(W), compute_uv=False)[..., 0]
+    return sigma.astype(W.real.dtype)
+
+
+def log_spectral_norm(A: Array) -> Array:
+    """Log of the largest singular value of `A [..., m, n]`: `[...]`. NaN where A is not finite.
+
+    Raises:
+      ValueError: what is no matrix of floats.
+    """
+    A = check_array("A", A, ("*batch", "m", "n"))
+    m, e = split_exponent(A, (-2, -1))
+    finite = jnp.isfinite(m).all((-2, -1))
+    sigma = spectral_norm(jnp.where(finite[..., None, None], m, 0))
+    return jnp.where(finite, jnp.log(sigma) + log_power_of_two(e, A.dtype), jnp.nan)

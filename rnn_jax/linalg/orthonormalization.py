@@ -1,0 +1,316 @@
+r"""M = Q R by matrix products alone: what keeps a frame of tangent vectors from collapsing.
+
+Columns are halved recursively (block Gram-Schmidt), which leaves nearly all of the work to large
+matrix products; up to 32 columns are orthonormalized by Cholesky-QR,
+
+.. math:: M^\top M = R^\top R, \qquad Q = M R^{-1},
+
+once more with Q in place of M until Q is orthonormal to rounding: once where M is well-conditioned,
+several times where it is ill-conditioned (Fukaya et al. 2020). Then Q is tried on a random vector.
+Where it is not quite orthonormal, all columns are corrected at once; where it is not at all, or
+columns depend on each other, Gram-Schmidt takes them one by one.
+
+A column of which no more than rounding is left once the columns before it are taken out depends on
+them, as far as numbers can tell. Its R_ii is zero and its column of Q too: rounding has no
+direction. The columns after it are then those that they would be without it.
+
+No LAPACK is called. On the CPU its QR takes several times as long as these products, and batched
+LAPACK calls that run at the same time can wait for each other forever (see `linalg.spectral_norm`).
+What is seldom needed stands in loops that run no times or once, not under `cond`, both sides of
+which `vmap` would run for all.
+"""
+
+from __future__ import annotations
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnn_jax.errors import check_array, invalid
+from rnn_jax.linalg import row_major_transpose, split_exponent
+from rnn_jax.linalg.scaled import exact_unless
+from rnn_jax.transforms.compiled import compiled
+from rnn_jax.types import Array
+
+COLUMNS_AT_ONCE, MOST_PASSES = 32, 8
+REPROJECT_BELOW = 0.3
+"""Of a column's size, below which what Gram-Schmidt leaves is orthogonalized once more."""
+SMALLEST_SHARE = 1e-3
+"""Of a column, below which Cholesky-QR leaves what is left of it to the next pass."""
+ILL_CONDITIONED = 1e5
+"""Condition of R in a pass, from which on M R⁻¹ is not trusted."""
+MAGNIFIED = 1e3
+"""Condition of R, of all passes together, from which on M R⁻¹ is projected once more."""
+PROJECTIONS = 3
+"""Of a column: twice would be enough if the first columns of Q were orthonormal to rounding."""
+ENOUGH = 20_000
+"""ε by which an entry of QᵀQ z may differ from that of a vector z of signs."""
+
+
+def orthonormalize(M: Array) -> tuple[Array, Array]:
+    r"""Return Q `[S, K]` with orthonormal columns, or zeros, and R `[K, K]` of `M [S, K]`, K ≤ S.
+
+    M = Q R to rounding, column by column, whatever the rank, the condition and the scale of M. R is
+    upper triangular. R_ii is positive and column i of Q of length 1, orthogonal to all others, or
+    both are zero: where what the columns before leave of column i is less than 2 ε √(S + K) of it.
+    QᵀQ − I, but for these, is some ε, and at most some 20,000 ε.
+    NaN where M is not finite.
+
+    Reference: Fukaya, Kannan, Nakatsukasa, Yamamoto and Yanagisawa, Shifted Cholesky QR for
+    computing the QR factorization of ill-conditioned matrices (2020), arXiv 1809.11085.
+
+    Derivatives of every order and direction; with C = Qᵀ Ṁ R⁻¹, split as C = Ω + T, Ω antisymmetric
+    and T upper triangular,
+
+    .. math:: \dot Q = Q \Omega + (I - Q Q^\top) \dot M R^{-1}, \qquad \dot R = T R.
+
+    A column that depends on others is taken to go on doing so.
+
+    Raises:
+      ValueError: what is no matrix of floats, or has more columns than rows.
+    """
+    check_array("M", M, ("S", "K"))
+    if M.shape[1] > M.shape[0]:
+        remedy = "There are no more than S orthonormal columns of S numbers."
+        raise invalid("M", M, "K ≤ S columns", remedy)
+    return _compiled(M)
+
+
+@compiled()
+def _compiled(M: Array) -> tuple[Array, Array]:
+    return _orthonormalize(M)
+
+
+@jax.custom_jvp
+def _orthonormalize(M: Array) -> tuple[Array, Array]:
+    S, K = M.shape
+    Q, R, _, worst = _recursive(M)
+    ill = worst > ILL_CONDITIONED
+    dependent = _hardly_any(R, share_of_rounding(S, K, float(jnp.finfo(M.dtype).eps)))
+    fits = ~(dependent.any() | ill) & (_failure(Q, R) <= ENOUGH * jnp.finfo(M.dtype).eps)
+
+    def with_care(M, Q, R, dependent, ill):
+        # Columns from here on are taken one by one.
+        first = jnp.where(dependent.any(), jnp.argmax(dependent), K).astype(jnp.int32)
+        first = jnp.where(ill, 0, first)
+        Q, R, hopeless = _corrected(*_leading(Q, R, first))
+        first = jnp.where(hopeless, 0, first)
+        return _one_by_one(M, *_leading(Q, R, first), first)
+
+    return exact_unless(fits, (Q, R), with_care, M, Q, R, dependent, ill)
+
+
+def share_of_rounding(S: int, K: int, eps: float) -> float:
+    """Return what may be left, by rounding alone, of a column that depends on those before it."""
+    return 2 * math.sqrt(S + K) * eps
+
+
+def _leading(Q: Array, R: Array, count: Array) -> tuple[Array, Array]:
+    """Q and R with zeros for all but the first columns."""
+    kept = jnp.arange(Q.shape[1], dtype=jnp.int32) < count
+    return jnp.where(kept, Q, 0), jnp.where(kept, R, 0)
+
+
+def _hardly_any(R: Array, rounding: float) -> Array:
+    """Whether R_jj is no more than `rounding` times a column of R that is not zero, `[K]`."""
+    largest = jnp.abs(R).max(0)
+    return (R.diagonal() <= jnp.asarray(rounding, R.dtype) * largest) & (largest > 0)
+
+
+@_orthonormalize.defjvp
+def _orthonormalize_jvp(primals, tangents):
+    (M,), (dM,) = primals, tangents
+    Q, R = _orthonormalize(M)
+    dependent = jnp.diagonal(R) == 0
+    moves = jnp.where(dependent, 0, dM)
+    regular = jnp.where(dependent, jnp.eye(len(R), dtype=R.dtype), R)
+    dM_Rinv = jax.lax.linalg.triangular_solve(regular, moves, left_side=False)
+    C = Q.T @ dM_Rinv
+    below = jnp.tril(C, -1)
+    Omega = below - below.T
+    # A dependent column m = Q r keeps R_jj = 0; the rest of r is Qᵀ m, in which Q turns.
+    turns = Omega.T @ R + Q.T @ dM
+    dR = jnp.where(dependent, jnp.triu(turns, 1), (C - Omega) @ R)
+    return (Q, R), (Q @ (Omega - C) + dM_Rinv, dR)
+
+
+def _recursive(M: Array) -> tuple[Array, Array, Array, Array]:
+    """Q, R, and the worst condition of a panel, and of a single pass over it."""
+    K = M.shape[1]
+    if K <= COLUMNS_AT_ONCE:
+        return _repeated_cholesky_qr(M)
+    half = COLUMNS_AT_ONCE * math.ceil(K / COLUMNS_AT_ONCE / 2)
+    Q_1, R_11, panels_1, passes_1 = _recursive(M[:, :half])
+    rest, R_12 = _project_out(Q_1, M[:, half:])
+    Q_2, R_22, panels_2, passes_2 = _recursive(rest)
+
+    def straightened(Q_2, R_12):
+        # R_22⁻¹ has magnified what rounding left of Q_1 in `rest`.
+        C = row_major_transpose(Q_1) @ Q_2
+        return Q_2 - Q_1 @ C, R_12 + C @ R_22
+
+    Q_2, R_12 = jax.lax.cond(panels_2 > MAGNIFIED, straightened, lambda Q, R: (Q, R), Q_2, R_12)
+    zero = jnp.zeros((K - half, half), M.dtype)
+    R = jnp.concatenate([jnp.concatenate([R_11, R_12], 1), jnp.concatenate([zero, R_22], 1)])
+    panels, passes = jnp.maximum(panels_1, panels_2), jnp.maximum(passes_1, passes_2)
+    return jnp.concatenate([Q_1, Q_2], 1), R, panels, passes
+
+
+def _project_out(Q: Array, M: Array) -> tuple[Array, Array]:
+    """M − Q C, and C = QᵀM; once more where little was left of a column, for that is rounding."""
+    Q_T = row_major_transpose(Q)
+    C = Q_T @ M
+    rest = M - Q @ C
+
+    def again(rest, C):
+        more = Q_T @ rest
+        return rest - Q @ more, C + more
+
+    size = lambda A: jnp.abs(A).max(0)
+    lost = (size(rest) < REPROJECT_BELOW * size(M)).any()
+    return jax.lax.cond(lost, again, lambda rest, C: (rest, C), rest, C)
+
+
+def _repeated_cholesky_qr(M: Array) -> tuple[Array, Array, Array, Array]:
+    """Passes of M = Q R, Q = m 2^e in columns of like size and G = mᵀm, until QᵀQ = I."""
+    identity = jnp.eye(M.shape[1], dtype=M.dtype)
+    enough = 4 * COLUMNS_AT_ONCE * jnp.finfo(M.dtype).eps
+
+    def scaled(Q):
+        m, e = split_exponent(Q, (0,))
+        return m, e, row_major_transpose(m) @ m
+
+    def not_orthonormal(carry):
+        _, e, G, *_, passes = carry
+        target = jnp.where(G.diagonal() == 0, 0, identity)
+        away = jnp.abs(jnp.ldexp(G, e[:, None] + e) - target).max()
+        return (passes == 0) | ((passes < MOST_PASSES) & (away > enough))
+
+    def again(carry):
+        m, e, G, R, condition, worst, passes = carry
+        R_next, R_inverse = _cholesky(G)
+        now = jnp.abs(R_next).max() * jnp.abs(R_inverse).max()
+        R = jnp.ldexp(R_next, e) @ R
+        worst = jnp.maximum(worst, now)
+        return *scaled(m @ R_inverse), R, condition * now, worst, passes + 1
+
+    one = jnp.ones((), M.dtype)
+    first = (*scaled(M), identity, one, one, 0)
+    m, e, G, R, condition, worst, _ = jax.lax.while_loop(not_orthonormal, again, first)
+    R = jnp.where((G.diagonal() == 0) & (identity == 1), 0, R)
+    return m * jnp.ldexp(one, e), R, condition, worst
+
+
+def _cholesky(G: Array) -> tuple[Array, Array]:
+    """R and R⁻¹ of `G [K, K]` = Rᵀ R, by eliminating [G | I] into [R | R⁻ᵀ].
+
+    A pivot below `SMALLEST_SHARE` squared is raised to it, and R_jk = 0 for all k > j: to eliminate
+    by what is mostly rounding would magnify that without bound. R stays invertible, and M = Q R for
+    Q = M R⁻¹ as ever; the next pass sees what is left of the column.
+    """
+    K = len(G)
+    largest = jnp.maximum(G.diagonal().max(), 1)  # at least ¼ but for columns of zeros
+    least = jnp.asarray(SMALLEST_SHARE**2, G.dtype) * largest
+    i, columns = jnp.arange(K)[:, None], jnp.arange(2 * K)
+
+    def eliminate(A, j):
+        # Masks over all of A, where slices would do: XLA makes one loop of them, six times as fast.
+        clear = ~(A[j, j] <= least)  # so that NaN goes on
+        pivot = jnp.where(clear, A[j, j], least)
+        scale = jax.lax.rsqrt(pivot)
+        row = jnp.where(clear | (columns >= K), A[j], 0)
+        row = jnp.where(columns == j, pivot, row) * scale
+        factors = jnp.where(clear, A[:, j] * scale, 0)
+        rest = A - factors[:, None] * row
+        return jnp.where(i < j, A, jnp.where(i == j, row, rest)), None
+
+    A, _ = jax.lax.scan(eliminate, jnp.concatenate([G, jnp.eye(K, dtype=G.dtype)], 1), i[:, 0])
+    return jnp.triu(A[:, :K]), row_major_transpose(A[:, K:])
+
+
+def _corrected(Q: Array, R: Array) -> tuple[Array, Array, Array]:
+    """Q (I − U) and (I − U)⁻¹ R, QᵀQ = I + U + Uᵀ, until Q is orthonormal; and if it is hopeless.
+
+    QᵀQ is formed where a random vector tells that Q is not orthonormal.
+    """
+    eps = jnp.finfo(Q.dtype).eps
+    alive = (R.diagonal() != 0).astype(Q.dtype)
+
+    def correct(carry):
+        Q, R, *_, corrections = carry
+        E = row_major_transpose(Q) @ Q - jnp.diag(alive)
+        U = jnp.triu(E, 1) + jnp.diag(E.diagonal() / 2)
+        # (I − U)⁻¹ = (I + U) (I + U²) (I + U⁴), but for U⁸, which is below rounding.
+        power, hopeless = U, jnp.sqrt(jnp.square(U).sum()) > eps ** (1 / 8)
+        for _ in range(3):
+            R, power = R + power @ R, power @ power
+        Q = Q - Q @ U
+        return Q, R, _failure(Q, R), hopeless, corrections + 1
+
+    def crooked(carry):
+        *_, away, hopeless, corrections = carry
+        return ~hopeless & (away > ENOUGH * eps) & (corrections < 3)
+
+    first = (Q, R, _failure(Q, R), jnp.zeros((), bool), 0)
+    Q, R, away, hopeless, _ = jax.lax.while_loop(crooked, correct, first)
+    return Q, R, hopeless | (away > ENOUGH * eps)
+
+
+def _failure(Q: Array, R: Array) -> Array:
+    """The largest entry of (QᵀQ − I) z, z one random vector of signs."""
+    alive = (R.diagonal() != 0).astype(Q.dtype)
+    z = jnp.asarray(np.random.default_rng(7).choice([-1.0, 1.0], len(R)), Q.dtype) * alive
+    return jnp.abs((Q @ z) @ Q - z).max(initial=0)
+
+
+def _one_by_one(M: Array, Q: Array, R: Array, first: Array) -> tuple[Array, Array]:
+    """Gram-Schmidt from column `first` on, thrice for each, given the Q and R of those before.
+
+    As accurate as can be whatever M is, and slow: products of a matrix and a vector.
+    """
+    S, K = M.shape
+    rounding = jnp.asarray(share_of_rounding(S, K, float(jnp.finfo(M.dtype).eps)), M.dtype)
+    M, e = split_exponent(M, (0,))
+
+    def add(carry):
+        j, Q, R = carry
+        rest, c = _outside(Q, M[:, j])
+        left = _length(rest)
+        independent = ~(left <= rounding * _length(M[:, j]))  # so that NaN goes on
+        left = jnp.where(independent, left, 0)
+        q = jnp.where(independent, rest / jnp.where(independent, left, 1), 0)
+        r = jnp.where(jnp.arange(K, dtype=jnp.int32) == j, left, c)
+        return j + 1, Q.at[:, j].set(q), R.at[:, j].set(jnp.ldexp(r, e[j]))
+
+    return jax.lax.while_loop(lambda carry: carry[0] < K, add, (first, Q, R))[1:]
+
+
+def renewed(Q: Array, wanted: Array) -> Array:
+    """Return `Q [S, K]` with random directions for columns of zeros that are `wanted [K]`.
+
+    They are orthogonal to all others, and the same ones every time.
+    """
+
+    def add(carry):
+        Q, wanted = carry
+        j = jnp.argmax(wanted)
+        noise = jax.random.fold_in(jax.random.key(11), j)
+        rest, _ = _outside(Q, jax.random.normal(noise, Q.shape[:1], Q.dtype))
+        return Q.at[:, j].set(rest / _length(rest)), wanted.at[j].set(False)
+
+    return jax.lax.while_loop(lambda carry: carry[1].any(), add, (Q, wanted))[0]
+
+
+def _outside(Q: Array, m: Array) -> tuple[Array, Array]:
+    """What is left of `m [S]` outside the columns of Q, and how much of each was in it, `[K]`."""
+    rest, c = m, jnp.zeros_like(m, shape=Q.shape[1])
+    for _ in range(PROJECTIONS):
+        more = rest @ Q
+        rest, c = rest - Q @ more, c + more
+    return rest, c
+
+
+def _length(m: Array) -> Array:
+    return jnp.sqrt(jnp.square(m).sum())

@@ -1,0 +1,225 @@
+r"""Matrices whose rows and columns have powers of two of their own, so that nothing is flushed.
+
+A product of many step Jacobians leaves the range of any float, and not all of it in the same
+direction: of two units that do not meet, one may vanish and the other explode. One exponent for the
+whole matrix keeps the leading one and flushes the other, which is gone when the leading one dies in
+a later step. So
+
+.. math:: P_{ij} = 2^{r_i} m_{ij} 2^{c_j}
+
+with the largest \|m\| of every row and column of the order of 1. What is flushed is 2^126 (in
+float64 2^1022) below both its row and its column.
+
+Scaling by a power of two is exact: what no exponent overflows or flushes is, bit for bit, what it
+would be in a float of unlimited range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rnn_jax.linalg.exponents import ZERO, exponents, log_power_of_two, power_of_two
+from rnn_jax.linalg.norms import log_norm
+from rnn_jax.types import Array
+
+NARROW, FITS = 32, 24
+"""Ranges of exponents, of a vector and of the sums taken at one scale, in which nothing is lost."""
+
+
+BANDS = 4
+"""Of `Entries.mapped`."""
+
+
+class Scaled(NamedTuple):
+    """2^r m 2^c: `m [..., R, C]`, int32 `r [..., R]` and `c [..., C]`.
+
+    m is finite; r and c are ZERO for rows and columns of zeros.
+    """
+
+    m: Array
+    r: Array
+    c: Array
+
+    @staticmethod
+    def of(P: Array) -> Scaled:
+        """Return finite `P [..., R, C]`."""
+        none = jnp.zeros((), jnp.int32)
+        return _balanced(P, none, none)
+
+    @property
+    def mT(self) -> Scaled:
+        """The transpose."""
+        return Scaled(self.m.mT, self.c, self.r)
+
+    def __matmul__(self, other: Scaled) -> Scaled:
+        """Return the product."""
+        between = self.c + other.r
+        top, narrow = exponent_range(between)
+        at_one_scale = _times(self.m, between - top) @ other.m
+        P = _balanced(at_one_scale, self.r + top, other.c)
+        # A row or a column with nothing in it but what is small at that scale has lost something.
+        whole_rows = (P.r > self.r + top - FITS) | (self.r == ZERO)
+        whole_columns = (P.c > other.c - FITS) | (other.c == ZERO)
+
+        def exact(self: Scaled, other: Scaled) -> Scaled:
+            # Half of the scale to the left, by rows, and half to the right, by columns.
+            between = self.c + other.r
+            half = between // 2
+            left, r = _by_rows(self.m, half)
+            right, c = _by_rows(other.m.mT, between - half)
+            return _balanced(left @ right.mT, self.r + r, other.c + c)
+
+        fits = narrow & whole_rows.all() & whole_columns.all()
+        return exact_unless(fits, P, exact, self, other)
+
+    def by_rows(self) -> tuple[Array, Array]:
+        """Return m' `[..., R, C]` and r' `[..., R]` of 2^r' m'."""
+        top, narrow = exponent_range(self.c)
+        quick = _times(self.m, self.c - top), jnp.broadcast_to(top, self.r.shape)
+        m, r = exact_unless(narrow, quick, _by_rows, self.m, self.c)
+        return m, jnp.maximum(self.r + r, ZERO)
+
+    def at_one_scale(self) -> tuple[Array, Array]:
+        """Return m' `[..., R, C]` and e `[...]` of m' 2^e, which is all that a norm has to know."""
+        m, r = self.by_rows()
+        e = jnp.max(r, -1, initial=ZERO)
+        m = m * power_of_two(r - e[..., None], m.dtype)[..., None]
+        return m, jnp.where(e == ZERO, 0, e)
+
+    def log2_size(self) -> Array:
+        """Return an exponent that no entry is above, `[...]`; ZERO for a matrix of zeros."""
+        return jnp.maximum(self.r.max(-1) + self.c.max(-1), ZERO)
+
+    def rows(self, i) -> Scaled:
+        """Return some rows."""
+        return Scaled(_some(self.m, i, -2), _some(self.r, i, -1), self.c)
+
+    def columns(self, i) -> Scaled:
+        """Return some columns."""
+        return Scaled(_some(self.m, i, -1), self.r, _some(self.c, i, -1))
+
+    def take(self, i) -> Scaled:
+        """Return the i-th ones of a leading axis."""
+        # XLA on the CPU does not compile a product of which both factors are gathered.
+        return jax.lax.optimization_barrier(jax.tree.map(lambda part: part[i], self))
+
+    def put(self, i, others: Scaled) -> Scaled:
+        """Return this with `others` in the place of the i-th ones."""
+        return jax.tree.map(lambda part, new: part.at[i].set(new), self, others)
+
+
+class Entries(NamedTuple):
+    """m 2^e, elementwise: `m [..., n]` with |m| in [½, 1) or zero, int32 `e [..., n]`."""
+
+    m: Array
+    e: Array
+
+    @staticmethod
+    def of(x: Array, e: Array | int = 0) -> Entries:
+        """Return x 2^e."""
+        own = exponents(x)
+        zero = own == ZERO
+        m = x * power_of_two(jnp.where(zero, 0, -own), x.dtype)
+        return Entries(m, jnp.where(zero, ZERO, own + e))
+
+    def plus(self, other: Entries) -> Entries:
+        """Return the sum, elementwise."""
+        e = jnp.maximum(self.e, other.e)
+        m = self.m * power_of_two(self.e - e, self.m.dtype)
+        return Entries.of(m + other.m * power_of_two(other.e - e, self.m.dtype), e)
+
+    def at(self, e: Array) -> Array:
+        """Return this over 2^e `[...]`, 0 where that is too small for the dtype."""
+        return self.m * power_of_two(self.e - e[..., None], self.m.dtype)
+
+    def largest(self) -> Array:
+        """Return the largest exponent over the last axis, 0 for a vector of zeros: `[...]`."""
+        e = self.e.max(-1)
+        return jnp.where(e == ZERO, 0, e)
+
+    def log_norm(self) -> Array:
+        """Return ln ‖.‖₂ over the last axis."""
+        e = self.largest()
+        return log_norm(self.at(e), (-1,)) + log_power_of_two(e, self.m.dtype)
+
+    def mapped(self, linear: Callable[[Array], Array], *, dtype=None) -> Entries:
+        """Return `linear(self)` of a linear map of the last axis, no entry of which is flushed.
+
+        Entries within half of the dtype's range go through the map together, then those below them,
+        `BANDS` times at most: what is 2^256 (in float64 2^2048) below the largest counts as zero.
+        `dtype` is that of the map's own arithmetic, where it has less range than this.
+        """
+        range_ = jnp.finfo(self.m.dtype if dtype is None else dtype).maxexp
+        width, high = range_ // 2, range_ // 4
+        shapes = jax.eval_shape(linear, self.m)
+        total = Entries(
+            jnp.zeros(shapes.shape, shapes.dtype), jnp.full(shapes.shape, ZERO, jnp.int32)
+        )
+
+        def band(carry):
+            e, total, bands = carry
+            top = e.max(-1, keepdims=True) - high
+            within = e > top + high - width
+            image = linear(self.m * power_of_two(jnp.where(within, e - top, ZERO), self.m.dtype))
+            return jnp.where(within, ZERO, e), total.plus(Entries.of(image, top)), bands + 1
+
+        unfinished = lambda carry: (carry[0] > ZERO).any() & (carry[2] < BANDS)
+        return jax.lax.while_loop(unfinished, band, (self.e, total, 0))[1]
+
+
+def _some(x: Array, i, axis: int) -> Array:
+    """Return the i-th ones along an axis."""
+    if isinstance(i, np.ndarray) and i.size and (np.diff(i) == 1).all():
+        return jax.lax.slice_in_dim(
+            x, int(i[0]), int(i[-1]) + 1, axis=axis
+        )  # no gather: 5 × faster
+    return jnp.take(x, i, axis)
+
+
+def _balanced(m: Array, r: Array, c: Array) -> Scaled:
+    """Return 2^r m 2^c with the largest |m| of rows, and then of columns, in [½, 1)."""
+    more_r = exponents(jnp.max(jnp.abs(m), -1, initial=0))
+    m = m * power_of_two(-more_r, m.dtype)[..., None]
+    more_c = exponents(jnp.max(jnp.abs(m), -2, initial=0))
+    m = _times(m, -more_c)
+    total = lambda e, more: jnp.where(more == ZERO, ZERO, e + more)
+    return Scaled(m, total(r, more_r), total(c, more_c))
+
+
+def _by_rows(m: Array, e: Array) -> tuple[Array, Array]:
+    """Return m' and r with `m [..., R, C]` 2^e = 2^r m', the largest |m'| of a row in [½, 1)."""
+    e = e[..., None, :]
+    r = jnp.max(exponents(m) + e, -1, initial=2 * ZERO)
+    return m * power_of_two(e - r[..., None], m.dtype), r
+
+
+def _times(m: Array, e: Array) -> Array:
+    """Return `m [..., R, C]` 2^e."""
+    return m * power_of_two(e, m.dtype)[..., None, :]
+
+
+def exponent_range(e: Array) -> tuple[Array, Array]:
+    """Return the largest of `e [..., n]`, `[..., 1]`, and whether all but zeros are near it."""
+    top = jnp.max(e, -1, keepdims=True, initial=2 * ZERO)
+    least = jnp.min(jnp.where(e > ZERO // 2, e, top), -1, keepdims=True, initial=2**30)
+    return top, (top - least <= NARROW).all()
+
+
+def exact_unless(fits: Array, result: Any, exact: Callable[..., Any], *operands: Any) -> Any:
+    """Return `result` if `fits`, else `exact(*operands)`.
+
+    A loop of at most one turn, and not a `cond`, of which `vmap` would run both sides whether or
+    not any example asks for the second one.
+    """
+
+    def turn(carry):
+        # XLA would take what does not depend on the carry out of the loop, and so run it always.
+        at, _ = jax.lax.optimization_barrier((operands, carry[1]))
+        return exact(*at), jnp.ones((), bool)
+
+    return jax.lax.while_loop(lambda carry: ~carry[1], turn, (result, fits))[0]

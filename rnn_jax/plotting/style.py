@@ -1,0 +1,115 @@
+"""The style of all figures: colours, panels, one legend below them, titles that fit."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Literal
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+MEASURED, BOUND, PRODUCT, MUTED = "#1f5fa8", "#c2410c", "#5b8c2a", "#8a8f98"
+MIN_WIDTH = 4.4
+"""Inches of a figure, so that there is room for its legend."""
+STYLE: dict[Any, Any] = {
+    "font.size": 9,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.alpha": 0.25,
+    "legend.frameon": False,
+    "svg.hashsalt": "rnn_jax",
+}
+PIECES = re.compile(r"\$[^$]*\$\S*\s*|[^\s.:_/$]*[\s.:_/]+|[^\s.:_/$]+|\$")
+"""A formula, or what stands in front of a place where a line may be broken."""
+
+
+def fit(figure: Figure, axes: Iterable[Axes], *, legend: bool = True) -> None:
+    """Break titles that are wider than their panels, and put one legend below them all."""
+    axes = list(axes)
+    if legend:
+        legend_below(figure, axes)
+    figure.draw_without_rendering()  # lays the panels out
+    for ax in axes:
+        break_lines(ax.title, ax.get_window_extent().width)
+
+
+def legend_below(figure: Figure, axes: Iterable[Axes], **options: Any) -> Legend | None:
+    """Return the legend of the figure: each label of any panel once, in as few rows as fit."""
+    entries: dict[str, Artist] = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    if not entries:
+        return None
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    for rows in range(1, len(entries) + 1):
+        legend = figure.legend(
+            list(entries.values()),
+            list(entries),
+            loc="outside lower center",
+            ncols=-(-len(entries) // rows),
+            **options,
+        )
+        if rows == len(entries) or legend.get_window_extent(renderer).width <= figure.bbox.width:
+            break
+        legend.remove()
+    return legend
+
+
+def break_lines(text: Text, width: float) -> None:
+    """Break the lines of a text that are longer than `width`, in pixels."""
+    renderer = FigureCanvasAgg(text.get_figure(root=True)).get_renderer()
+
+    def fits(line: str) -> bool:
+        formula = "$" in line
+        size = renderer.get_text_width_height_descent(
+            line.strip(), text.get_fontproperties(), formula
+        )
+        return size[0] <= width
+
+    lines = text.get_text().split("\n")
+    text.set_text("\n".join(part for line in lines for part in _broken(line, fits)))
+
+
+def _broken(line: str, fits: Callable[[str], bool]) -> Iterator[str]:
+    """The parts of a line, each as long as fits."""
+    current = ""
+    for piece in PIECES.findall(line):
+        if current and not fits(current + piece):
+            yield current.rstrip()
+            current = ""
+        current += piece
+        while len(current) > 1 and "$" not in current and not fits(current):
+            cut = next(n for n in range(len(current) - 1, 0, -1) if n == 1 or fits(current[:n]))
+            yield current[:cut]
+            current = current[cut:]
+    if current.strip() or not line:
+        yield current.rstrip()
+
+
+def grid_of_panels(
+    rows: int, columns: int, *, width: float, height: float, sharey: Literal["all", "row"]
+) -> tuple[Figure, Any]:
+    """Return a figure and its `[rows, columns]` panels, of a size in inches for each."""
+    size = (max(width * columns, MIN_WIDTH), height * rows + 0.5)
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, sharey=sharey)
+
+
+def powers_of_ten(axis: Any) -> None:
+    """Label an axis of decimal logarithms by the numbers themselves."""
+
+    def shown(exponent: float, _) -> str:
+        whole = abs(exponent - round(exponent)) < 1e-6
+        return f"$10^{{{round(exponent)}}}$" if whole else f"{10**exponent:.2g}"
+
+    axis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axis.set_major_formatter(FuncFormatter(shown))

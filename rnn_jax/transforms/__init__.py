@@ -1,0 +1,1 @@
+"""Transformations of functions: compile once, read a program, compute in another precision."""

@@ -1,0 +1,93 @@
+"""Functions that compile once when they are called outside `jit`.
+
+Eager JAX compiles a loop anew whenever its body is a new Python function, and a body that is
+written inside a function is new at every call. `compiled` keeps one jitted function for each set of
+static arguments, so that a loop of measurements compiles at its first turn and no memory grows.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+MAX_PROGRAMS = 64
+"""Sets of static arguments that are remembered for each cell, and for all calls without a cell."""
+
+_without_cell: OrderedDict[Hashable, Callable[..., Any]] = OrderedDict()
+
+
+def compiled(*static: str) -> Callable[[Function], Function]:
+    """Return a decorator that jits a function, with the arguments named `static` held constant.
+
+    ```
+    @compiled("cell", "loss")
+    def measure(cell, params, xs, loss): ...
+    ```
+
+    Gradients and `vmap` of it outside `jit` compile once too. Inside `jit` it is called as it
+    stands, a part of the caller's program. All other arguments must be pytrees of arrays; what has
+    to be checked by value is checked before the call. As under `jit`, what a static function reads
+    from outside itself, a global or a variable of a closure, is read when it is compiled: one whose
+    surroundings change must be made anew. Where a static argument cannot be hashed the
+    function is called as it stands as well.
+
+    The jitted functions are stored with the first static argument that is a Cell, and are
+    collected together with it; those of functions without one are few (MAX_PROGRAMS).
+    """
+
+    def decorate(function: Function) -> Function:
+        signature = inspect.signature(function)
+        name = f"{function.__module__}.{function.__qualname__}"
+
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            if under_jit():
+                return function(*args, **kwargs)
+            bound = signature.bind(*args, **kwargs)
+            bound.apply_defaults()
+            arguments = bound.arguments
+            fixed = {key: arguments.pop(key) for key in static}
+            cell = next(
+                (value for value in fixed.values() if hasattr(value, "initial_state")), None
+            )
+            key = (
+                name,
+                *(None if value is cell else (type(value), value) for value in fixed.values()),
+            )
+            try:
+                program = _program(_programs_of(cell), key, function, fixed)
+            except TypeError:  # not hashable
+                return function(**fixed, **arguments)
+            return program(arguments)
+
+        return call  # type: ignore[return-value]
+
+    return decorate
+
+
+def under_jit() -> bool:
+    """Return whether this is traced by `jit`, not called outside of it nor by `grad` alone."""
+    return isinstance(jnp.zeros(()), jax.core.Tracer)
+
+
+def _programs_of(cell: Any) -> OrderedDict[Hashable, Callable[..., Any]]:
+    """The jitted functions of a cell, which is itself what they close over."""
+    return _without_cell if cell is None else cell.__dict__.setdefault("_programs", OrderedDict())
+
+
+def _program(programs, key, function, fixed):
+    hash(key)
+    if key not in programs:
+        programs[key] = jax.jit(lambda arguments: function(**fixed, **arguments))
+        while len(programs) > MAX_PROGRAMS:
+            programs.popitem(last=False)
+    programs.move_to_end(key)
+    return programs[key]

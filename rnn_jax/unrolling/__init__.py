@@ -1,0 +1,1 @@
+"""A step over time: `unroll`, and the strategies that it runs by."""

@@ -1,0 +1,281 @@
+r"""A structured cell over time, with every product that can leave the loop outside of it.
+
+The tangent of a recurrence is a linear recurrence that is driven by immediate derivatives. With
+a_t = d_t + W e_t, e_t being what is fed back of the state s_{t-1},
+
+.. math::
+    \dot a_t = \underbrace{\dot d_t + \dot W e_t}_{\text{immediate}} + W \dot e_t
+
+The immediate part of all steps is one large product, since every e_t is known by then; only W ė_t
+has to wait for the step before it. That is how the derivative is written down here, as a
+`jax.custom_jvp`, and JAX's transpose of it is backpropagation through time in which the gradient of
+W is one large product. Nothing else is custom, so reverse and forward mode, their compositions and
+vmap all work.
+
+Time goes by in chunks that fit the cache. For the backward pass a chunk keeps its states, and
+recomputes its pre-activations by one product, or keeps its pre-activations, and recomputes its
+states by pointwise maths.
+
+All batch axes are one inside, and stand where the layout (`rnn_jax.layouts`) has them.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+
+from rnn_jax.cell import Structure
+from rnn_jax.lengths import Marks
+from rnn_jax.linalg import matvec
+from rnn_jax.transforms.broadcasts import with_wide_sums
+from rnn_jax.transforms.precision import as_read, for_sums
+from rnn_jax.types import Array, Params, State
+from rnn_jax.unrolling.layouts import Layout, products
+
+KEPT = "rnn_jax: kept for the backward pass"
+
+
+def unroll_fused(
+    structure: Structure,
+    params: Params,
+    xs: Array,
+    start: State,
+    initial: State,
+    marks: Marks,
+    *,
+    reverse: bool,
+    chunk: int,
+    recompute: bool,
+    layout: Layout,
+    more: Any = (),
+    drives_of: Callable[[Any], Sequence[Array]] = jax.tree.leaves,
+) -> tuple[State, Array]:
+    """(final state, ys) of `structure` over `xs [T, *batch, I]`, `chunk` steps at a time.
+
+    `initial` is the state that the marked steps start from. `more`, leaves `[T, *batch, ...]`, is
+    for drives beyond those that the structure makes of xs, which reach `pointwise` as they are:
+    `drives_of` the part of it in a chunk.
+    """
+    batch = xs.shape[1:-1]
+    at_padding = layout.of_batch(marks.at_padding(start, initial, reverse=reverse), batch)
+
+    def parts(params):
+        matrices = [layout.factors(product.W(params)) for product in structure.products]
+        U, _ = layout.factors(structure.U(params))
+        return params, U, tuple(matrices), structure.constants(params)
+
+    read = as_read(params, xs.dtype)
+    wide, _ = for_sums(params)
+    wide, rounded = for_sums(parts(wide), like=jax.eval_shape(parts, read))
+    initial, initial_rounded = for_sums(layout.of_batch(initial, batch))
+    take_chunk = _differentiable_chunk(structure, layout, reverse, recompute)
+
+    def body(state, at):
+        xs, marks, more = at
+        params, U, matrices, constants = rounded(wide)
+        xs, *more = layout.of_batch((xs, *drives_of(more)), batch, lead=1)
+        marks = jax.tree.map(lambda mark: mark.reshape(len(mark), math.prod(batch)), marks)
+        drives = (*_drives(structure, layout, params, products(layout, U, xs)), *more)
+        initial_state = initial_rounded(initial)
+        state, ys = take_chunk(state, initial_state, at_padding, drives, matrices, constants, marks)
+        return state, layout.to_batch(ys, batch, lead=1)
+
+    keep = jax.checkpoint_policies.save_only_these_names(KEPT)
+    body = jax.checkpoint(body, policy=keep, prevent_cse=False)
+    start = layout.of_batch(start, batch)
+    state, ys = scan_in_chunks(body, start, (xs, marks, more), chunk, reverse=reverse)
+    return layout.to_batch(state, batch), with_wide_sums(structure.output)(read, ys)
+
+
+def _drives(structure, layout, params, Ux):
+    return with_wide_sums(lambda params, Ux: layout.over(structure.drive, params)(Ux))(params, Ux)
+
+
+def closes_over_traced(structure: Structure, params: Params, xs: Array, start: State) -> bool:
+    """Return whether what is fed back, or the pointwise maths, reads a traced value of no argument.
+
+    A `custom_jvp` would not see that it is differentiated.
+    """
+
+    def at_one_step(params, x, state):
+        constants = structure.constants(params)
+        a = list(structure.drive(params, matvec(structure.U(params), x)))
+        for j, product in enumerate(structure.products):
+            W, e = product.W(params), product.of(constants, state, *a[:j])
+            a[j] = a[j] + matvec(W, e)
+        return constants, a
+
+    read = as_read(params, xs.dtype)
+    constants, a = jax.eval_shape(at_one_step, read, xs[0], start)
+
+    def inside(constants, state, a):
+        fed_back = [p.of(constants, state, *a[:j]) for j, p in enumerate(structure.products)]
+        return fed_back, structure.pointwise(constants, state, *a)
+
+    closed = jax.make_jaxpr(inside)(constants, start, a)
+    return any(isinstance(value, jax.core.Tracer) for value in closed.consts)
+
+
+def scan_in_chunks(
+    body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, chunk: int, *, reverse: bool
+) -> tuple[Any, Any]:
+    """`lax.scan` of a body that takes `chunk` steps at once, and what is left over at the end."""
+    T = jax.tree.leaves(xs)[0].shape[0]
+    n, rest = divmod(T, chunk)
+    main, last = (
+        (slice(rest, T), slice(0, rest)) if reverse else (slice(T - rest), slice(T - rest, T))
+    )
+    outs = []
+    if n:
+        split = lambda a: a[main].reshape(n, chunk, *a.shape[1:])
+        carry, ys = jax.lax.scan(body, carry, jax.tree.map(split, xs), reverse=reverse)
+        outs.append(jax.tree.map(lambda y: y.reshape(n * chunk, *y.shape[2:]), ys))
+    if rest:
+        carry, ys = body(carry, jax.tree.map(lambda a: a[last], xs))
+        outs.append(ys)
+    in_time = outs[::-1] if reverse else outs
+    return carry, jax.tree.map(lambda *ys: ys[0] if len(ys) == 1 else jnp.concatenate(ys), *in_time)
+
+
+def _differentiable_chunk(structure, layout, reverse, recompute):
+    """`(state, initial, drives, factors of each W, constants, marks) -> (state, ys)` of a chunk."""
+    run = _Chunk(structure, layout, reverse)
+
+    @jax.custom_jvp
+    def take_chunk(state, initial, at_padding, drives, matrices, constants, marks):
+        final, _, ys, _ = run.forward(
+            state, initial, at_padding, drives, matrices, constants, marks
+        )
+        return final, ys
+
+    @take_chunk.defjvp
+    def derivative(primals, tangents):
+        state, initial, at_padding, drives, matrices, constants, marks = primals
+        # The primal reads one factor of each W; the other one stands in the derivative, and so in
+        # the second derivative.
+        d_state, d_initial, _, d_drives, d_matrices, d_constants, _ = tangents
+        d_initial, initial_rounded = for_sums(d_initial)
+        d_constants, constants_rounded = for_sums(d_constants)
+        final, before, ys, a = run.forward(
+            state, initial, at_padding, drives, matrices, constants, marks
+        )
+        if recompute:
+            before = checkpoint_name(before, KEPT)
+            a = list(drives)
+        else:
+            a = checkpoint_name([*a, *drives[len(a) :]], KEPT)
+            before = run.states_before(state, initial, at_padding, a, constants, marks)
+        at = run.state_evaluated(marks, before, at_padding)
+        immediate = list(d_drives)
+        for j, product in enumerate(structure.products):
+            e = layout.over(product.of, constants)(at, *a[:j])
+            if recompute:
+                a[j] = a[j] + products(layout, matrices[j][0], e)
+            immediate[j] = immediate[j] + layout.matrix_tangents(d_matrices[j][0], e)
+
+        @functools.partial(jax.checkpoint, prevent_cse=False)
+        def step(d_state, at_step):
+            at, a, d_a, marks = at_step
+            d_constant = constants_rounded(d_constants)
+            d_before = run.state_before(marks, d_state, initial_rounded(d_initial))
+            d_at = run.state_evaluated(marks, d_before, jax.tree.map(jnp.zeros_like, d_before))
+            for j, (product, (_, W)) in enumerate(zip(structure.products, matrices, strict=True)):
+                of = run.operand(product)
+                d_e = jax.jvp(of, (constants, at, *a[:j]), (d_constant, d_at, *d_a[:j]))[1]
+                d_a[j] = d_a[j] + layout.tangent(W, d_e)
+            d_after, d_y = jax.jvp(run.pointwise, (constants, at, *a), (d_constant, d_at, *d_a))[1]
+            return run.state_after(marks, d_after, d_before), d_y
+
+        d_final, d_ys = jax.lax.scan(step, d_state, (at, a, immediate, marks), reverse=reverse)
+        return (final, ys), (d_final, d_ys)
+
+    return take_chunk
+
+
+class _Chunk(NamedTuple):
+    """A structure over the steps of a chunk."""
+
+    structure: Structure
+    layout: Layout
+    reverse: bool
+
+    def forward(self, state, initial, at_padding, drives, matrices, constants, marks):
+        """(final state, state before each step, ys, a_j of each step and product)."""
+        over, n = self.layout.over, len(matrices)
+        # Sliced by gate before the loop over time: XLA on the CPU evaluates a fusion that slices
+        # one array both by time and, at several places, by gate one number at a time.
+        by_gate = [self.blocks(drive, state) for drive in drives[:n]]
+
+        def step(state, at):
+            drives, marks = at
+            before = self.state_before(marks, state, initial)
+            at = self.state_evaluated(marks, before, at_padding)
+            a = list(drives)
+            for j, (product, (W, _)) in enumerate(
+                zip(self.structure.products, matrices, strict=True)
+            ):
+                e = over(product.of, constants)(at, *a[:j])
+                parts = self.blocks(self.layout.product(W, e), state)
+                a[j] = self.joined([d + part for d, part in zip(a[j], parts, strict=True)])
+            after, y = self.pointwise(constants, at, *a)
+            return self.state_after(marks, after, before), (before, y, a[:n])
+
+        inputs = ([*by_gate, *drives[n:]], marks)
+        final, (before, ys, a) = jax.lax.scan(step, state, inputs, reverse=self.reverse)
+        return final, before, ys, a
+
+    def states_before(self, state, initial, at_padding, a, constants, marks):
+        """The state that each step starts from, from the pre-activations of all."""
+
+        def step(state, at):
+            blocks, marks = at
+            before = self.state_before(marks, state, initial)
+            at = self.state_evaluated(marks, before, at_padding)
+            after, _ = self.pointwise(constants, at, *map(self.joined, blocks))
+            return self.state_after(marks, after, before), before
+
+        by_gate = [self.blocks(a_j, state) for a_j in a]
+        return jax.lax.scan(step, state, (by_gate, marks), reverse=self.reverse)[1]
+
+    def state_before(self, marks, state, initial):
+        """What a step starts from."""
+        return self.layout.over(Marks.state_before)(marks, state, initial)
+
+    def state_evaluated(self, marks, before, at_padding):
+        """What a step is evaluated at, or what the steps of a chunk are."""
+        if marks.valid is None:
+            return before
+        if marks.valid.ndim == 1:
+            return self.layout.over(Marks.state_evaluated)(marks, before, at_padding)
+        over_time = jax.vmap(self.layout.over(Marks.state_evaluated), (0, 0, None))
+        return over_time(marks, before, at_padding)
+
+    def state_after(self, marks, after, before):
+        """What a step hands on."""
+        return self.layout.over(Marks.state_after)(marks, after, before)
+
+    def pointwise(self, constants, state, *a):
+        """(state, y) of one step."""
+        over = lambda constants, *at: self.layout.over(self.structure.pointwise, constants)(*at)
+        return with_wide_sums(over)(constants, state, *a)
+
+    def operand(self, product):
+        """`(constants, state, *a)` of one step to what a W multiplies."""
+        return with_wide_sums(lambda constants, *at: self.layout.over(product.of, constants)(*at))
+
+    def blocks(self, a, state):
+        """`a` in blocks of as many features as there are units, one a gate."""
+        axis = a.ndim + self.layout.features
+        width, leaf = a.shape[axis], jax.tree.leaves(state)[0]
+        units = leaf.shape[self.layout.features] if self.structure.unitwise else width
+        return jax.lax.split(a, [units] * (width // units), axis=axis)
+
+    def joined(self, blocks):
+        """The inverse of `blocks`."""
+        return jnp.concatenate(blocks, axis=self.layout.features)

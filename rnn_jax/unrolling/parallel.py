@@ -1,0 +1,149 @@
+r"""A recurrence that is linear in its state, over all of time at once.
+
+Steps s -> α s + β compose to steps of the same kind,
+
+.. math::
+    (\alpha_2, \beta_2) \circ (\alpha_1, \beta_1)
+        = (\alpha_2 \alpha_1,\; \alpha_2 \beta_1 + \beta_2),
+
+and composition is associative, so that T of them take a depth of log T (Blelloch 1990; Martin and
+Cundy 2018, arXiv 1709.04057). All states together solve (I − A) s = β, where A has α_t below its
+diagonal. So the tangent of the recurrence is the same recurrence, driven by α̇_t s_{t-1} + β̇_t, and
+its transpose is that recurrence in reversed time.
+
+A product of many α may overflow where the states do not: 2^300 · 0. So a result that is not finite
+is computed once more, one step after the other, which tells what overflowed on the way from what is
+not finite indeed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from rnn_jax.cell import Structure, as_number, as_state
+from rnn_jax.lengths import Marks, select, select_state
+from rnn_jax.linalg import times
+from rnn_jax.transforms.broadcasts import with_wide_sums
+from rnn_jax.transforms.precision import as_read
+from rnn_jax.types import Array, Params, State
+
+
+def unroll_parallel(
+    structure: Structure,
+    params: Params,
+    xs: Array,
+    start: State,
+    initial: State,
+    marks: Marks,
+    *,
+    reverse: bool,
+) -> tuple[State, Array]:
+    """(final state, ys) of a linear `structure` over `xs [T, *batch, I]`.
+
+    `initial` is the state that the marked steps start from.
+    """
+    assert structure.linear is not None
+    dtype = jax.tree.leaves(start)[0].dtype
+    params = as_read(params, xs.dtype)
+    constants = structure.constants(params)
+    drives = with_wide_sums(structure.drive)(params, times(structure.U(params).T, xs))
+    coefficients = structure.linear.coefficients(constants, *drives)
+    first = -1 if reverse else 0
+    if marks.fresh is not None:
+        # Where the first step starts afresh nothing of the given state is read, not even NaN.
+        start = select_state(marks.fresh[first], jax.tree.map(jnp.zeros_like, start), start)
+
+    def states_of(start, initial, alpha, beta):
+        alpha = jnp.broadcast_to(alpha, beta.shape)
+        if marks.fresh is not None:
+            beta = select(marks.fresh, alpha * initial + beta, beta)
+            alpha = select(marks.fresh, jnp.zeros_like(alpha), alpha)
+        if marks.valid is not None:
+            alpha = select(marks.valid, alpha, 1)
+            beta = select(marks.valid, beta, 0)
+        beta = beta.at[first].add(alpha[first] * start)
+        return linear_recurrence(alpha, beta, marks.fresh, reverse=reverse)
+
+    start = as_number(start)
+    initial = jax.tree.map(jnp.zeros_like, start) if marks.fresh is None else as_number(initial)
+    states = as_state(jax.tree.map(states_of, start, initial, *coefficients), dtype)
+    ys = structure.linear.emit(constants, as_number(states), *drives).astype(dtype)
+    final = jax.tree.map(lambda leaf: leaf[0 if reverse else -1], states)
+    return final, with_wide_sums(structure.output)(params, ys)
+
+
+def linear_recurrence(
+    alpha: Array, beta: Array, fresh: Array | None = None, *, reverse: bool = False
+) -> Array:
+    """s_t = α_t s_{t-1} + β_t from s_0 = 0, for all t: `[T, ...], [T, ...] -> [T, ...]`.
+
+    With `reverse`, s_t = α_t s_{t+1} + β_t. Where `fresh`, booleans on leading axes, is True, s_t
+    is β_t, whatever s_{t-1}; α_t must be 0 there.
+    """
+
+    def remainder(s: Array) -> Array:
+        """(I − A) s."""
+        carried = alpha * _shifted(s, reverse)
+        return s - (carried if fresh is None else select(fresh, jnp.zeros_like(s), carried))
+
+    def solve(_: Any, beta: Array) -> Array:
+        return _if_finite(at_once, alpha, beta, fresh, reverse)
+
+    def at_once(beta: Array) -> Array:
+        return _all_at_once(alpha, beta, reverse)
+
+    def solve_transposed(_: Any, beta: Array) -> Array:
+        # By transposing the composition, which saves turning all arrays round.
+        transposed = lambda beta: jax.linear_transpose(at_once, beta)(beta)[0]
+        later = None if fresh is None else _shifted(fresh, not reverse)
+        back = _shifted(alpha, not reverse)
+        return _if_finite(transposed, back, beta, later, not reverse)
+
+    return jax.lax.custom_linear_solve(remainder, beta, solve, solve_transposed)
+
+
+def _all_at_once(alpha: Array, beta: Array, reverse: bool) -> Array:
+    def compose(earlier: Any, later: Any) -> Any:
+        return later[0] * earlier[0], later[0] * earlier[1] + later[1]
+
+    return jax.lax.associative_scan(compose, (alpha, beta), reverse=reverse)[1]
+
+
+def _if_finite(
+    at_once: Callable[[Array], Array],
+    alpha: Array,
+    beta: Array,
+    fresh: Array | None,
+    reverse: bool,
+) -> Array:
+    """`at_once(beta)` if that is finite; if not, the same states one after the other."""
+
+    def step(s, at):
+        alpha, beta, fresh = at
+        after = alpha * s + beta
+        s = after if fresh is None else select(fresh, beta, after)
+        return s, s
+
+    def one_by_one(alpha, beta, s):
+        return jax.lax.scan(step, jnp.zeros_like(beta[0]), (alpha, beta, fresh), reverse=reverse)[1]
+
+    if not isinstance(alpha.shape[0], int):  # `jax.export` of any T
+        return one_by_one(alpha, beta, None)
+    s = at_once(beta)
+    return jax.lax.cond(_is_finite(s), lambda alpha, beta, s: s, one_by_one, alpha, beta, s)
+
+
+def _is_finite(s: Array) -> Array:
+    """A scalar; over time by a maximum, which takes half the time of `isfinite(s).all()`."""
+    parts = [s.real, s.imag] if jnp.iscomplexobj(s) else [s]
+    return jnp.stack([(jnp.abs(part).max(0) < jnp.inf).all() for part in parts]).all()
+
+
+def _shifted(s: Array, reverse: bool) -> Array:
+    """s_{t-1} at t, or with `reverse` s_{t+1}; zero at the end where there is none."""
+    nothing = jnp.zeros_like(s[:1])
+    return jnp.concatenate([s[1:], nothing] if reverse else [nothing, s[:-1]])

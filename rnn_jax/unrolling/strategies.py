@@ -1,0 +1,298 @@
+"""How a step is taken over time: the numbers are the same, time and memory are not.
+
+| strategy       | cells      | memory of a gradient | reverse, forward, higher order, vmap |
+| -------------- | ---------- | -------------------- | ------------------------------------ |
+| `Scan`         | any        | T × all of a step    | all                                  |
+| `Fused`        | structured | T × state or gates   | all                                  |
+| `Parallel`     | linear     | T × state and gates  | all                                  |
+| `Checkpointed` | any        | √T, or T^(1/levels)  | all                                  |
+
+`Fused` serves the cells that have a `structure` (all of `cells.CELLS`, and those made by
+`cells.gated` and `cells.structured`), `Parallel` those whose structure is `linear` in the state
+(made by `cells.linear`). A cell that is made of others, a `cells.stack` say, is run part by part.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import jax
+
+from rnn_jax.cell import Cell, Structure
+from rnn_jax.errors import check_size, invalid
+from rnn_jax.lengths import Marks, batch_of, input_dtype, is_array, select_state, steps_of
+from rnn_jax.transforms.broadcasts import with_wide_sums
+from rnn_jax.transforms.precision import as_read, for_sums, is_half
+from rnn_jax.types import Array, Params, State
+from rnn_jax.unrolling.fused import closes_over_traced, scan_in_chunks, unroll_fused
+from rnn_jax.unrolling.layouts import Columns, Rows
+from rnn_jax.unrolling.parallel import unroll_parallel
+
+ROWS_PER_CHUNK = 256
+"""Steps times examples in one chunk: enough for a product to be fast, few enough for the cache."""
+STEPS_PER_CHUNK = (4, 32)
+"""The fewest and the most, however many examples there are."""
+KEPT_FROM = 512
+"""Columns of W from which recomputing a pre-activation takes longer than keeping it."""
+COLUMNS_FROM = 2**22
+"""Bytes of a matrix that is worth reading in place: more than a core's own cache keeps."""
+COLUMNS_FROM_EXAMPLES = 16
+"""Fewer leave the pointwise maths too little to do at once."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One `lax.scan` of the cell's own step, differentiated by JAX as it stands."""
+
+    def run(self, cell, params, xs, start, marks, reverse) -> tuple[State, Array]:
+        """(final state, ys)."""
+        final, (_, ys) = scan_steps(cell, params, xs, start, marks, reverse)
+        return final, ys
+
+
+@dataclass(frozen=True)
+class Fused:
+    """Chunks of steps; drives and weight gradients as one large product a chunk (`rnn_jax.fused`).
+
+    Attributes:
+      chunk: steps in a chunk; chosen by the number of examples if None. Any T will do, but a chunk
+        that divides it saves a copy of the outputs.
+      recompute: recompute the pre-activations in the backward pass, in one product a chunk, and
+        keep the state; otherwise keep them, and recompute the state by pointwise maths. If None,
+        where it saves memory at next to no cost in time: the pre-activations are wider than the
+        state, but no more than twice, and what is fed back is narrower than KEPT_FROM.
+      columns: examples lie side by side as columns, not as rows (`rnn_jax.layouts`); if None, where
+        a matrix has COLUMNS_FROM bytes or more, there are COLUMNS_FROM_EXAMPLES at least and every
+        drive has its product: rearranging further drives costs more than columns save.
+    """
+
+    chunk: int | None = None
+    recompute: bool | None = None
+    columns: bool | None = None
+
+    def __post_init__(self):
+        if self.chunk is not None:
+            check_size("chunk", self.chunk)
+
+    def sizes(
+        self, structure: Structure, params: Params, xs: Array, start: State
+    ) -> dict[str, Any]:
+        """`chunk`, `recompute` and `layout` for `unroll_fused`: as they were given, or chosen."""
+        recompute, columns = self.recompute, self.columns
+        if recompute is None:
+            recompute = self._saves_memory_by_recomputing(structure, params, start)
+        if columns is None:
+            columns = self._saves_time_by_columns(structure, params, xs)
+        return {
+            "chunk": self.chunk or _chunk_for(xs),
+            "recompute": recompute,
+            "layout": Columns if columns else Rows,
+        }
+
+    @staticmethod
+    def _saves_time_by_columns(structure, params, xs) -> bool:
+        matrices = [product.W(params) for product in structure.products]
+        largest = max((W.size * W.dtype.itemsize for W in matrices), default=0)
+        examples = math.prod(xs.shape[1:-1])
+        if not isinstance(examples, int):
+            return False
+        drives = jax.eval_shape(lambda U: structure.drive(params, U.sum(-1)), structure.U(params))
+        return (
+            not is_half(xs.dtype)
+            and largest >= COLUMNS_FROM
+            and examples >= COLUMNS_FROM_EXAMPLES
+            and len(drives) == len(matrices)
+        )
+
+    @staticmethod
+    def _saves_memory_by_recomputing(structure, params, start) -> bool:
+        shapes = [product.W(params).shape for product in structure.products]
+        state_width = sum(leaf.shape[-1] for leaf in jax.tree.leaves(start))
+        kept_width = sum(G for G, _ in shapes)
+        narrow = all(E < KEPT_FROM for _, E in shapes)
+        return state_width < kept_width <= 2 * state_width and narrow
+
+    def run(self, cell, params, xs, start, marks, reverse) -> tuple[State, Array]:
+        """(final state, ys)."""
+        if cell.over_time is not None:
+            return _part_by_part(self, cell, params, xs, start, marks, reverse)
+        if cell.structure is None:
+            raise invalid(
+                "strategy",
+                "fused, for a cell that is a plain function",
+                "a cell with a structure",
+                'Use strategy="scan" (or "auto"), or build the cell by cells.structured.',
+            )
+        if closes_over_traced(cell.structure, params, xs, start):
+            return Scan().run(cell, params, xs, start, marks, reverse)
+        return unroll_fused(
+            cell.structure,
+            params,
+            xs,
+            start,
+            state_afresh(cell, as_read(params, xs.dtype), xs, marks),
+            marks,
+            reverse=reverse,
+            **self.sizes(cell.structure, params, xs, start),
+        )
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """All steps at once, in a depth of log T, for a recurrence that is linear in its state.
+
+    More arithmetic than `Fused`: for devices on which one step after the other is slow.
+    """
+
+    def run(self, cell, params, xs, start, marks, reverse) -> tuple[State, Array]:
+        """(final state, ys)."""
+        if cell.over_time is not None:
+            return _part_by_part(self, cell, params, xs, start, marks, reverse)
+        if cell.structure is None or cell.structure.linear is None:
+            raise invalid(
+                "strategy",
+                "parallel, for a cell that is not linear in its state",
+                "a cell with a linear structure",
+                'Use strategy="auto", or build the cell by cells.linear.',
+            )
+        initial = state_afresh(cell, as_read(params, xs.dtype), xs, marks)
+        return unroll_parallel(cell.structure, params, xs, start, initial, marks, reverse=reverse)
+
+
+@dataclass(frozen=True)
+class Auto:
+    """`Fused` where the cell allows it, else `Scan`; decided for each part of a cell made of parts.
+
+    `Parallel` is never chosen: which one is faster depends on the device.
+    """
+
+    def run(self, cell, params, xs, start, marks, reverse) -> tuple[State, Array]:
+        """(final state, ys)."""
+        if cell.over_time is not None:
+            return _part_by_part(self, cell, params, xs, start, marks, reverse)
+        any_length = not isinstance(steps_of(xs), int)  # `jax.export` of any T
+        plain = cell.structure is None or any_length or not is_array(xs)
+        strategy = Scan() if plain else Fused()
+        return strategy.run(cell, params, xs, start, marks, reverse)
+
+
+@dataclass(frozen=True)
+class Checkpointed:
+    """Segments of T, of which only the first states are kept; the rest is run again when needed.
+
+    Attributes:
+      levels: of segments within segments. 2 keeps about 2 √T states and runs the forward pass
+        once more; each further level does so again, for T^(1/levels) states a level.
+      inside: how the innermost segments are run; "auto" as for `unroll`.
+    """
+
+    levels: int = 2
+    inside: Scan | Fused | Parallel | Auto | str = "auto"
+
+    def __post_init__(self):
+        check_size("levels", self.levels, least=2)
+        resolve(self.inside, "inside")
+
+    def run(self, cell, params, xs, start, marks, reverse) -> tuple[State, Array]:
+        """(final state, ys)."""
+        inside = resolve(self.inside)
+        wide, rounded = for_sums(params)
+        initial = state_afresh(cell, as_read(params, input_dtype(xs)), xs, marks)
+        at_padding = marks.at_padding(start, initial, reverse=reverse)
+
+        def segment(state, at, levels):
+            xs, marks = at
+            params = rounded(wide)
+            if levels == 1:
+                xs = marks.refill(xs, reverse=reverse)
+                if marks.valid is None:
+                    return inside.run(cell, params, xs, state, marks, reverse)
+                # An example that is over takes its first step here, as xs have it in the padding.
+                begun = select_state(marks.valid.any(0), state, at_padding)
+                final, ys = inside.run(cell, params, xs, begun, marks, reverse)
+                return select_state(marks.valid.any(0), final, state), ys
+            T = steps_of(xs)
+            length = 1  # of a T that is not known yet, `jax.export` of any T
+            if isinstance(T, int):
+                length = _dividing(T, most=math.ceil(T ** ((levels - 1) / levels)))
+            body = jax.checkpoint(lambda s, at: segment(s, at, levels - 1), prevent_cse=False)
+            return scan_in_chunks(body, state, at, length, reverse=reverse)
+
+        return segment(start, (xs, marks), self.levels)
+
+
+Strategy: TypeAlias = Scan | Fused | Parallel | Checkpointed | Auto
+
+STRATEGIES: dict[str, Callable[[], Strategy]] = {
+    "auto": Auto,
+    "scan": Scan,
+    "fused": Fused,
+    "parallel": Parallel,
+    "checkpointed": Checkpointed,
+}
+
+
+def resolve(strategy: Strategy | str, argument: str = "strategy") -> Any:
+    """The strategy meant by a name. ValueError for what is neither a name nor a strategy."""
+    if isinstance(strategy, str) and strategy in STRATEGIES:
+        return STRATEGIES[strategy]()
+    if isinstance(strategy, Strategy):
+        return strategy
+    raise invalid(
+        argument,
+        strategy,
+        f"{', '.join(STRATEGIES)}, or an instance of one of their classes",
+        "Leave it out for the fastest that the cell allows.",
+    )
+
+
+def scan_steps(
+    cell: Cell, params: Params, xs: Any, start: State, marks: Marks, reverse: bool
+) -> tuple[State, tuple[State, Any]]:
+    """(final state, (states after each step, ys))."""
+    read = as_read(params, input_dtype(xs))
+    wide, rounded = for_sums(params, like=read)
+    initial, initial_rounded = for_sums(state_afresh(cell, read, xs, marks))
+    at_padding = marks.at_padding(start, initial_rounded(initial), reverse=reverse)
+    step = with_wide_sums(cell.step)
+
+    def body(state, at):
+        x, marks = at
+        before = marks.state_before(state, initial_rounded(initial))
+        after, y = step(rounded(wide), marks.state_evaluated(before, at_padding), x)
+        after = marks.state_after(after, before)
+        return after, (after, y)
+
+    return jax.lax.scan(body, start, (xs, marks), reverse=reverse)
+
+
+def state_afresh(cell: Cell, params: Params, xs: Any, marks: Marks) -> State:
+    """What the marked steps start from; nothing where none are marked."""
+    if marks.fresh is None:
+        return ()
+    return with_wide_sums(lambda params: cell.initial_state(params, batch_of(xs)))(params)
+
+
+def _part_by_part(strategy, cell, params, xs, start, marks, reverse):
+    # What stands between the parts (a readout, a normalization) reads params of one precision.
+    params = as_read(params, input_dtype(xs))
+    return cell.over_time(strategy.run, params, xs, start, marks, reverse)
+
+
+def _chunk_for(xs) -> int:
+    T, *batch, _ = xs.shape
+    if not isinstance(T, int):
+        return 1
+    fewest, most = STEPS_PER_CHUNK
+    if not all(isinstance(size, int) for size in batch):
+        return _dividing(T, most=min(T, fewest))
+    steps = ROWS_PER_CHUNK // max(math.prod(batch), 1)
+    return _dividing(T, most=min(T, max(fewest, min(steps, most))))
+
+
+def _dividing(T: int, most: int) -> int:
+    """The largest divisor of T up to `most`, or `most` if all of them are less than half of it."""
+    return next((n for n in range(most, most // 2, -1) if T % n == 0), most)
