@@ -39,7 +39,7 @@ from experiments.settings import Limits, OpenUnit, Seed, Settings, Size
 from rnn_jax import theory, trajectory
 from rnn_jax.cell import Cell
 from rnn_jax.cells import elman_preactivation, from_function, initializers
-from rnn_jax.cells.structured import AffineParams
+from rnn_jax.cells._structured import AffineParams
 from rnn_jax.errors import check_integer
 from rnn_jax.gradients import LyapunovSpectrum, lyapunov_spectrum
 from rnn_jax.types import Array

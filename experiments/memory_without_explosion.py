@@ -32,7 +32,7 @@ from experiments.run_folder import Result, RunFolder
 from experiments.settings import Limits, Positive, Seed, Settings, Size
 from rnn_jax import theory
 from rnn_jax.cells import diagonal
-from rnn_jax.cells.diagonal import DiagonalParams
+from rnn_jax.cells._diagonal import DiagonalParams
 from rnn_jax.errors import invalid
 from rnn_jax.types import Array, Key
 

@@ -19,7 +19,7 @@ from flax import linen as nn
 
 import rnn_jax
 from rnn_jax import cells, gradients, interop, losses, training
-from rnn_jax.cells.structured import AffineParams
+from rnn_jax.cells._structured import AffineParams
 from tests.conftest import normal
 
 T, B, I, H = 4, 2, 3, 4

@@ -7,7 +7,7 @@ import pytest
 
 import rnn_jax
 from rnn_jax import cells
-from rnn_jax.cells.orthogonal_rnn import exponential_of_skew
+from rnn_jax.cells._orthogonal_rnn import exponential_of_skew
 from tests.conftest import normal
 
 H, I, T, B = 4, 3, 5, 3

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.cell import Cell
+from rnn_jax.cells._structured import with_own_buffers
 from rnn_jax.cells.maker import named
-from rnn_jax.cells.structured import with_own_buffers
 from rnn_jax.errors import check_function, invalid
 from rnn_jax.transforms.broadcasts import with_wide_sums
 from rnn_jax.types import Array, Params, State

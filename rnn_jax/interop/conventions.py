@@ -43,9 +43,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from rnn_jax.cells.gru import GRUParams, GRUResetBeforeParams
-from rnn_jax.cells.mgu import MGUResetAfterParams
-from rnn_jax.cells.structured import AffineParams
+from rnn_jax.cells._gru import GRUParams, GRUResetBeforeParams
+from rnn_jax.cells._mgu import MGUResetAfterParams
+from rnn_jax.cells._structured import AffineParams
 
 OURS: dict[str, tuple[type[Any], dict[str, str]]] = {
     "elman": (AffineParams, {"W": "W", "U": "U", "b": "b"}),

@@ -3,8 +3,8 @@
 from rnn_jax.linalg.eigenvalues import spectral_radius
 from rnn_jax.linalg.exponents import log_power_of_two, split_exponent
 from rnn_jax.linalg.matrix_exponential import exponential
-from rnn_jax.linalg.matvec import matvec, row_major_transpose, times
 from rnn_jax.linalg.norms import log_norm, log_spectral_norm, spectral_norm
+from rnn_jax.linalg.products import matvec, row_major_transpose, times
 
 __all__ = [
     "exponential",

@@ -1,8 +1,6 @@
 """What mathematics says of gradients in recurrent networks, to hold measurements against."""
 
-from rnn_jax.theory.gated import GatedMeanField, gru_mean_field, tied_growth
-from rnn_jax.theory.gaussian import gaussian_mean, gaussian_pair_mean
-from rnn_jax.theory.mean_field import (
+from rnn_jax.theory._mean_field import (
     Correlation,
     CriticalPoint,
     MeanField,
@@ -11,6 +9,8 @@ from rnn_jax.theory.mean_field import (
     critical_line,
     mean_field,
 )
+from rnn_jax.theory.gated import GatedMeanField, gru_mean_field, tied_growth
+from rnn_jax.theory.gaussian import gaussian_mean, gaussian_pair_mean
 from rnn_jax.theory.memory import (
     forget_rate,
     linear_sensitivity_power,

@@ -1,7 +1,7 @@
 """Train steps built from an optax optimizer, the loop that runs them, what it keeps on disk."""
 
+from rnn_jax.training._fit import fit
 from rnn_jax.training.ensemble import over_ensemble
-from rnn_jax.training.fit import fit
 from rnn_jax.training.record import read_record, to_disk, to_tensorboard
 from rnn_jax.training.saved import restore, save
 from rnn_jax.training.stateful import (

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell
+from rnn_jax.cells._structured import gated, split_blocks
 from rnn_jax.cells.initializers import gaussian, orthogonal
 from rnn_jax.cells.maker import maker
-from rnn_jax.cells.structured import gated, split_blocks
 from rnn_jax.transforms.precision import is_half
 from rnn_jax.types import Array, Initializer, at_least_float32
 

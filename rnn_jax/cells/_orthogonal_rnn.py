@@ -7,10 +7,10 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell
+from rnn_jax.cells._structured import AffineParams, gated
 from rnn_jax.cells.activations import ActivationLike, activation_of
 from rnn_jax.cells.initializers import gaussian, rotations
 from rnn_jax.cells.maker import maker
-from rnn_jax.cells.structured import AffineParams, gated
 from rnn_jax.linalg import exponential
 from rnn_jax.types import Array, Initializer, at_least_float32
 

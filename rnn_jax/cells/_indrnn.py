@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell, Structure
+from rnn_jax.cells._structured import structured
 from rnn_jax.cells.activations import ActivationLike, activation_of
 from rnn_jax.cells.initializers import gaussian, uniform
 from rnn_jax.cells.maker import maker
-from rnn_jax.cells.structured import structured
 from rnn_jax.errors import check_size
 from rnn_jax.types import Array, Initializer
 

@@ -6,10 +6,10 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell
+from rnn_jax.cells._structured import gated
 from rnn_jax.cells.activations import ActivationLike, activation_of
 from rnn_jax.cells.initializers import gaussian, orthogonal
 from rnn_jax.cells.maker import maker
-from rnn_jax.cells.structured import gated
 from rnn_jax.errors import check_number, check_positive, invalid, is_traced
 from rnn_jax.types import Array, Initializer
 

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.cell import Cell, Product, Structure, check_cell
+from rnn_jax.cells._structured import structured
 from rnn_jax.cells.maker import maker
-from rnn_jax.cells.structured import structured
 from rnn_jax.cells.wrapping import around, input_and_output
 from rnn_jax.errors import (
     check_key,

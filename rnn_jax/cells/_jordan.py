@@ -9,10 +9,10 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell, Product, Structure
+from rnn_jax.cells._structured import structured, zeros_like_W
 from rnn_jax.cells.activations import ActivationLike, activation_of
 from rnn_jax.cells.initializers import gaussian
 from rnn_jax.cells.maker import maker
-from rnn_jax.cells.structured import structured, zeros_like_W
 from rnn_jax.errors import check_size
 from rnn_jax.types import Array, Initializer
 

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell, Product, Structure
+from rnn_jax.cells._structured import split_blocks, structured
 from rnn_jax.cells.initializers import gaussian, stacked
 from rnn_jax.cells.maker import maker
-from rnn_jax.cells.structured import split_blocks, structured
 from rnn_jax.errors import check_positive, check_size
 from rnn_jax.types import Array, Initializer
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell, Product, Structure
+from rnn_jax.cells._structured import AffineParams, split_blocks, structured, zeros_like_W
 from rnn_jax.cells.initializers import gaussian, stacked
 from rnn_jax.cells.maker import maker
-from rnn_jax.cells.structured import AffineParams, split_blocks, structured, zeros_like_W
 from rnn_jax.errors import check_number, check_positive, check_size
 from rnn_jax.types import Array, Initializer
 
