@@ -17,7 +17,8 @@ from rnn_jax.cell import Cell
 from rnn_jax.lengths import length_mask
 from rnn_jax.transforms.serialization import register_classes
 from rnn_jax.unrolling.strategies import Checkpointed, Fused, Parallel, Scan
-from rnn_jax.unrolling.unroll import trajectory, unroll
+from rnn_jax.unrolling.trajectory import trajectory
+from rnn_jax.unrolling.unroll import unroll
 
 register_classes()
 

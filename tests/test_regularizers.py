@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rnn_jax import cells, gradients
-from rnn_jax.linalg.power_iteration import generic_vector, mean_log_growth
+from rnn_jax.linalg.largest_singular_value import generic_vector, mean_log_growth
 from tests.conftest import normal, user_cell
 
 

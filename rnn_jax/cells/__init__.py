@@ -7,12 +7,12 @@ from rnn_jax.cells import initializers
 from rnn_jax.cells._antisymmetric import antisymmetric, antisymmetric_gated
 from rnn_jax.cells._cornn import OscillatorState, cornn
 from rnn_jax.cells._diagonal import DiagonalParams, diagonal
-from rnn_jax.cells._dropout import Masks, draw_masks, dropout
 from rnn_jax.cells._elman import elman, elman_preactivation, irnn
 from rnn_jax.cells._fastgrnn import FastGRNNParams, fastgrnn
 from rnn_jax.cells._gru import GRUParams, GRUResetBeforeParams, gru, gru_reset_before
 from rnn_jax.cells._indrnn import IndRNNParams, indrnn
 from rnn_jax.cells._jordan import JordanParams, jordan
+from rnn_jax.cells._layer_norm import LayerNormParams, layer_norm
 from rnn_jax.cells._leaky import continuous_time, leaky
 from rnn_jax.cells._lem import LEMParams, LEMState, lem
 from rnn_jax.cells._lipschitz import lipschitz
@@ -21,16 +21,18 @@ from rnn_jax.cells._lstm import LSTMState, lstm
 from rnn_jax.cells._mgu import MGUParams, MGUResetAfterParams, mgu, mgu_reset_after
 from rnn_jax.cells._orthogonal_rnn import orthogonal_rnn
 from rnn_jax.cells._readout import ReadoutParams, readout
+from rnn_jax.cells._residual import residual
 from rnn_jax.cells._selective import SelectiveParams, selective
 from rnn_jax.cells._slstm import SLSTMState, slstm
-from rnn_jax.cells._stack import LayerNormParams, layer_norm, residual, stack
+from rnn_jax.cells._stack import stack
 from rnn_jax.cells._structured import AffineParams, gated, linear, structured
 from rnn_jax.cells._ugrnn import ugrnn
 from rnn_jax.cells.activations import ACTIVATIONS, Activation
+from rnn_jax.cells.dropout_masks import Masks, draw_masks, dropout
 from rnn_jax.cells.function import from_function
 from rnn_jax.cells.initial_state import LearnedInitialStateParams, learned_initial_state
 from rnn_jax.cells.lstm_variants import PeepholeParams, lstm_coupled, lstm_peephole
-from rnn_jax.cells.minimal import InputParams, min_gru, min_lstm
+from rnn_jax.cells.min_gru_lstm import InputParams, min_gru, min_lstm
 
 CELLS: dict[str, Callable[..., Cell]] = {
     "elman": elman,

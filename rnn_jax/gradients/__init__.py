@@ -1,14 +1,14 @@
 """The gradient laboratory: what backpropagation through time does, to the last (t, k) term."""
 
 from rnn_jax.gradients.bounds.check_bounds import check_bounds
-from rnn_jax.gradients.bounds.comparison import (
+from rnn_jax.gradients.bounds.comparison_matrices import (
     block_norms,
     comparison_blocks,
     comparison_bound,
     comparison_matrices,
     comparison_matrix,
 )
-from rnn_jax.gradients.bounds.gated import gated_bound, gru_matrix, lstm_matrix
+from rnn_jax.gradients.bounds.gated_matrices import gated_bound, gru_matrix, lstm_matrix
 from rnn_jax.gradients.bounds.norm_bounds import (
     BoundCheck,
     check_bound,
@@ -16,39 +16,42 @@ from rnn_jax.gradients.bounds.norm_bounds import (
     power_bound,
     product_bound,
 )
-from rnn_jax.gradients.decomposition.decompose import Decomposition, decompose, decompose_terms
+from rnn_jax.gradients.decomposition.decomposition import Decomposition, decompose, decompose_terms
 from rnn_jax.gradients.decomposition.truncation import (
     TruncationError,
     truncated_gradient,
     truncation_error,
 )
-from rnn_jax.gradients.decomposition.windows import WindowedDecomposition, decompose_windows
-from rnn_jax.gradients.jacobians.horizon import by_lag, effective_horizon
+from rnn_jax.gradients.decomposition.windowed_decomposition import (
+    WindowedDecomposition,
+    decompose_windows,
+)
+from rnn_jax.gradients.jacobians.decay_rate import decay_rate
+from rnn_jax.gradients.jacobians.horizon_by_lag import by_lag, effective_horizon
 from rnn_jax.gradients.jacobians.log_norms import (
     certified_log_norms,
-    decay_rate,
     jacobian_log_norms,
     product_log_norms,
-    step_jacobians,
 )
 from rnn_jax.gradients.jacobians.norms_by_lag import jacobian_log_norms_by_lag
 from rnn_jax.gradients.jacobians.singular_spectra import SingularSpectra, singular_spectra
 from rnn_jax.gradients.jacobians.state_blocks import state_blocks
-from rnn_jax.gradients.lyapunov.covariant import CovariantVectors, covariant_vectors
-from rnn_jax.gradients.lyapunov.spectrum import lyapunov_spectrum
-from rnn_jax.gradients.lyapunov.statistics import LyapunovSpectrum
+from rnn_jax.gradients.jacobians.step_jacobians import step_jacobians
+from rnn_jax.gradients.lyapunov.covariant_vectors import CovariantVectors, covariant_vectors
+from rnn_jax.gradients.lyapunov.lyapunov_spectrum import lyapunov_spectrum
+from rnn_jax.gradients.lyapunov.spectrum_statistics import LyapunovSpectrum
 from rnn_jax.gradients.regularization.flossing import flossing
+from rnn_jax.gradients.regularization.omega import omega
 from rnn_jax.gradients.regularization.penalties import (
     add_penalty,
-    omega,
     orthogonality_penalty,
-    recurrent_matrices,
     spectral_norm_penalty,
 )
+from rnn_jax.gradients.regularization.recurrent_matrices import recurrent_matrices
 from rnn_jax.gradients.step.nudges import Nudges, unroll_nudged, zero_nudges
 from rnn_jax.gradients.step.step_jacobian import StepJacobian, step_jacobian
-from rnn_jax.linalg.lanczos import LogNorm
-from rnn_jax.linalg.power_iteration import SingularValue, largest_singular_value
+from rnn_jax.linalg.largest_singular_value import SingularValue, largest_singular_value
+from rnn_jax.linalg.norms import LogNorm
 
 __all__ = [
     "BoundCheck",

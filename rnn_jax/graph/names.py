@@ -19,8 +19,8 @@ from rnn_jax.transforms.program import Equation, Place, Program
 
 PACKAGE = Path(__file__).parents[1]
 BUILDER_FILES = (
-    *("structured", "function", "readout", "stack", "activations"),
-    *("maker", "wrapping", "dropout", "initial_state"),
+    *("_structured", "function", "_readout", "_stack", "_residual", "_layer_norm", "activations"),
+    *("maker", "wrapping", "dropout_masks", "initial_state"),
 )
 BUILDERS = {PACKAGE / "cells" / f"{name}.py" for name in BUILDER_FILES}
 NAMELESS = (ast.List, ast.Tuple, ast.Dict, ast.ListComp, ast.GeneratorExp, ast.Lambda)

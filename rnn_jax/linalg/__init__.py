@@ -1,6 +1,6 @@
 """Linear algebra that holds for any scale, rank and condition."""
 
-from rnn_jax.linalg.eigenvalues import spectral_radius
+from rnn_jax.linalg._spectral_radius import spectral_radius
 from rnn_jax.linalg.exponents import log_power_of_two, split_exponent
 from rnn_jax.linalg.matrix_exponential import exponential
 from rnn_jax.linalg.norms import log_norm, log_spectral_norm, spectral_norm

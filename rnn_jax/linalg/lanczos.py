@@ -29,6 +29,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rnn_jax.linalg.norms import LogNorm
 from rnn_jax.types import Array
 
 DOUBT = 1e-6
@@ -38,20 +39,6 @@ STEPS_PER_CHECK = 4
 FIRST_CHECK = 12
 POINTS = 16
 """Of a bracket, looked at together."""
-
-
-class LogNorm(NamedTuple):
-    """The logarithm of a norm, and how far it may be from the truth.
-
-    Attributes:
-      value: -inf for zero, NaN for what is not finite.
-      error: ln ‖P‖ lies within value ± error; +inf where nothing is known. Lanczos' method alone,
-        `root_of_largest_eigenvalue`, errs to one side, value ≤ ln σ_max ≤ value + error but for a
-        probability of DOUBT; the tools for products of Jacobians add what rounding may do.
-    """
-
-    value: Array
-    error: Array
 
 
 def default_tolerance(dtype) -> float:

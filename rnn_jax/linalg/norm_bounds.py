@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.linalg import split_exponent
-from rnn_jax.linalg.power_iteration import scaled
+from rnn_jax.linalg.largest_singular_value import scaled
 from rnn_jax.types import Array
 
 ITERATIONS = 30

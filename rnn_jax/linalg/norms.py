@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax.numpy as jnp
 
 from rnn_jax.errors import check_array
@@ -49,3 +51,17 @@ def log_spectral_norm(A: Array) -> Array:
     finite = jnp.isfinite(m).all((-2, -1))
     sigma = spectral_norm(jnp.where(finite[..., None, None], m, 0))
     return jnp.where(finite, jnp.log(sigma) + log_power_of_two(e, A.dtype), jnp.nan)
+
+
+class LogNorm(NamedTuple):
+    """The logarithm of a norm, and how far it may be from the truth.
+
+    Attributes:
+      value: -inf for zero, NaN for what is not finite.
+      error: ln ‖P‖ lies within value ± error; +inf where nothing is known. Lanczos' method alone,
+        `root_of_largest_eigenvalue`, errs to one side, value ≤ ln σ_max ≤ value + error but for a
+        probability of DOUBT; the tools for products of Jacobians add what rounding may do.
+    """
+
+    value: Array
+    error: Array

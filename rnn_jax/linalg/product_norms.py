@@ -22,12 +22,8 @@ import numpy as np
 
 from rnn_jax.linalg import log_norm, log_power_of_two, split_exponent
 from rnn_jax.linalg.exponents import ZERO, power_of_two
-from rnn_jax.linalg.lanczos import (
-    LogNorm,
-    default_tolerance,
-    root_of_largest_eigenvalue,
-    start_vector,
-)
+from rnn_jax.linalg.lanczos import default_tolerance, root_of_largest_eigenvalue, start_vector
+from rnn_jax.linalg.norms import LogNorm
 from rnn_jax.linalg.scaled import Scaled, exact_unless, exponent_range
 from rnn_jax.types import Array
 

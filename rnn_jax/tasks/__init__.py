@@ -1,17 +1,15 @@
 """Where sequences come from, behind one interface: `Task`."""
 
-from rnn_jax.tasks.sentences import Sentence, Templates, year_sentences
-from rnn_jax.tasks.task import Task
-from rnn_jax.tasks.text import (
+from rnn_jax.tasks.characters import (
     StreamTask,
-    Text,
     consecutive_characters,
-    load_text,
     next_character,
     one_hot,
     streams,
-    unigram_entropy,
 )
+from rnn_jax.tasks.sentences import Sentence, Templates, year_sentences
+from rnn_jax.tasks.task import Task
+from rnn_jax.tasks.text import Text, load_text, unigram_entropy
 
 __all__ = [
     "Sentence",

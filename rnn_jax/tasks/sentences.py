@@ -25,7 +25,7 @@ from rnn_jax.errors import (
     invalid,
     is_traced,
 )
-from rnn_jax.tasks.text import check_symbols
+from rnn_jax.tasks.characters import check_symbols
 from rnn_jax.types import Array, Key
 
 OPENINGS = (

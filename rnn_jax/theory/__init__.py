@@ -1,23 +1,17 @@
 """What mathematics says of gradients in recurrent networks, to hold measurements against."""
 
-from rnn_jax.theory._mean_field import (
-    Correlation,
-    CriticalPoint,
-    MeanField,
-    correlation,
-    critical_gain,
-    critical_line,
-    mean_field,
-)
-from rnn_jax.theory.gated import GatedMeanField, gru_mean_field, tied_growth
+from rnn_jax.theory._correlation import Correlation, correlation
+from rnn_jax.theory._mean_field import MeanField, mean_field
+from rnn_jax.theory.critical_gain_and_line import CriticalPoint, critical_gain, critical_line
+from rnn_jax.theory.gated_mean_field import GatedMeanField, gru_mean_field, tied_growth
 from rnn_jax.theory.gaussian import gaussian_mean, gaussian_pair_mean
-from rnn_jax.theory.memory import (
+from rnn_jax.theory.linear_memory import (
     forget_rate,
     linear_sensitivity_power,
     linear_state_power,
     normalized_sensitivity_power,
 )
-from rnn_jax.theory.random_matrices import (
+from rnn_jax.theory.random_matrix_exponents import (
     fraction_of_exponents_below,
     gaussian_product_exponents,
 )

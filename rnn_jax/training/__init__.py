@@ -3,7 +3,7 @@
 from rnn_jax.training._fit import fit
 from rnn_jax.training.ensemble import over_ensemble
 from rnn_jax.training.record import read_record, to_disk, to_tensorboard
-from rnn_jax.training.saved import restore, save
+from rnn_jax.training.save_restore import restore, save
 from rnn_jax.training.stateful import (
     StatefulTrainState,
     create_stateful_train_state,

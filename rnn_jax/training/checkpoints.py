@@ -24,7 +24,7 @@ from typing import IO, Any, NamedTuple, TypeVar
 from rnn_jax.errors import invalid
 from rnn_jax.training.files import check_path, make_folder, naming
 from rnn_jax.training.fingerprint import differences
-from rnn_jax.training.saved import (
+from rnn_jax.training.save_restore import (
     STATE_FILE,
     DamagedError,
     packed,

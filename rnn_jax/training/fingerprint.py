@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from rnn_jax.errors import invalid
-from rnn_jax.training.saved import compare, layout
+from rnn_jax.training.save_restore import compare, layout
 from rnn_jax.training.scopes import OPTIMIZER, SHARED
 
 MOVEMENT = {

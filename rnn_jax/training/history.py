@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnn_jax.errors import invalid
-from rnn_jax.training.saved import layout, named_leaves
+from rnn_jax.training.save_restore import layout, named_leaves
 from rnn_jax.types import Array
 
 

@@ -21,7 +21,7 @@ from rnn_jax.transforms.compiled import compiled
 from rnn_jax.transforms.precision import cast, is_mixed
 from rnn_jax.types import Array, Params, State
 from rnn_jax.unrolling.sharding import over_examples, shapes_of
-from rnn_jax.unrolling.strategies import Strategy, resolve, scan_steps
+from rnn_jax.unrolling.strategies import Strategy, resolve
 
 
 def unroll(
@@ -83,40 +83,6 @@ def _unroll(cell, params, xs, start, marks, reverse, strategy):
         return final, marks.zero_padding(ys)
 
     return over_examples(run, xs, params, start)(params, xs, start, marks)
-
-
-def trajectory(
-    cell: Cell,
-    params: Params,
-    xs: Any,
-    initial_state: State | None = None,
-    *,
-    lengths: Array | Sequence[int] | None = None,
-    resets: Array | None = None,
-    reverse: bool = False,
-) -> State:
-    """Every state on the way: leaves `[T+1, *batch, ...]`, the initial state first.
-
-    Arguments and errors are those of `unroll`. With `reverse`, index n is still the state after n
-    steps, the first of them being the one at xs[T-1].
-    """
-    reverse = check_flag("reverse", reverse)
-    xs, start = checked(cell, params, xs, initial_state)
-    marks = checked_marks(xs, lengths, resets, reverse)
-    return _trajectory(cell, params, xs, start, marks, reverse)
-
-
-@compiled("cell", "reverse")
-def _trajectory(cell, params, xs, start, marks, reverse):
-    def run(params, xs, start, marks):
-        xs = marks.fill(xs, reverse=reverse)
-        final, (states, _) = scan_steps(cell, params, xs, start, marks, reverse)
-        if reverse:
-            states = jax.tree.map(lambda leaf: leaf[::-1], states)
-        in_front = lambda first, rest: jnp.concatenate([first[None], rest])
-        return final, jax.tree.map(in_front, start, states)
-
-    return over_examples(run, xs, params, start)(params, xs, start, marks)[1]
 
 
 def checked_marks(xs: Any, lengths: Any, resets: Any, reverse: bool) -> Marks:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 
 from rnn_jax.cell import Cell
-from rnn_jax.gradients.bounds.comparison import comparison_bound, comparison_matrices
+from rnn_jax.gradients.bounds.comparison_matrices import comparison_bound, comparison_matrices
 from rnn_jax.gradients.bounds.norm_bounds import (
     BoundCheck,
     check_bound,
@@ -15,7 +15,8 @@ from rnn_jax.gradients.bounds.norm_bounds import (
     power_bound,
     product_bound,
 )
-from rnn_jax.gradients.jacobians.log_norms import certified_log_norms, step_jacobians
+from rnn_jax.gradients.jacobians.log_norms import certified_log_norms
+from rnn_jax.gradients.jacobians.step_jacobians import step_jacobians
 from rnn_jax.lengths import steps_of
 from rnn_jax.types import Array, Params, State
 

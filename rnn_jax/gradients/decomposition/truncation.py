@@ -28,14 +28,15 @@ import jax.numpy as jnp
 
 from rnn_jax.cell import Cell
 from rnn_jax.errors import check_integer, invalid
-from rnn_jax.gradients.decomposition.decompose import check_targets
+from rnn_jax.gradients.decomposition.decomposition import check_targets
 from rnn_jax.lengths import batch_of, select_state, steps_of
 from rnn_jax.linalg import log_norm, split_exponent
 from rnn_jax.losses import per_step
 from rnn_jax.transforms.compiled import compiled
 from rnn_jax.types import Array, Params, State, StepLoss
 from rnn_jax.unrolling.strategies import Strategy, resolve
-from rnn_jax.unrolling.unroll import checked, checked_marks, trajectory, unroll
+from rnn_jax.unrolling.trajectory import trajectory
+from rnn_jax.unrolling.unroll import checked, checked_marks, unroll
 
 
 def truncated_gradient(

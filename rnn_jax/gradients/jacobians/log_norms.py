@@ -8,19 +8,14 @@ from __future__ import annotations
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, PartitionSpec
 
 from rnn_jax.cell import Cell
 from rnn_jax.errors import check_array, check_number, choose
 from rnn_jax.gradients.jacobians.state_blocks import Block, Entries, block_entries
-from rnn_jax.gradients.step.continuous import continuous
-from rnn_jax.gradients.step.flat import flat_step, flat_trajectory, over_batch
-from rnn_jax.gradients.step.step_jacobian import step_jacobian
-from rnn_jax.lengths import batch_of
-from rnn_jax.linalg.lanczos import LogNorm
+from rnn_jax.gradients.jacobians.step_jacobians import step_jacobians
+from rnn_jax.linalg.norms import LogNorm
 from rnn_jax.linalg.product_norms import (
     NORMS,
     in_dtype,
@@ -30,43 +25,6 @@ from rnn_jax.linalg.product_norms import (
 )
 from rnn_jax.transforms.compiled import compiled
 from rnn_jax.types import Array, Params, State, at_least_float32
-
-
-def step_jacobians(
-    cell: Cell, params: Params, xs: Array, initial_state: State | None = None
-) -> Array:
-    """Return J_i along the trajectory, `[T, *batch, S, S]`, each `[out, in]`.
-
-    Index i is ∂(state after the step at xs[i])/∂(state before it). The pre-activation Elman form
-    has J = W diag[φ'(h)]; the lecture writes Wᵀ diag[φ'(h)], the same two factors in the same order
-    with W transposed. NaN where the state before or after the step is not finite. Arguments and
-    errors are those of `unroll`; any Cell serves. Where a cell has a unit-wise `structure`, J is
-    put together from diagonals and W instead of differentiating the step along S directions.
-    """
-    cell, xs, start = continuous(cell, params, xs, initial_state)
-    return _step_jacobians(cell, params, xs, start)
-
-
-@compiled("cell")
-def _step_jacobians(cell: Cell, params: Params, xs: Array, start: State) -> Array:
-    structure = cell.structure
-
-    def one_example(start, xs):
-        step = flat_step(cell, params, start)
-        unravel = ravel_pytree(start)[1]
-
-        def jacobian(h, x):
-            if structure is not None and structure.unitwise:
-                return step_jacobian(structure, params, unravel(h), x).dense()
-            return jax.jacfwd(lambda h: step(h, x)[0])(h)
-
-        hs = flat_trajectory(cell, params, xs, start)
-        # A relu that is off, or a gate that is shut, makes a finite derivative of what is not.
-        finite = jnp.isfinite(hs).all(1)
-        known = (finite[:-1] & finite[1:])[:, None, None]
-        return jnp.where(known, jax.vmap(jacobian)(hs[:-1], xs), jnp.nan)
-
-    return over_batch(one_example, len(batch_of(xs)), out_axis=1)(start, xs)
 
 
 def jacobian_log_norms(
@@ -181,25 +139,3 @@ def check_norm(norm: str, rtol: float | None) -> None:
 def _whole(jacobians: Array) -> Entries:
     entries = tuple(range(jacobians.shape[-1]))
     return entries, entries
-
-
-def decay_rate(log_norms: Array) -> Array:
-    """Nats per step by which ‖∂h_t/∂h_k‖ changes with the lag: `[T+1, T+1, *batch] -> [*batch]`.
-
-    The least-squares slope of ln ‖∂h_t/∂h_k‖ on t − k over all pairs t > k with a norm above zero;
-    negative for a vanishing gradient. NaN where fewer than two lags have one.
-
-    Raises:
-      ValueError: what is no square table of floats, such as a profile by lag.
-    """
-    remedy = "Pass a table at [t, k], such as jacobian_log_norms returns."
-    log_norms = check_array("log_norms", log_norms, ("T+1", "T+1", "*batch"), remedy=remedy)
-    dtype, log_norms = log_norms.dtype, at_least_float32(log_norms)
-    states = jnp.arange(log_norms.shape[0])
-    lag = states[:, None] - states[None, :]
-    lag = lag.reshape(*lag.shape, *[1] * (log_norms.ndim - 2)).astype(log_norms.dtype)
-    use = (lag > 0) & ~jnp.isneginf(log_norms)
-    x, y = (jnp.where(use, values, 0) for values in (jnp.broadcast_to(lag, use.shape), log_norms))
-    count = use.sum((0, 1)).astype(log_norms.dtype)
-    x = jnp.where(use, x - x.sum((0, 1)) / count, 0)
-    return ((x * y).sum((0, 1)) / (x * x).sum((0, 1))).astype(dtype)

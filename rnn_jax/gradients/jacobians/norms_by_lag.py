@@ -22,15 +22,17 @@ import numpy as np
 
 from rnn_jax.cell import Cell
 from rnn_jax.errors import invalid
-from rnn_jax.gradients.jacobians.log_norms import check_norm, step_jacobians
+from rnn_jax.gradients.jacobians.log_norms import check_norm
 from rnn_jax.gradients.jacobians.state_blocks import Block, block_entries
+from rnn_jax.gradients.jacobians.step_jacobians import step_jacobians
 from rnn_jax.gradients.step.continuous import continuous
 from rnn_jax.gradients.step.flat import flat_trajectory, over_batch
 from rnn_jax.gradients.step.products import StepProducts
 from rnn_jax.lengths import batch_of, step_at, steps_of
 from rnn_jax.linalg import log_power_of_two, split_exponent
 from rnn_jax.linalg.exponents import ZERO, power_of_two
-from rnn_jax.linalg.lanczos import LogNorm, root_of_largest_eigenvalue, start_vector
+from rnn_jax.linalg.lanczos import root_of_largest_eigenvalue, start_vector
+from rnn_jax.linalg.norms import LogNorm
 from rnn_jax.linalg.product_norms import (
     NORMS,
     ROUNDING,

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from rnn_jax.cell import Cell
 from rnn_jax.errors import check_number
-from rnn_jax.gradients.lyapunov.spectrum import lyapunov_spectrum
+from rnn_jax.gradients.lyapunov.lyapunov_spectrum import lyapunov_spectrum
 from rnn_jax.types import Array, Key, Params, State
 
 

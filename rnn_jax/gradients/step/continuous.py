@@ -20,7 +20,8 @@ from rnn_jax.errors import invalid
 from rnn_jax.lengths import is_array, is_key
 from rnn_jax.transforms.program import Program, has_custom_vjp
 from rnn_jax.types import Array, Params, State
-from rnn_jax.unrolling.unroll import checked_start, trajectory
+from rnn_jax.unrolling.trajectory import trajectory
+from rnn_jax.unrolling.unroll import checked_start
 
 
 def continuous(

@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 
 from rnn_jax.cell import Cell
 from rnn_jax.types import Array, Params, State
-from rnn_jax.unrolling.unroll import trajectory
+from rnn_jax.unrolling.trajectory import trajectory
 
 
 def over_batch(

@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 
 from rnn_jax.cells import AffineParams, GRUParams, GRUResetBeforeParams, LSTMState
 from rnn_jax.errors import check_array, check_number, check_size, invalid
-from rnn_jax.gradients.bounds.comparison import comparison_bound, comparison_matrix
+from rnn_jax.gradients.bounds.comparison_matrices import comparison_bound, comparison_matrix
 from rnn_jax.gradients.step.step_jacobian import FedBack, StepJacobian, UnitBlocks
 from rnn_jax.transforms.compiled import compiled
 from rnn_jax.types import Array

@@ -23,7 +23,7 @@ import jax.numpy as jnp
 
 from rnn_jax.cell import Cell
 from rnn_jax.errors import check_integer
-from rnn_jax.gradients.lyapunov.spectrum import state_size
+from rnn_jax.gradients.lyapunov.lyapunov_spectrum import state_size
 from rnn_jax.gradients.step.continuous import continuous
 from rnn_jax.gradients.step.flat import over_batch
 from rnn_jax.gradients.step.frames import TangentStep, flat_state, initial_frame

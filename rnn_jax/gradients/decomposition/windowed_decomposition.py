@@ -25,7 +25,7 @@ import numpy as np
 from rnn_jax.cell import Cell
 from rnn_jax.errors import check_integer, invalid
 from rnn_jax.gradients.decomposition.backward_sweep import shifted_rows, with_bands_if_lost
-from rnn_jax.gradients.decomposition.decompose import (
+from rnn_jax.gradients.decomposition.decomposition import (
     LogNormSweep,
     check_targets,
     checked_learned_start,

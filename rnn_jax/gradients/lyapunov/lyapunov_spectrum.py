@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from rnn_jax.cell import Cell
 from rnn_jax.errors import check_integer
-from rnn_jax.gradients.lyapunov.statistics import LyapunovSpectrum, spectrum_of_sums
+from rnn_jax.gradients.lyapunov.spectrum_statistics import LyapunovSpectrum, spectrum_of_sums
 from rnn_jax.gradients.step.continuous import continuous
 from rnn_jax.gradients.step.frames import TangentStep, flat_state, initial_frame
 from rnn_jax.lengths import batch_of, steps_of

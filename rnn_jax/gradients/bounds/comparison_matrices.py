@@ -21,14 +21,14 @@ from jax.flatten_util import ravel_pytree
 
 from rnn_jax.cell import Cell
 from rnn_jax.errors import check_array, check_flag, check_size, invalid
-from rnn_jax.gradients.jacobians.log_norms import step_jacobians
+from rnn_jax.gradients.jacobians.step_jacobians import step_jacobians
 from rnn_jax.gradients.step.continuous import continuous
 from rnn_jax.gradients.step.flat import flat_trajectory, over_batch
 from rnn_jax.gradients.step.step_jacobian import FedBack, StepJacobian, step_jacobian
 from rnn_jax.lengths import batch_of
 from rnn_jax.linalg import log_power_of_two, spectral_norm, split_exponent
+from rnn_jax.linalg.largest_singular_value import norm, scaled
 from rnn_jax.linalg.norm_bounds import norm_of_sum, root_norm
-from rnn_jax.linalg.power_iteration import norm, scaled
 from rnn_jax.transforms.compiled import compiled
 from rnn_jax.types import Array, Params, State
 

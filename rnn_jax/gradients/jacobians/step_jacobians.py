@@ -1,0 +1,52 @@
+"""Step Jacobians along a trajectory."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
+
+from rnn_jax.cell import Cell
+from rnn_jax.gradients.step.continuous import continuous
+from rnn_jax.gradients.step.flat import flat_step, flat_trajectory, over_batch
+from rnn_jax.gradients.step.step_jacobian import step_jacobian
+from rnn_jax.lengths import batch_of
+from rnn_jax.transforms.compiled import compiled
+from rnn_jax.types import Array, Params, State
+
+
+def step_jacobians(
+    cell: Cell, params: Params, xs: Array, initial_state: State | None = None
+) -> Array:
+    """Return J_i along the trajectory, `[T, *batch, S, S]`, each `[out, in]`.
+
+    Index i is ∂(state after the step at xs[i])/∂(state before it). The pre-activation Elman form
+    has J = W diag[φ'(h)]; the lecture writes Wᵀ diag[φ'(h)], the same two factors in the same order
+    with W transposed. NaN where the state before or after the step is not finite. Arguments and
+    errors are those of `unroll`; any Cell serves. Where a cell has a unit-wise `structure`, J is
+    put together from diagonals and W instead of differentiating the step along S directions.
+    """
+    cell, xs, start = continuous(cell, params, xs, initial_state)
+    return _step_jacobians(cell, params, xs, start)
+
+
+@compiled("cell")
+def _step_jacobians(cell: Cell, params: Params, xs: Array, start: State) -> Array:
+    structure = cell.structure
+
+    def one_example(start, xs):
+        step = flat_step(cell, params, start)
+        unravel = ravel_pytree(start)[1]
+
+        def jacobian(h, x):
+            if structure is not None and structure.unitwise:
+                return step_jacobian(structure, params, unravel(h), x).dense()
+            return jax.jacfwd(lambda h: step(h, x)[0])(h)
+
+        hs = flat_trajectory(cell, params, xs, start)
+        # A relu that is off, or a gate that is shut, makes a finite derivative of what is not.
+        finite = jnp.isfinite(hs).all(1)
+        known = (finite[:-1] & finite[1:])[:, None, None]
+        return jnp.where(known, jax.vmap(jacobian)(hs[:-1], xs), jnp.nan)
+
+    return over_batch(one_example, len(batch_of(xs)), out_axis=1)(start, xs)
