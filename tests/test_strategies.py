@@ -10,16 +10,14 @@ import pytest
 
 import rnn_jax
 from rnn_jax import Checkpointed, Fused, Parallel, Scan, cells
-from rnn_jax.unrolling.layouts import Columns, Rows
 from tests.conftest import INPUT_SIZE, normal, random_state
 
 T = 7
 LENGTHS = np.array([T, 3, 0])
 STRATEGIES = {
     "fused": Fused(chunk=3),
-    "fused, kept": Fused(chunk=7, recompute=False),
-    "fused, columns": Fused(chunk=3, columns=True),
-    "fused, kept, columns": Fused(chunk=4, recompute=False, columns=True),
+    "fused, kept": Fused(chunk=4, recompute=False),
+    "fused, whole": Fused(chunk=7, recompute=True),
     "parallel": Parallel(),
     "checkpointed": Checkpointed(),
     "checkpointed, 3 levels of scan": Checkpointed(levels=3, inside="scan"),
@@ -73,7 +71,7 @@ def test_values_and_gradients_are_those_of_scan(cell, params, name):
 
 MODES = [
     *((name, "fused") for name in cells.CELLS),
-    *((name, "fused, columns") for name in ("lstm_peephole", "gru_reset_before", "slstm", "lru")),
+    *((name, "fused, whole") for name in ("lstm_peephole", "gru_reset_before", "slstm", "lru")),
     *((name, "parallel") for name in ("diagonal", "lru", "selective")),
     *((name, "checkpointed") for name in ("elman", "lstm", "gru_reset_before", "lru")),
 ]
@@ -126,7 +124,7 @@ def test_float32_agrees_to_its_rounding(name):
         )(params)
 
     expected = gradient(params, Scan())
-    for strategy in (Fused(), Fused(16, recompute=False), Fused(columns=True), Parallel()):
+    for strategy in (Fused(), Fused(16, recompute=False), Parallel()):
         if not allowed(cell, strategy):
             continue
         got = gradient(params, strategy)
@@ -218,20 +216,3 @@ def test_a_strategy_that_cannot_be_is_refused():
         Fused(chunk=0)
     with pytest.raises(ValueError, match="levels: got int 1"):
         Checkpointed(levels=1)
-
-
-@pytest.mark.parametrize(
-    ("name", "hidden_size", "examples", "layout"),
-    [
-        ("lstm", 512, 16, Columns),  # W [2048, 512] float32: 4 MiB
-        ("lstm", 512, 15, Rows),
-        ("lstm", 256, 16, Rows),
-        ("elman", 1024, 16, Columns),
-        ("gru", 1024, 16, Rows),  # a drive without a product
-    ],
-)
-def test_columns_are_chosen_by_size(name, hidden_size, examples, layout):
-    cell = cells.CELLS[name](hidden_size)
-    params = cell.init(jax.random.key(0), 4)
-    xs, start = jnp.zeros((3, examples, 4)), cell.initial_state(params, (examples,))
-    assert Fused().sizes(cell.structure, params, xs, start)["layout"] is layout

@@ -16,7 +16,7 @@ Time goes by in chunks that fit the cache. For the backward pass a chunk keeps i
 recomputes its pre-activations by one product, or keeps its pre-activations, and recomputes its
 states by pointwise maths.
 
-All batch axes are one inside, and stand where the layout (`rnn_jax.layouts`) has them.
+All batch axes are one inside.
 """
 
 from __future__ import annotations
@@ -32,11 +32,17 @@ from jax.ad_checkpoint import checkpoint_name
 
 from rnn_jax.cell import Structure
 from rnn_jax.lengths import Marks
-from rnn_jax.linalg import matvec
+from rnn_jax.linalg import matvec, row_major_transpose
 from rnn_jax.transforms.broadcasts import with_wide_sums
 from rnn_jax.transforms.precision import as_read, for_sums
 from rnn_jax.types import Array, Params, State
-from rnn_jax.unrolling.layouts import Layout, products
+from rnn_jax.unrolling.row_products import (
+    matrix_tangents,
+    merge_batch,
+    products,
+    split_batch,
+    state_tangent,
+)
 
 KEPT = "rnn_jax: kept for the backward pass"
 
@@ -52,7 +58,6 @@ def unroll_fused(
     reverse: bool,
     chunk: int,
     recompute: bool,
-    layout: Layout,
     more: Any = (),
     drives_of: Callable[[Any], Sequence[Array]] = jax.tree.leaves,
 ) -> tuple[State, Array]:
@@ -63,38 +68,43 @@ def unroll_fused(
     `drives_of` the part of it in a chunk.
     """
     batch = xs.shape[1:-1]
-    at_padding = layout.of_batch(marks.at_padding(start, initial, reverse=reverse), batch)
+    at_padding = merge_batch(marks.at_padding(start, initial, reverse=reverse), batch)
 
     def parts(params):
-        matrices = [layout.factors(product.W(params)) for product in structure.products]
-        U, _ = layout.factors(structure.U(params))
-        return params, U, tuple(matrices), structure.constants(params)
+        Ws = [product.W(params) for product in structure.products]
+        matrices = tuple((row_major_transpose(W), W) for W in Ws)
+        return (
+            params,
+            row_major_transpose(structure.U(params)),
+            matrices,
+            structure.constants(params),
+        )
 
     read = as_read(params, xs.dtype)
     wide, _ = for_sums(params)
     wide, rounded = for_sums(parts(wide), like=jax.eval_shape(parts, read))
-    initial, initial_rounded = for_sums(layout.of_batch(initial, batch))
-    take_chunk = _differentiable_chunk(structure, layout, reverse, recompute)
+    initial, initial_rounded = for_sums(merge_batch(initial, batch))
+    take_chunk = _differentiable_chunk(structure, reverse, recompute)
 
     def body(state, at):
         xs, marks, more = at
-        params, U, matrices, constants = rounded(wide)
-        xs, *more = layout.of_batch((xs, *drives_of(more)), batch, lead=1)
+        params, U_T, matrices, constants = rounded(wide)
+        xs, *more = merge_batch((xs, *drives_of(more)), batch, lead=1)
         marks = jax.tree.map(lambda mark: mark.reshape(len(mark), math.prod(batch)), marks)
-        drives = (*_drives(structure, layout, params, products(layout, U, xs)), *more)
+        drives = (*_drives(structure, params, products(U_T, xs)), *more)
         initial_state = initial_rounded(initial)
         state, ys = take_chunk(state, initial_state, at_padding, drives, matrices, constants, marks)
-        return state, layout.to_batch(ys, batch, lead=1)
+        return state, split_batch(ys, batch, lead=1)
 
     keep = jax.checkpoint_policies.save_only_these_names(KEPT)
     body = jax.checkpoint(body, policy=keep, prevent_cse=False)
-    start = layout.of_batch(start, batch)
+    start = merge_batch(start, batch)
     state, ys = scan_in_chunks(body, start, (xs, marks, more), chunk, reverse=reverse)
-    return layout.to_batch(state, batch), with_wide_sums(structure.output)(read, ys)
+    return split_batch(state, batch), with_wide_sums(structure.output)(read, ys)
 
 
-def _drives(structure, layout, params, Ux):
-    return with_wide_sums(lambda params, Ux: layout.over(structure.drive, params)(Ux))(params, Ux)
+def _drives(structure, params, Ux):
+    return with_wide_sums(structure.drive)(params, Ux)
 
 
 def closes_over_traced(structure: Structure, params: Params, xs: Array, start: State) -> bool:
@@ -143,9 +153,9 @@ def scan_in_chunks(
     return carry, jax.tree.map(lambda *ys: ys[0] if len(ys) == 1 else jnp.concatenate(ys), *in_time)
 
 
-def _differentiable_chunk(structure, layout, reverse, recompute):
+def _differentiable_chunk(structure, reverse, recompute):
     """`(state, initial, drives, factors of each W, constants, marks) -> (state, ys)` of a chunk."""
-    run = _Chunk(structure, layout, reverse)
+    run = _Chunk(structure, reverse)
 
     @jax.custom_jvp
     def take_chunk(state, initial, at_padding, drives, matrices, constants, marks):
@@ -174,10 +184,10 @@ def _differentiable_chunk(structure, layout, reverse, recompute):
         at = run.state_evaluated(marks, before, at_padding)
         immediate = list(d_drives)
         for j, product in enumerate(structure.products):
-            e = layout.over(product.of, constants)(at, *a[:j])
+            e = product.of(constants, at, *a[:j])
             if recompute:
-                a[j] = a[j] + products(layout, matrices[j][0], e)
-            immediate[j] = immediate[j] + layout.matrix_tangents(d_matrices[j][0], e)
+                a[j] = a[j] + products(matrices[j][0], e)
+            immediate[j] = immediate[j] + matrix_tangents(d_matrices[j][0], e)
 
         @functools.partial(jax.checkpoint, prevent_cse=False)
         def step(d_state, at_step):
@@ -188,7 +198,7 @@ def _differentiable_chunk(structure, layout, reverse, recompute):
             for j, (product, (_, W)) in enumerate(zip(structure.products, matrices, strict=True)):
                 of = run.operand(product)
                 d_e = jax.jvp(of, (constants, at, *a[:j]), (d_constant, d_at, *d_a[:j]))[1]
-                d_a[j] = d_a[j] + layout.tangent(W, d_e)
+                d_a[j] = d_a[j] + state_tangent(W, d_e)
             d_after, d_y = jax.jvp(run.pointwise, (constants, at, *a), (d_constant, d_at, *d_a))[1]
             return run.state_after(marks, d_after, d_before), d_y
 
@@ -202,12 +212,11 @@ class _Chunk(NamedTuple):
     """A structure over the steps of a chunk."""
 
     structure: Structure
-    layout: Layout
     reverse: bool
 
     def forward(self, state, initial, at_padding, drives, matrices, constants, marks):
         """(final state, state before each step, ys, a_j of each step and product)."""
-        over, n = self.layout.over, len(matrices)
+        n = len(matrices)
         # Sliced by gate before the loop over time: XLA on the CPU evaluates a fusion that slices
         # one array both by time and, at several places, by gate one number at a time.
         by_gate = [self.blocks(drive, state) for drive in drives[:n]]
@@ -217,11 +226,11 @@ class _Chunk(NamedTuple):
             before = self.state_before(marks, state, initial)
             at = self.state_evaluated(marks, before, at_padding)
             a = list(drives)
-            for j, (product, (W, _)) in enumerate(
+            for j, (product, (W_T, _)) in enumerate(
                 zip(self.structure.products, matrices, strict=True)
             ):
-                e = over(product.of, constants)(at, *a[:j])
-                parts = self.blocks(self.layout.product(W, e), state)
+                e = product.of(constants, at, *a[:j])
+                parts = self.blocks(e @ W_T, state)
                 a[j] = self.joined([d + part for d, part in zip(a[j], parts, strict=True)])
             after, y = self.pointwise(constants, at, *a)
             return self.state_after(marks, after, before), (before, y, a[:n])
@@ -245,37 +254,34 @@ class _Chunk(NamedTuple):
 
     def state_before(self, marks, state, initial):
         """What a step starts from."""
-        return self.layout.over(Marks.state_before)(marks, state, initial)
+        return marks.state_before(state, initial)
 
     def state_evaluated(self, marks, before, at_padding):
         """What a step is evaluated at, or what the steps of a chunk are."""
         if marks.valid is None:
             return before
         if marks.valid.ndim == 1:
-            return self.layout.over(Marks.state_evaluated)(marks, before, at_padding)
-        over_time = jax.vmap(self.layout.over(Marks.state_evaluated), (0, 0, None))
-        return over_time(marks, before, at_padding)
+            return marks.state_evaluated(before, at_padding)
+        return jax.vmap(Marks.state_evaluated, (0, 0, None))(marks, before, at_padding)
 
     def state_after(self, marks, after, before):
         """What a step hands on."""
-        return self.layout.over(Marks.state_after)(marks, after, before)
+        return marks.state_after(after, before)
 
     def pointwise(self, constants, state, *a):
         """(state, y) of one step."""
-        over = lambda constants, *at: self.layout.over(self.structure.pointwise, constants)(*at)
-        return with_wide_sums(over)(constants, state, *a)
+        return with_wide_sums(self.structure.pointwise)(constants, state, *a)
 
     def operand(self, product):
         """`(constants, state, *a)` of one step to what a W multiplies."""
-        return with_wide_sums(lambda constants, *at: self.layout.over(product.of, constants)(*at))
+        return with_wide_sums(product.of)
 
     def blocks(self, a, state):
         """`a` in blocks of as many features as there are units, one a gate."""
-        axis = a.ndim + self.layout.features
-        width, leaf = a.shape[axis], jax.tree.leaves(state)[0]
-        units = leaf.shape[self.layout.features] if self.structure.unitwise else width
-        return jax.lax.split(a, [units] * (width // units), axis=axis)
+        width, leaf = a.shape[-1], jax.tree.leaves(state)[0]
+        units = leaf.shape[-1] if self.structure.unitwise else width
+        return jax.lax.split(a, [units] * (width // units), axis=a.ndim - 1)
 
     def joined(self, blocks):
         """The inverse of `blocks`."""
-        return jnp.concatenate(blocks, axis=self.layout.features)
+        return jnp.concatenate(blocks, axis=-1)

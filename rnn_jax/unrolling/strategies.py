@@ -25,10 +25,9 @@ from rnn_jax.cell import Cell, Structure
 from rnn_jax.errors import check_size, invalid
 from rnn_jax.lengths import Marks, batch_of, input_dtype, is_array, select_state, steps_of
 from rnn_jax.transforms.broadcasts import with_wide_sums
-from rnn_jax.transforms.precision import as_read, for_sums, is_half
+from rnn_jax.transforms.precision import as_read, for_sums
 from rnn_jax.types import Array, Params, State
 from rnn_jax.unrolling.fused import closes_over_traced, scan_in_chunks, unroll_fused
-from rnn_jax.unrolling.layouts import Columns, Rows
 from rnn_jax.unrolling.parallel import unroll_parallel
 
 ROWS_PER_CHUNK = 256
@@ -37,10 +36,6 @@ STEPS_PER_CHUNK = (4, 32)
 """The fewest and the most, however many examples there are."""
 KEPT_FROM = 512
 """Columns of W from which recomputing a pre-activation takes longer than keeping it."""
-COLUMNS_FROM = 2**22
-"""Bytes of a matrix that is worth reading in place: more than a core's own cache keeps."""
-COLUMNS_FROM_EXAMPLES = 16
-"""Fewer leave the pointwise maths too little to do at once."""
 
 
 @dataclass(frozen=True)
@@ -64,14 +59,10 @@ class Fused:
         keep the state; otherwise keep them, and recompute the state by pointwise maths. If None,
         where it saves memory at next to no cost in time: the pre-activations are wider than the
         state, but no more than twice, and what is fed back is narrower than KEPT_FROM.
-      columns: examples lie side by side as columns, not as rows (`rnn_jax.layouts`); if None, where
-        a matrix has COLUMNS_FROM bytes or more, there are COLUMNS_FROM_EXAMPLES at least and every
-        drive has its product: rearranging further drives costs more than columns save.
     """
 
     chunk: int | None = None
     recompute: bool | None = None
-    columns: bool | None = None
 
     def __post_init__(self):
         if self.chunk is not None:
@@ -80,32 +71,11 @@ class Fused:
     def sizes(
         self, structure: Structure, params: Params, xs: Array, start: State
     ) -> dict[str, Any]:
-        """`chunk`, `recompute` and `layout` for `unroll_fused`: as they were given, or chosen."""
-        recompute, columns = self.recompute, self.columns
+        """`chunk` and `recompute` for `unroll_fused`: as they were given, or chosen."""
+        recompute = self.recompute
         if recompute is None:
             recompute = self._saves_memory_by_recomputing(structure, params, start)
-        if columns is None:
-            columns = self._saves_time_by_columns(structure, params, xs)
-        return {
-            "chunk": self.chunk or _chunk_for(xs),
-            "recompute": recompute,
-            "layout": Columns if columns else Rows,
-        }
-
-    @staticmethod
-    def _saves_time_by_columns(structure, params, xs) -> bool:
-        matrices = [product.W(params) for product in structure.products]
-        largest = max((W.size * W.dtype.itemsize for W in matrices), default=0)
-        examples = math.prod(xs.shape[1:-1])
-        if not isinstance(examples, int):
-            return False
-        drives = jax.eval_shape(lambda U: structure.drive(params, U.sum(-1)), structure.U(params))
-        return (
-            not is_half(xs.dtype)
-            and largest >= COLUMNS_FROM
-            and examples >= COLUMNS_FROM_EXAMPLES
-            and len(drives) == len(matrices)
-        )
+        return {"chunk": self.chunk or _chunk_for(xs), "recompute": recompute}
 
     @staticmethod
     def _saves_memory_by_recomputing(structure, params, start) -> bool:
