@@ -34,7 +34,8 @@ class LyapunovSpectrum:
         is that of the state's dtype. ∞ once δ has reached 1: there R_ii may be noise, and the true
         exponent may be −inf. Under an `interval` given by hand it knows nothing of directions that
         shrink and grow again before the next orthonormalization.
-        The 32 is fitted: 5 of 12,000 exponents were further off (benchmarks/flag_coverage_spectra.py).
+        The 32 is fitted: 5 of 12,000 exponents of benchmarks/flag_coverage_spectra.py were further
+        off.
       trusted: `[K, *batch]`: finite; `rounding` below 0.01; and settled: the means over the two
         halves of the blocks differ by less than 4 standard errors of their difference, those over
         the two halves of the second half by less than 6, for the exponent and for what it is above
