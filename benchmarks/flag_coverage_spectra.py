@@ -5,9 +5,9 @@
 Each ensemble's truth is known: Newman's closed form for products of Gaussian matrices, eigenvalues
 and eigenvectors of constant maps, -inf of dead directions, a run twenty times as long of driven
 networks, or float64 along the same Jacobians for what float32 claims. A trusted exponent says
-"within 3 standard errors and rounding"; a rounding says "no further than this" of the same
-trajectory in exact numbers; a trusted covariant vector is within 0.05 of the direction. Some five
-minutes on two cores.
+"within 3 standard errors and rounding", unless the long run meets a step at which the direction
+dies (the last column); a rounding says "no further than this" of the same trajectory in exact
+numbers; a trusted covariant vector is within 0.05 of the direction. Some ten minutes on two cores.
 """
 
 from __future__ import annotations
@@ -163,21 +163,21 @@ def vectors_against_truth() -> Iterator[Cases]:
 
 def rounding_against_float64() -> Iterator[Cases]:
     """Yield float32's exponents and singular values of graded and gated products."""
-    rng = np.random.default_rng(1)
+    rng, examples = np.random.default_rng(1), 5 * EXAMPLES
     for name, k, interval in (
         ("condition 1e2", 2, None),
         ("condition 1e5", 5, None),
         ("condition 1e2, interval 4", 2, 4),
     ):
-        J = turn(rng, 60, EXAMPLES) * np.logspace(0, -k, N) @ turn(rng, 60, EXAMPLES)
+        J = turn(rng, 60, examples) * np.logspace(0, -k, N) @ turn(rng, 60, examples)
         J = J.astype(np.float32).astype(np.float64)
         low = spectrum(J, np.float32, interval=interval)
         off = np.abs(np.asarray(low.exponents, float) - by_numpy(J))
         finite = np.asarray(low.rounding) < 0.01
         yield Cases(f"exponents, {name}", "rounding", off, np.asarray(low.rounding), finite)
     for name, k in (("condition 1e2", 2), ("condition 1e4", 4), ("condition 1e6", 6)):
-        J = turn(rng, 5, EXAMPLES) * np.logspace(0, -k, N) @ turn(rng, 5, EXAMPLES)
-        xs = J.astype(np.float32).reshape(5, EXAMPLES, -1)
+        J = turn(rng, 5, examples) * np.logspace(0, -k, N) @ turn(rng, 5, examples)
+        xs = J.astype(np.float32).reshape(5, examples, -1)
         run = lambda xs: singular_spectra(given(xs.dtype), (), xs, lags=[5])
         low, high = jax.jit(run)(jnp.asarray(xs)), jax.jit(run)(jnp.asarray(xs, np.float64))
         off = np.abs(np.asarray(low.log_values, float) - np.asarray(high.log_values))
@@ -205,7 +205,8 @@ def main() -> list[dict[str, Any]]:
                 "cases": off.size,
                 "within, of all, %": 100 * within[known].mean(),
                 "trusted": int(trusted.sum()),
-                "trusted and off by more": int((trusted & ~within).sum()),
+                "trusted and off by more": int((trusted & known & ~within).sum()),
+                "trusted, and dies later": int((trusted & ~known).sum()),
             }
         )
     print(tabulate(rows, headers="keys", tablefmt="github", floatfmt=".4g"))

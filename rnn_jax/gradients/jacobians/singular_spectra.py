@@ -45,7 +45,7 @@ class SingularSpectra:
         zero, or to less than rounding can tell from it; NaN where t < l or the trajectory up to t
         is not finite.
       rounding: how far, in nats, rounding may have moved each: like log_values. With δ the sum over
-        all steps of 4 ε √S R_11 / R_ii, and of 4 ε √S κ(T), it is −ln(1 − δ), and ∞ from δ = 1 on.
+        all steps of 8 ε √S R_11 / R_ii, and of 8 ε √S κ(T), it is −ln(1 − δ), and ∞ from δ = 1 on.
       trusted: finite, `rounding` below 0.1, and Jacobi's method converged: like log_values. A value
         that is not is no more than an upper limit: that of a singular Jacobian, say, is truly −inf.
     """
@@ -113,7 +113,7 @@ def _singular_spectra(cell, params, xs, start, lags, times, longest) -> Singular
 def _spectra_at(products, states, xs, t, lags, longest) -> SingularSpectra:
     S, wide = states.shape[-1], at_least_float32(states).dtype
     # Products with J come out in the state's dtype.
-    eps = jnp.asarray(4 * S**0.5 * jnp.finfo(states.dtype).eps, wide)
+    eps = jnp.asarray(8 * S**0.5 * jnp.finfo(states.dtype).eps, wide)
     frame = orthonormalize(jax.random.normal(jax.random.key(1211), (S, S), wide))[0].T
 
     def step(carry, l):

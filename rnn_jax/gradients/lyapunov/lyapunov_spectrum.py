@@ -222,7 +222,7 @@ def _lost_to_rounding(log_R: Array, since: Array, peak: Array, eps: float) -> Ar
     """How far rounding may have moved each of `log_R [*batch, K]`, nats; ∞ for noise."""
     peak = log_power_of_two(peak, log_R.dtype)[..., None]
     size = jnp.maximum(log_R.max(-1, keepdims=True), peak)
-    share = 16 * since.astype(log_R.dtype) * eps * jnp.exp(size - log_R)
+    share = 32 * since.astype(log_R.dtype) * eps * jnp.exp(size - log_R)
     return -jnp.log1p(-jnp.minimum(share, 1))
 
 
