@@ -23,7 +23,7 @@ from tabulate import tabulate
 
 from rnn_jax import cells, theory
 from rnn_jax.gradients import covariant_vectors, lyapunov_spectrum, singular_spectra
-from rnn_jax.gradients.step.frames import initial_frame
+from rnn_jax.gradients.lyapunov.initial_frame import initial_frame
 
 EXAMPLES, N = 300, 4
 

@@ -29,7 +29,7 @@ from tabulate import tabulate
 from benchmarks.timing import in_rounds, large_product
 from rnn_jax import cells
 from rnn_jax.gradients import lyapunov_spectrum
-from rnn_jax.gradients.step.frames import initial_frame
+from rnn_jax.gradients.lyapunov.initial_frame import initial_frame
 from rnn_jax.linalg.orthonormalization import orthonormalize
 
 LARGE = 2048

@@ -10,7 +10,7 @@ import pytest
 
 from rnn_jax import cells, theory, trajectory
 from rnn_jax.gradients import covariant_vectors, flossing, lyapunov_spectrum, step_jacobians
-from rnn_jax.gradients.step.frames import initial_frame
+from rnn_jax.gradients.lyapunov.initial_frame import initial_frame
 from rnn_jax.linalg.orthonormalization import orthonormalize
 from tests.conftest import normal, user_cell
 

@@ -17,6 +17,7 @@ from rnn_jax.gradients.bounds.norm_bounds import (
 )
 from rnn_jax.gradients.jacobians.log_norms import certified_log_norms
 from rnn_jax.gradients.jacobians.step_jacobians import step_jacobians
+from rnn_jax.gradients.step.linearized_step import is_unitwise
 from rnn_jax.lengths import steps_of
 from rnn_jax.types import Array, Params, State
 
@@ -51,8 +52,7 @@ def check_bounds(
     """
     T, state = steps_of(xs), initial_state
     jacobians = step_jacobians(cell, params, xs, state)
-    unitwise = cell.structure is not None and cell.structure.unitwise
-    M = comparison_matrices(cell, params, xs, state, exact=not unitwise)
+    M = comparison_matrices(cell, params, xs, state, exact=not is_unitwise(cell))
     bounds = {"product": product_bound(jacobians), "comparison": comparison_bound(M)}
     if cell.recurrence is not None:
         bounds["power"] = power_bound(*norm_bound(cell, params), T)

@@ -17,18 +17,18 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
 from rnn_jax.cell import Cell
 from rnn_jax.errors import check_array, check_flag, check_size, invalid
 from rnn_jax.gradients.jacobians.step_jacobians import step_jacobians
 from rnn_jax.gradients.step.continuous import continuous
-from rnn_jax.gradients.step.flat import flat_trajectory, over_batch
-from rnn_jax.gradients.step.step_jacobian import FedBack, StepJacobian, step_jacobian
+from rnn_jax.gradients.step.linearized_step import LinearizedStep, is_unitwise
+from rnn_jax.gradients.step.step_jacobian import FedBack, StepJacobian
 from rnn_jax.lengths import batch_of
 from rnn_jax.linalg import log_power_of_two, spectral_norm, split_exponent
 from rnn_jax.linalg.largest_singular_value import norm, scaled
 from rnn_jax.linalg.norm_bounds import norm_of_sum, root_norm
+from rnn_jax.transforms.batch_axes import over_batch
 from rnn_jax.transforms.compiled import compiled
 from rnn_jax.types import Array, Params, State
 
@@ -61,8 +61,7 @@ def comparison_matrices(
     if exact:
         sizes = [leaf[(0,) * batch_ndim].size for leaf in jax.tree.leaves(start)]
         return block_norms(step_jacobians(cell, params, xs, start), sizes)
-    structure = cell.structure
-    if structure is None or not structure.unitwise:
+    if not is_unitwise(cell):
         raise invalid(
             "cell",
             "one without a unit-wise structure",
@@ -78,9 +77,8 @@ def _from_diagonals(cell: Cell, params: Params, xs: Array, start: State) -> Arra
     structure: Any = cell.structure
 
     def diagonals(start, xs):
-        unravel = ravel_pytree(start)[1]
-        at = lambda s, x: step_jacobian(structure, params, unravel(s), x)
-        J = jax.vmap(at)(flat_trajectory(cell, params, xs, start)[:-1], xs)
+        step = LinearizedStep(cell, params, start)
+        J = jax.vmap(step.parts)(step.states(xs)[:-1], xs)
         return J.A, [(product.A, product.D, product.D_before) for product in J.products]
 
     A, around = over_batch(diagonals, len(batch_of(xs)), out_axis=1)(start, xs)

@@ -31,10 +31,11 @@ from rnn_jax.gradients.decomposition.backward_sweep import (
 )
 from rnn_jax.gradients.decomposition.learned_start import GIVEN, Learn, LearnedStart, Start
 from rnn_jax.gradients.step.continuous import continuous
-from rnn_jax.gradients.step.flat import flat_step, flat_trajectory, over_batch
+from rnn_jax.gradients.step.linearized_step import LinearizedStep
 from rnn_jax.gradients.step.tapped import TappedStep, Wrt
 from rnn_jax.lengths import batch_of, step_at, steps_of
 from rnn_jax.linalg import log_norm, log_power_of_two
+from rnn_jax.transforms.batch_axes import over_batch
 from rnn_jax.transforms.compiled import compiled
 from rnn_jax.types import Array, Params, State, StepLoss
 
@@ -122,7 +123,7 @@ class LogNormSweep:
         self._pull = learned.pull(number)
         self._unravel = ravel_pytree(start)[1]
         self._params = params
-        hs = flat_trajectory(cell, params, xs, start)[:-1]
+        hs = LinearizedStep(cell, params, start).states(xs)[:-1]
         self._sequence = loss, hs, xs, targets
         self.dtype = hs.dtype
 
@@ -213,7 +214,7 @@ def _decompose_terms(cell, params, xs, start, targets, loss, learn) -> Params:
         start, number = start_and_number
 
         def step(params, h, x):
-            after, y = flat_step(cell, params, start)(h, x)
+            after, y = LinearizedStep(cell, params, start)(h, x)
             return after, y, None
 
         def terms(at):
@@ -224,7 +225,7 @@ def _decompose_terms(cell, params, xs, start, targets, loss, learn) -> Params:
 
             return jax.tree.map(term, at.received, at.exponent)
 
-        hs = flat_trajectory(cell, params, xs, start)[:-1]
+        hs = LinearizedStep(cell, params, start).states(xs)[:-1]
         _, by_step, lost = backward_sweep(
             step,
             params,

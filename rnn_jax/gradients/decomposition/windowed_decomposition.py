@@ -31,8 +31,8 @@ from rnn_jax.gradients.decomposition.decomposition import (
     checked_learned_start,
 )
 from rnn_jax.gradients.decomposition.learned_start import LearnedStart, Start
-from rnn_jax.gradients.step.flat import over_batch
 from rnn_jax.lengths import batch_of, steps_of
+from rnn_jax.transforms.batch_axes import over_batch
 from rnn_jax.transforms.compiled import compiled
 from rnn_jax.types import Array, Params, StepLoss
 

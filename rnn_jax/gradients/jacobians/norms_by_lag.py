@@ -26,8 +26,7 @@ from rnn_jax.gradients.jacobians.log_norms import check_norm
 from rnn_jax.gradients.jacobians.state_blocks import Block, block_entries
 from rnn_jax.gradients.jacobians.step_jacobians import step_jacobians
 from rnn_jax.gradients.step.continuous import continuous
-from rnn_jax.gradients.step.flat import flat_trajectory, over_batch
-from rnn_jax.gradients.step.products import StepProducts
+from rnn_jax.gradients.step.linearized_step import LinearizedStep
 from rnn_jax.lengths import batch_of, step_at, steps_of
 from rnn_jax.linalg import log_power_of_two, split_exponent
 from rnn_jax.linalg.exponents import ZERO, power_of_two
@@ -43,6 +42,7 @@ from rnn_jax.linalg.product_norms import (
     rounding_in_nats,
 )
 from rnn_jax.linalg.scaled import Entries, Scaled
+from rnn_jax.transforms.batch_axes import over_batch
 from rnn_jax.transforms.compiled import compiled
 from rnn_jax.types import Array, Params, State, at_least_float32
 
@@ -226,9 +226,9 @@ class _Walks:
     """Vectors carried from t − l to t and back along one example's trajectory, for n t at once."""
 
     def __init__(self, cell: Cell, params: Params, start: State, xs: Array, times: Array):
-        products = StepProducts(cell, params, start)
-        self.states, self.xs, self.times = flat_trajectory(cell, params, xs, start), xs, times
-        self._times, self._left_times = jax.vmap(products.times), jax.vmap(products.left_times)
+        step = LinearizedStep(cell, params, start)
+        self.states, self.xs, self.times = step.states(xs), xs, times
+        self._jvp, self._vjp = jax.vmap(step.jvp), jax.vmap(step.vjp)
         self._dtype = at_least_float32(self.states).dtype
         finite = jnp.isfinite(self.states).all(1)
         self._broken = jnp.cumsum(~finite, dtype=jnp.int32)
@@ -239,11 +239,11 @@ class _Walks:
 
     def back(self, lag: Array, U: Entries) -> Entries:
         """uᵀ J_t ··· J_{t−l+1} for each row of `U [n, m, S]`."""
-        step = lambda i, U: self._multiply(self._left_times, self.times - 1 - i, U)
+        step = lambda i, U: self._multiply(self._vjp, self.times - 1 - i, U)
         return jax.lax.fori_loop(0, lag, step, U)
 
     def _step(self, i, lag, V: Entries) -> Entries:
-        return self._multiply(self._times, self.times - lag + i, V)
+        return self._multiply(self._jvp, self.times - lag + i, V)
 
     def _multiply(self, products, step, V: Entries) -> Entries:
         at = jnp.clip(step, 0, steps_of(self.xs) - 1)

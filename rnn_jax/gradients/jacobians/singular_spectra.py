@@ -26,12 +26,12 @@ import jax.numpy as jnp
 from rnn_jax.cell import Cell
 from rnn_jax.gradients.jacobians.norms_by_lag import check_states
 from rnn_jax.gradients.step.continuous import continuous
-from rnn_jax.gradients.step.flat import flat_trajectory, over_batch
-from rnn_jax.gradients.step.products import StepProducts
+from rnn_jax.gradients.step.linearized_step import LinearizedStep
 from rnn_jax.lengths import batch_of, step_at, steps_of
 from rnn_jax.linalg import split_exponent
 from rnn_jax.linalg.jacobi import log_singular_values
 from rnn_jax.linalg.orthonormalization import orthonormalize
+from rnn_jax.transforms.batch_axes import over_batch
 from rnn_jax.transforms.compiled import compiled
 from rnn_jax.types import Array, Params, State, at_least_float32
 
@@ -99,18 +99,18 @@ def singular_spectra(
 @compiled("cell", "longest")
 def _singular_spectra(cell, params, xs, start, lags, times, longest) -> SingularSpectra:
     def one_example(start, xs):
-        products = StepProducts(cell, params, start)
-        states = flat_trajectory(cell, params, xs, start)
+        step = LinearizedStep(cell, params, start)
+        states = step.states(xs)
 
         def at(t):
-            return _spectra_at(products, states, xs, t, lags, longest)
+            return _spectra_at(step, states, xs, t, lags, longest)
 
         return jax.lax.map(at, times)
 
     return over_batch(one_example, len(batch_of(xs)), out_axis=3)(start, xs)
 
 
-def _spectra_at(products, states, xs, t, lags, longest) -> SingularSpectra:
+def _spectra_at(linearized, states, xs, t, lags, longest) -> SingularSpectra:
     S, wide = states.shape[-1], at_least_float32(states).dtype
     # Products with J come out in the state's dtype.
     eps = jnp.asarray(8 * S**0.5 * jnp.finfo(states.dtype).eps, wide)
@@ -119,7 +119,7 @@ def _spectra_at(products, states, xs, t, lags, longest) -> SingularSpectra:
     def step(carry, l):
         Q, (m, e), T, lost, kept = carry
         i = jnp.clip(t - l, 0, steps_of(xs) - 1)
-        M = products.left_times(states[i], step_at(xs, i), Q.astype(states.dtype)).astype(wide)
+        M = linearized.vjp(states[i], step_at(xs, i), Q.astype(states.dtype)).astype(wide)
         # A state that is not finite makes all later ones so, and may hide it from its Jacobian.
         Q, R = orthonormalize(jnp.where(jnp.isfinite(states[i]).all(), M.T, jnp.nan))
         r = jnp.diagonal(R)

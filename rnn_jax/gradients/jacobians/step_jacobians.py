@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
 from rnn_jax.cell import Cell
 from rnn_jax.gradients.step.continuous import continuous
-from rnn_jax.gradients.step.flat import flat_step, flat_trajectory, over_batch
-from rnn_jax.gradients.step.step_jacobian import step_jacobian
+from rnn_jax.gradients.step.linearized_step import LinearizedStep
 from rnn_jax.lengths import batch_of
+from rnn_jax.transforms.batch_axes import over_batch
 from rnn_jax.transforms.compiled import compiled
 from rnn_jax.types import Array, Params, State
 
@@ -32,21 +31,12 @@ def step_jacobians(
 
 @compiled("cell")
 def _step_jacobians(cell: Cell, params: Params, xs: Array, start: State) -> Array:
-    structure = cell.structure
-
     def one_example(start, xs):
-        step = flat_step(cell, params, start)
-        unravel = ravel_pytree(start)[1]
-
-        def jacobian(h, x):
-            if structure is not None and structure.unitwise:
-                return step_jacobian(structure, params, unravel(h), x).dense()
-            return jax.jacfwd(lambda h: step(h, x)[0])(h)
-
-        hs = flat_trajectory(cell, params, xs, start)
+        step = LinearizedStep(cell, params, start)
+        hs = step.states(xs)
         # A relu that is off, or a gate that is shut, makes a finite derivative of what is not.
         finite = jnp.isfinite(hs).all(1)
         known = (finite[:-1] & finite[1:])[:, None, None]
-        return jnp.where(known, jax.vmap(jacobian)(hs[:-1], xs), jnp.nan)
+        return jnp.where(known, jax.vmap(step.jacobian)(hs[:-1], xs), jnp.nan)
 
     return over_batch(one_example, len(batch_of(xs)), out_axis=1)(start, xs)

@@ -23,12 +23,13 @@ import jax.numpy as jnp
 
 from rnn_jax.cell import Cell
 from rnn_jax.errors import check_integer
+from rnn_jax.gradients.lyapunov.initial_frame import initial_frame
 from rnn_jax.gradients.lyapunov.lyapunov_spectrum import state_size
 from rnn_jax.gradients.step.continuous import continuous
-from rnn_jax.gradients.step.flat import over_batch
-from rnn_jax.gradients.step.frames import TangentStep, flat_state, initial_frame
+from rnn_jax.gradients.step.linearized_step import LinearizedStep, flat_state
 from rnn_jax.lengths import batch_of, step_at, steps_of
 from rnn_jax.linalg.orthonormalization import orthonormalize
+from rnn_jax.transforms.batch_axes import over_batch
 from rnn_jax.transforms.compiled import compiled
 from rnn_jax.types import Array, Key, Params, State
 
@@ -114,7 +115,7 @@ def _covariant_vectors(cell, params, xs, start, frame, K, warmup, cooldown) -> C
 
     def one_example(start_and_frame, xs):
         start, Q = start_and_frame
-        advance = TangentStep(cell, params, start, 0)
+        advance = LinearizedStep(cell, params, start).advance
 
         def forward(carry, x):
             h, Q, B = carry

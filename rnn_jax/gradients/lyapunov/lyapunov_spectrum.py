@@ -12,17 +12,18 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from rnn_jax.cell import Cell
 from rnn_jax.errors import check_integer
+from rnn_jax.gradients.lyapunov.initial_frame import initial_frame
 from rnn_jax.gradients.lyapunov.spectrum_statistics import LyapunovSpectrum, spectrum_of_sums
 from rnn_jax.gradients.step.continuous import continuous
-from rnn_jax.gradients.step.frames import TangentStep, flat_state, initial_frame
+from rnn_jax.gradients.step.linearized_step import LinearizedStep, flat_state, zeros_of_one
 from rnn_jax.lengths import batch_of, steps_of
 from rnn_jax.linalg import log_power_of_two
 from rnn_jax.linalg.exponents import ZERO, exponents, power_of_two
@@ -100,12 +101,14 @@ def _lyapunov_spectrum(cell, params, xs, start, M, warmup, interval, blocks) -> 
     """From the frame `M [*batch, S, K]`."""
     T, batch = steps_of(xs), batch_of(xs)
     S, K = M.shape[-2:]
-    advance, orthonormalize_all = TangentStep(cell, params, start, len(batch)), _frame_and_growth
+    advance = LinearizedStep(cell, params, zeros_of_one(start, len(batch))).advance
+    orthonormalize_all: Callable[..., Any] = _frame_and_growth
     h = flat_state(start, len(batch))
     # What J M is rounded by: a frame in float32 goes through a step in half precision.
     eps = float(jnp.finfo(h.dtype).eps)
     orthonormalize_all = functools.partial(orthonormalize_all, eps)
     for _ in batch:
+        advance = jax.vmap(advance)
         orthonormalize_all = jax.vmap(orthonormalize_all, in_axes=(0, 0, 0, None))
 
     # Block b of the counted steps ends at step ends[b]; what comes before is block `blocks`.

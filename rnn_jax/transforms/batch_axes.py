@@ -1,4 +1,4 @@
-"""The laboratory is written for one example; batch axes are mapped over it here."""
+"""A function of one example, mapped over batch axes."""
 
 from __future__ import annotations
 
@@ -6,11 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-from jax.flatten_util import ravel_pytree
-
-from rnn_jax.cell import Cell
-from rnn_jax.types import Array, Params, State
-from rnn_jax.unrolling.trajectory import trajectory
 
 
 def over_batch(
@@ -39,20 +34,3 @@ def _over_one_axis(function, out_axis, name):
         return jax.vmap(function, in_axes, out_axis, axis_name=name)(initial_state, *time_major)
 
     return mapped
-
-
-def flat_step(cell: Cell, params: Params, state: State):
-    """The step as a map of flat states, `(h [S], x) -> (h [S], y)`; `state` gives the layout."""
-    _, unravel = ravel_pytree(state)
-
-    def step(h: Array, x: Array) -> tuple[Array, Array]:
-        after, y = cell.step(params, unravel(h), x)
-        return ravel_pytree(after)[0], y
-
-    return step
-
-
-def flat_trajectory(cell: Cell, params: Params, xs: Array, start: State) -> Array:
-    """`[T+1, S]`: the trajectory of one example in flat states."""
-    states = trajectory(cell, params, xs, start)
-    return jax.vmap(lambda state: ravel_pytree(state)[0])(states)
