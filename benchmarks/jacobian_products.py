@@ -27,7 +27,7 @@ import tyro
 from jax.flatten_util import ravel_pytree
 from tabulate import tabulate
 
-from benchmarks.recurrent import ONE_THREAD
+from benchmarks.layers import ONE_THREAD
 from benchmarks.timing import compiled, in_rounds, large_product, seconds
 from rnn_jax import cells, trajectory
 from rnn_jax.gradients import jacobian_log_norms, jacobian_log_norms_by_lag, step_jacobians

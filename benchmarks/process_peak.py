@@ -35,7 +35,7 @@ def main(library: str, cell: str, B: int, T: int, I: int, H: int) -> None:
     else:
         import jax
 
-        from benchmarks.recurrent import gradient_program
+        from benchmarks.layers import gradient_program
 
         program, arguments = gradient_program(library, cell, (B, T, I, H))
         call = lambda: jax.block_until_ready(program(*arguments))

@@ -26,21 +26,17 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import tyro
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tabulate import tabulate
 
+from benchmarks.layers import Shape, program_of
 from benchmarks.peers import JAX_LIBRARIES, torch_calls
 from benchmarks.process_peak import peak_of
 from benchmarks.timing import in_rounds, large_product
 from rnn_jax.errors import choose
 
 GATES = {"lstm": 4, "gru": 3, "elman": 1}
-ONE_THREAD = {"xla_cpu_multi_thread_eigen": False}
-BATCH = PartitionSpec(None, "batch")
-Shape = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -82,49 +78,6 @@ class Candidate:
     call: Callable[[], Any]
     first_call_s: float
     temporary_mib: float | None
-
-
-def program_of(library: str, cell: str, shape: Shape, mode: str, devices: int):
-    """(compiled program, its arguments) of a JAX library."""
-    B, T, I, H = shape
-    layer = JAX_LIBRARIES[library](cell, *shape)
-    keys = jax.random.split(jax.random.key(0))
-    xs, weights = (
-        jax.random.normal(key, (T, B, size)) for key, size in zip(keys, (I, H), strict=True)
-    )
-
-    def gradient(params, xs, weights):
-        return jax.grad(lambda p: jnp.vdot(layer.run(p, xs), weights))(params)
-
-    function = gradient if mode == "gradient" else lambda params, xs, _: layer.run(params, xs)
-    if devices == 1:
-        arguments = (layer.params, xs, weights)
-        return jax.jit(function).lower(*arguments).compile(), arguments
-
-    mesh = Mesh(np.array(jax.devices()[:devices]), ("batch",))
-    everywhere = PartitionSpec()
-
-    def of_a_part(*arguments):
-        part = function(*arguments)
-        return jax.lax.psum(part, "batch") if mode == "gradient" else part
-
-    shared = jax.shard_map(
-        of_a_part,
-        mesh=mesh,
-        in_specs=(everywhere, BATCH, BATCH),
-        out_specs=everywhere if mode == "gradient" else BATCH,
-        check_vma=False,
-    )
-    arguments = (
-        jax.device_put(layer.params, NamedSharding(mesh, everywhere)),
-        *jax.device_put((xs, weights), NamedSharding(mesh, BATCH)),
-    )
-    return jax.jit(shared, compiler_options=ONE_THREAD).lower(*arguments).compile(), arguments
-
-
-def gradient_program(library: str, cell: str, shape: Shape):
-    """On one device."""
-    return program_of(library, cell, shape, "gradient", 1)
 
 
 def candidates(cell: str, shape: Shape, config: Config) -> list[Candidate]:
