@@ -16,7 +16,8 @@ from rnn_jax import (
 from rnn_jax.cell import Cell
 from rnn_jax.lengths import length_mask
 from rnn_jax.transforms.serialization import register_classes
-from rnn_jax.unrolling.strategies import Checkpointed, Fused, Parallel, Scan
+from rnn_jax.unrolling.scan import Scan
+from rnn_jax.unrolling.strategies import Checkpointed, Fused, Parallel
 from rnn_jax.unrolling.trajectory import trajectory
 from rnn_jax.unrolling.unroll import unroll
 

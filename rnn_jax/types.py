@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -46,8 +46,10 @@ def wide_dtype(dtype: DTypeLike) -> jnp.dtype:
     return jnp.dtype(dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32)
 
 
-def __getattr__(name: str) -> Any:
-    """Find the names that were here before the Cell had a file of its own."""
-    if name in ("Cell", "Complex", "Recurrence", "as_number", "as_state"):
-        return getattr(importlib.import_module("rnn_jax.cell"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Find the names that were here before the Cell had a file of its own."""
+        if name in ("Cell", "Complex", "Recurrence", "as_number", "as_state"):
+            return getattr(importlib.import_module("rnn_jax.cell"), name)
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -9,12 +9,14 @@ from rnn_jax.cells._cornn import OscillatorState, cornn
 from rnn_jax.cells._diagonal import DiagonalParams, diagonal
 from rnn_jax.cells._elman import elman, elman_preactivation, irnn
 from rnn_jax.cells._fastgrnn import FastGRNNParams, fastgrnn
+from rnn_jax.cells._gated import gated
 from rnn_jax.cells._gru import GRUParams, GRUResetBeforeParams, gru, gru_reset_before
 from rnn_jax.cells._indrnn import IndRNNParams, indrnn
 from rnn_jax.cells._jordan import JordanParams, jordan
 from rnn_jax.cells._layer_norm import LayerNormParams, layer_norm
 from rnn_jax.cells._leaky import continuous_time, leaky
 from rnn_jax.cells._lem import LEMParams, LEMState, lem
+from rnn_jax.cells._linear import linear
 from rnn_jax.cells._lipschitz import lipschitz
 from rnn_jax.cells._lru import LRUParams, RGLRUParams, lru, rg_lru
 from rnn_jax.cells._lstm import LSTMState, lstm
@@ -25,7 +27,7 @@ from rnn_jax.cells._residual import residual
 from rnn_jax.cells._selective import SelectiveParams, selective
 from rnn_jax.cells._slstm import SLSTMState, slstm
 from rnn_jax.cells._stack import stack
-from rnn_jax.cells._structured import AffineParams, gated, linear, structured
+from rnn_jax.cells._structured import AffineParams, structured
 from rnn_jax.cells._ugrnn import ugrnn
 from rnn_jax.cells.activations import ACTIVATIONS, Activation
 from rnn_jax.cells.dropout_masks import Masks, draw_masks, dropout

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell
-from rnn_jax.cells._structured import AffineParams, gated
+from rnn_jax.cells._gated import gated
+from rnn_jax.cells._structured import AffineParams
 from rnn_jax.cells.activations import ActivationLike, activation_of
 from rnn_jax.cells.initializers import gaussian, rotations
 from rnn_jax.cells.maker import maker

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell
-from rnn_jax.cells._structured import linear
+from rnn_jax.cells._linear import linear
 from rnn_jax.cells.initializers import gaussian
 from rnn_jax.cells.maker import maker
 from rnn_jax.errors import check_positive, check_size, invalid

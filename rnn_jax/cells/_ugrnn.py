@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell
-from rnn_jax.cells._structured import gated, split_blocks
+from rnn_jax.cells._gated import gated
+from rnn_jax.cells._structured import split_blocks
 from rnn_jax.cells.initializers import gaussian, orthogonal
 from rnn_jax.cells.maker import maker
 from rnn_jax.types import Array, Initializer

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell
+from rnn_jax.cells._gated import gated
 from rnn_jax.cells._lstm import LSTMState
-from rnn_jax.cells._structured import AffineParams, gated, split_blocks
+from rnn_jax.cells._structured import AffineParams, split_blocks
 from rnn_jax.cells.initializers import gaussian, orthogonal, stacked
 from rnn_jax.cells.maker import maker
 from rnn_jax.types import Array, Initializer

@@ -1,5 +1,6 @@
 """Train steps built from an optax optimizer, the loop that runs them, what it keeps on disk."""
 
+from rnn_jax.training._batch_mesh import batch_mesh
 from rnn_jax.training._fit import fit
 from rnn_jax.training.ensemble import over_ensemble
 from rnn_jax.training.record import read_record, to_disk, to_tensorboard
@@ -15,7 +16,7 @@ from rnn_jax.training.telemetry import (
     create_monitored_train_state,
     make_monitored_train_step,
 )
-from rnn_jax.training.train_step import TrainState, batch_mesh, create_train_state, make_train_step
+from rnn_jax.training.train_step import TrainState, create_train_state, make_train_step
 
 __all__ = [
     "MonitoredTrainState",

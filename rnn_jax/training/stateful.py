@@ -22,13 +22,9 @@ from rnn_jax.errors import check_function, check_integer, check_size, invalid
 from rnn_jax.gradients.decomposition.truncation import truncated_gradient
 from rnn_jax.lengths import length_mask, select_state
 from rnn_jax.losses import per_step
+from rnn_jax.training._batch_mesh import mean_over_devices
 from rnn_jax.training.checks import check_mesh, check_state
-from rnn_jax.training.train_step import (
-    TrainState,
-    create_train_state,
-    make_update,
-    mean_over_devices,
-)
+from rnn_jax.training.train_step import TrainState, create_train_state, make_update
 from rnn_jax.types import Array, Params, State, StepLoss, at_least_float32
 from rnn_jax.unrolling.strategies import Strategy, resolve
 from rnn_jax.unrolling.unroll import unroll

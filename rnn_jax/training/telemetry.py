@@ -30,14 +30,9 @@ from rnn_jax.linalg.largest_singular_value import (
     largest_singular_value,
     mean_log_growth,
 )
+from rnn_jax.training._batch_mesh import mean_over_devices, share
 from rnn_jax.training.state_norms import spread_slots, zero_slots
-from rnn_jax.training.train_step import (
-    TrainState,
-    create_train_state,
-    make_update,
-    mean_over_devices,
-    share,
-)
+from rnn_jax.training.train_step import TrainState, create_train_state, make_update
 from rnn_jax.types import Array, Params, State
 from rnn_jax.unrolling.unroll import unroll as plain_unroll
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, TypeVar
 
 import flax.struct
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax.sharding import Mesh, PartitionSpec
 
-from rnn_jax.errors import check_function, check_number, invalid
+from rnn_jax.errors import check_function, check_number
+from rnn_jax.training._batch_mesh import share
 from rnn_jax.training.checks import (
     check_mesh,
     check_optimizer,
@@ -23,7 +23,7 @@ from rnn_jax.training.checks import (
     check_state,
 )
 from rnn_jax.training.clipping import global_norm, scale_down
-from rnn_jax.training.scopes import OPTIMIZER, SHARED, setting
+from rnn_jax.training.scopes import OPTIMIZER, setting
 from rnn_jax.types import Array, Params
 
 
@@ -162,39 +162,3 @@ def make_update(
 def _where(condition: Array, new: Array, old: Array) -> Array:
     old = jnp.asarray(old)
     return jnp.where(condition, new, old if old.dtype == new.dtype else old.astype(new.dtype))
-
-
-def batch_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Return the devices, all local ones by default, in a row named "batch".
-
-    Raises:
-      ValueError: no devices, or what is no device.
-    """
-    devices = jax.local_devices() if devices is None else devices
-    listed = isinstance(devices, Sequence | np.ndarray) and len(devices) > 0
-    if not listed or not all(isinstance(device, jax.Device) for device in devices):
-        remedy = "Pass some of jax.local_devices()."
-        raise invalid("devices", devices, "a sequence of at least one jax.Device", remedy)
-    return Mesh(np.array(devices), ("batch",))
-
-
-def mean_over_devices(values: Any, mesh: Mesh) -> Any:
-    """Return the mean of each array over the devices of a mesh, within `shard_map`."""
-    with jax.named_scope(SHARED):
-        return jax.lax.pmean(values, mesh.axis_names)
-
-
-def share(function, mesh, batch_spec):
-    """Return `function(params, batch)`, each device taking its part of the batch, averaged."""
-
-    def of_a_part(params, batch):
-        return mean_over_devices(function(params, batch), mesh)
-
-    replicated = PartitionSpec()
-    return jax.shard_map(
-        of_a_part,
-        mesh=mesh,
-        in_specs=(replicated, batch_spec),
-        out_specs=replicated,
-        check_vma=False,
-    )

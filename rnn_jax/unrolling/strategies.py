@@ -21,14 +21,14 @@ from typing import Any, TypeAlias
 
 import jax
 
-from rnn_jax.cell import Cell, Structure
+from rnn_jax.cell import Structure
 from rnn_jax.errors import check_size, invalid
-from rnn_jax.lengths import Marks, batch_of, input_dtype, is_array, select_state, steps_of
-from rnn_jax.transforms.broadcasts import with_wide_sums
+from rnn_jax.lengths import input_dtype, is_array, select_state, steps_of
 from rnn_jax.transforms.precision import as_read, for_sums
 from rnn_jax.types import Array, Params, State
 from rnn_jax.unrolling.fused import closes_over_traced, scan_in_chunks, unroll_fused
 from rnn_jax.unrolling.parallel import unroll_parallel
+from rnn_jax.unrolling.scan import Scan, state_afresh
 
 ROWS_PER_CHUNK = 256
 """Steps times examples in one chunk: enough for a product to be fast, few enough for the cache."""
@@ -36,16 +36,6 @@ STEPS_PER_CHUNK = (4, 32)
 """The fewest and the most, however many examples there are."""
 KEPT_FROM = 512
 """Columns of W from which recomputing a pre-activation takes longer than keeping it."""
-
-
-@dataclass(frozen=True)
-class Scan:
-    """One `lax.scan` of the cell's own step, differentiated by JAX as it stands."""
-
-    def run(self, cell, params, xs, start, marks, reverse) -> tuple[State, Array]:
-        """(final state, ys)."""
-        final, (_, ys) = scan_steps(cell, params, xs, start, marks, reverse)
-        return final, ys
 
 
 @dataclass(frozen=True)
@@ -217,33 +207,6 @@ def resolve(strategy: Strategy | str, argument: str = "strategy") -> Any:
         f"{', '.join(STRATEGIES)}, or an instance of one of their classes",
         "Leave it out for the fastest that the cell allows.",
     )
-
-
-def scan_steps(
-    cell: Cell, params: Params, xs: Any, start: State, marks: Marks, reverse: bool
-) -> tuple[State, tuple[State, Any]]:
-    """(final state, (states after each step, ys))."""
-    read = as_read(params, input_dtype(xs))
-    wide, rounded = for_sums(params, like=read)
-    initial, initial_rounded = for_sums(state_afresh(cell, read, xs, marks))
-    at_padding = marks.at_padding(start, initial_rounded(initial), reverse=reverse)
-    step = with_wide_sums(cell.step)
-
-    def body(state, at):
-        x, marks = at
-        before = marks.state_before(state, initial_rounded(initial))
-        after, y = step(rounded(wide), marks.state_evaluated(before, at_padding), x)
-        after = marks.state_after(after, before)
-        return after, (after, y)
-
-    return jax.lax.scan(body, start, (xs, marks), reverse=reverse)
-
-
-def state_afresh(cell: Cell, params: Params, xs: Any, marks: Marks) -> State:
-    """What the marked steps start from; nothing where none are marked."""
-    if marks.fresh is None:
-        return ()
-    return with_wide_sums(lambda params: cell.initial_state(params, batch_of(xs)))(params)
 
 
 def _part_by_part(strategy, cell, params, xs, start, marks, reverse):

@@ -12,8 +12,8 @@ from rnn_jax.cell import Cell
 from rnn_jax.errors import check_flag
 from rnn_jax.transforms.compiled import compiled
 from rnn_jax.types import Array, Params, State
+from rnn_jax.unrolling.scan import scan_steps
 from rnn_jax.unrolling.sharding import over_examples
-from rnn_jax.unrolling.strategies import scan_steps
 from rnn_jax.unrolling.unroll import checked, checked_marks
 
 

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.linalg import split_exponent
-from rnn_jax.losses import one_a_step
+from rnn_jax.losses.steps import one_a_step
 from rnn_jax.types import Array
 
 

@@ -30,7 +30,8 @@ from rnn_jax.transforms.precision import for_sums
 from rnn_jax.transforms.program import Program
 from rnn_jax.types import Array, Params, State
 from rnn_jax.unrolling.fused import unroll_fused
-from rnn_jax.unrolling.strategies import Auto, Fused, Scan, Strategy, resolve, state_afresh
+from rnn_jax.unrolling.scan import Scan, state_afresh
+from rnn_jax.unrolling.strategies import Auto, Fused, Strategy, resolve
 from rnn_jax.unrolling.unroll import checked_marks, checked_start
 
 

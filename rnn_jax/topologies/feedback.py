@@ -1,121 +1,22 @@
-r"""Networks over time beyond one pass through given inputs.
-
-| topology      | how                                                                        |
-| ------------- | -------------------------------------------------------------------------- |
-| many-to-many  | `unroll`                                                                   |
-| many-to-one   | `unroll` and `losses.last_step`                                            |
-| one-to-many   | `unroll_feedback`; or `unroll` with the one input repeated at every step   |
-| both ways     | `bidirectional`                                                            |
-| deep          | `cells.stack`; a stack of bidirectional layers is one call after the other |
-| encode-decode | `encode_decode`, with any of these as the decoder's way of running         |
-
-A network that is fed its own outputs takes a `feed`, `(key, y [*batch, O]) -> x [*batch, I]`.
-"""
+"""Run a network that is fed its own outputs: wholly, after a prompt, or now and then."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.cell import Cell, check_cell
+from rnn_jax.cell import Cell
 from rnn_jax.errors import check_key, check_number, check_size, describe, invalid, is_traced
 from rnn_jax.lengths import is_array, select
 from rnn_jax.losses import at_last_step
+from rnn_jax.topologies.feeds import Feed, feed_output, sample_one_hot
 from rnn_jax.transforms.broadcasts import with_wide_sums
 from rnn_jax.transforms.compiled import compiled
 from rnn_jax.transforms.precision import as_read, for_sums
-from rnn_jax.types import Array, Key, Params, State, at_least_float32
-from rnn_jax.unrolling.strategies import Strategy
+from rnn_jax.types import Array, Key, Params, State
 from rnn_jax.unrolling.unroll import checked, unroll
-
-Feed = Callable[[Key, Array], Array]
-
-
-def feed_output(key: Key, y: Array) -> Array:
-    """The output itself is the next input."""
-    del key
-    return y
-
-
-def sample_one_hot(temperature: float | Array = 1.0) -> Feed:
-    """A feed that draws a symbol from softmax(y / temperature) and feeds its one-hot vector.
-
-    0, as a Python number, takes the likeliest symbol. No gradient passes through a draw.
-
-    Raises:
-      ValueError: a temperature that is no number from 0.
-    """
-    remedy = "Pass 0 for the likeliest symbol."
-    check_number("temperature", temperature, least=0, infinite=True, remedy=remedy)
-    return _SampleOneHot(temperature)
-
-
-@dataclass(frozen=True)
-class _SampleOneHot:
-    """Equal where the temperature is, so that a loop of calls compiles once."""
-
-    temperature: float | Array
-
-    def __call__(self, key: Key, y: Array) -> Array:
-        if not is_traced(self.temperature) and float(self.temperature) == 0:
-            symbol = y.argmax(-1)
-        else:
-            # In half precision draws would tie, and a small temperature overflow.
-            below = at_least_float32(y) - at_least_float32(y.max(-1, keepdims=True))
-            logits = below / jnp.asarray(self.temperature, below.dtype)
-            symbol = jax.random.categorical(key, jnp.where(below == 0, 0, logits))
-        return jax.nn.one_hot(symbol, y.shape[-1], dtype=y.dtype)
-
-
-def bidirectional(
-    cells: tuple[Cell, Cell],
-    params: tuple[Params, Params],
-    xs: Array,
-    initial_states: tuple[State | None, State | None] = (None, None),
-    *,
-    lengths: Array | None = None,
-    resets: Array | None = None,
-    strategy: Strategy | str = "auto",
-) -> tuple[tuple[State, State], Array]:
-    """One cell from the first step to the last, another from the last to the first.
-
-    Args:
-      cells, params, initial_states: forward, backward.
-      xs, lengths, resets, strategy: as for `unroll`. The backward cell starts at each example's
-        own last step.
-
-    Returns:
-      Both final states, and `ys [T, *batch, O_forward + O_backward]`, which at each step has read
-      all that was before it and all that comes after.
-
-    Reference: Schuster and Paliwal, Bidirectional recurrent neural networks (1997).
-    """
-    for name, pair in (("cells", cells), ("params", params), ("initial_states", initial_states)):
-        if not isinstance(pair, tuple | list) or len(pair) != 2:
-            remedy = "Pass one for each direction."
-            raise invalid(name, pair, "a pair, forward and backward", remedy)
-    runs = [
-        unroll(
-            cell,
-            p,
-            xs,
-            start,
-            lengths=lengths,
-            resets=resets,
-            reverse=reverse,
-            strategy=strategy,
-        )
-        for cell, p, start, reverse in zip(
-            cells, params, initial_states, (False, True), strict=True
-        )
-    ]
-    (forward, forward_ys), (backward, backward_ys) = runs
-    return (forward, backward), jnp.concatenate([forward_ys, backward_ys], axis=-1)
 
 
 def unroll_feedback(
@@ -250,43 +151,6 @@ def teacher_forcing(
     given = given.at[0].set(True)
     final, _, ys = _free_running(cell, params, state, xs[0], len(xs), key, feed, xs, given)
     return final, ys
-
-
-def encode_decode(
-    encoder: Cell,
-    params: Params,
-    xs: Array,
-    decode: Callable[[State], Any],
-    *,
-    bridge: Callable[[State], State] = lambda state: state,
-    initial_state: State | None = None,
-    lengths: Array | None = None,
-    strategy: Strategy | str = "auto",
-) -> Any:
-    """Read a sequence into a state, and write another from there.
-
-    ```
-    def decode(state):
-        return teacher_forcing(decoder, decoder_params, targets_in, 0.5, key, state)
-
-    final, ys = encode_decode(encoder, encoder_params, xs, decode, lengths=lengths)
-    ```
-
-    Args:
-      encoder, params, initial_state, xs, lengths, strategy: as for `unroll`.
-      decode: how the decoder runs from its initial state: by `unroll`, `teacher_forcing`,
-        `unroll_feedback` or `generate`.
-      bridge: the encoder's final state to the decoder's initial state, where they differ.
-
-    Returns:
-      What `decode` returns.
-
-    Reference: Sutskever, Vinyals and Le, Sequence to sequence learning (2014), arXiv 1409.3215.
-    """
-    check_cell("encoder", encoder)
-    run = functools.partial(unroll, lengths=lengths, strategy=strategy)
-    final, _ = run(encoder, params, xs, initial_state)
-    return decode(bridge(final))
 
 
 def _free_running(cell, params, state, x, steps, key, feed, xs=None, given=None):

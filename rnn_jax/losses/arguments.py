@@ -1,0 +1,58 @@
+"""Checks of the outputs and targets of a loss."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from rnn_jax.errors import check_array, describe, invalid, is_traced
+from rnn_jax.lengths import select
+from rnn_jax.types import Array
+
+FLOATS = "Pass floats, as a cell puts them out."
+
+
+SAME = "Bring the targets into the shape of the outputs; nothing is broadcast here."
+
+
+def check_outputs(argument: str, y: Any) -> Array:
+    """Return `y [*batch, O]`. ValueError for what are no floats."""
+    return check_array(argument, y, ("*batch", "O"), remedy=FLOATS)
+
+
+def check_targets(target: Any, argument: str = "target") -> Any:
+    """Return the target. ValueError for what is no array."""
+    if not (hasattr(target, "dtype") and hasattr(target, "shape")):
+        raise invalid(argument, target, "an array", "Convert it with jnp.asarray.")
+    return target
+
+
+def check_same_shape(argument, y, target):
+    """Both in the wider of their dtypes. ValueError unless floats, and numbers of that shape."""
+    y = check_outputs(argument, y)
+    expected = f"the shape of the output, {describe(y)}"
+    if check_targets(target).shape != y.shape:
+        raise invalid("target", target, expected, SAME)
+    target = check_array("target", target, y.shape, kind="number", remedy="Pass numbers.")
+    dtype = y.dtype
+    if jnp.issubdtype(target.dtype, jnp.floating) and target.dtype != dtype:
+        wide, narrow = target.dtype.itemsize, dtype.itemsize
+        dtype = jnp.float32 if wide == narrow else target.dtype if wide > narrow else dtype
+    return y.astype(dtype), target.astype(dtype)
+
+
+def where_known(values, known, argument, got, expected):
+    """`values [*batch, ...]`, NaN where `known [*batch]` is False; an error if that can be seen."""
+    if is_traced(known):
+        # A factor, so that the gradient is NaN too.
+        return values * select(known, jnp.ones_like(values), jnp.nan)
+    if not np.all(known):
+        remedy = "Mask what is no example with per_step(mask=...), or leave it out."
+        if is_traced(got):
+            raise invalid(argument, got, expected, remedy)
+        wrong = np.asarray(got)[~np.asarray(known)].ravel()
+        wrong = wrong[:3].tolist()
+        raise invalid(argument, f"{describe(got)} with {wrong} in it", expected, remedy)
+    return values

@@ -1,0 +1,50 @@
+"""What is made of an output, to be the next input."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+from rnn_jax.errors import check_number, is_traced
+from rnn_jax.types import Array, Key, at_least_float32
+
+Feed = Callable[[Key, Array], Array]
+
+
+def feed_output(key: Key, y: Array) -> Array:
+    """The output itself is the next input."""
+    del key
+    return y
+
+
+def sample_one_hot(temperature: float | Array = 1.0) -> Feed:
+    """A feed that draws a symbol from softmax(y / temperature) and feeds its one-hot vector.
+
+    0, as a Python number, takes the likeliest symbol. No gradient passes through a draw.
+
+    Raises:
+      ValueError: a temperature that is no number from 0.
+    """
+    remedy = "Pass 0 for the likeliest symbol."
+    check_number("temperature", temperature, least=0, infinite=True, remedy=remedy)
+    return _SampleOneHot(temperature)
+
+
+@dataclass(frozen=True)
+class _SampleOneHot:
+    """Equal where the temperature is, so that a loop of calls compiles once."""
+
+    temperature: float | Array
+
+    def __call__(self, key: Key, y: Array) -> Array:
+        if not is_traced(self.temperature) and float(self.temperature) == 0:
+            symbol = y.argmax(-1)
+        else:
+            # In half precision draws would tie, and a small temperature overflow.
+            below = at_least_float32(y) - at_least_float32(y.max(-1, keepdims=True))
+            logits = below / jnp.asarray(self.temperature, below.dtype)
+            symbol = jax.random.categorical(key, jnp.where(below == 0, 0, logits))
+        return jax.nn.one_hot(symbol, y.shape[-1], dtype=y.dtype)
