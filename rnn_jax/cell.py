@@ -124,7 +124,7 @@ class Structure:
     linear: Linear | None = None
 
     def step(self, params: Params, state: State, x: Array) -> tuple[State, Array]:
-        """The step that this describes.
+        """Take the step that this describes.
 
         Raises:
           ValueError: an x that is not floating or does not fit U.
@@ -139,7 +139,7 @@ class Structure:
         return state, self.output(params, y)
 
     def preactivations(self, constants, state, drives, matrices, add_product) -> list[Array]:
-        """[a_1, a_2, ..] with a_j = `add_product(d_j, W_j, e_j)`."""
+        """Return [a_1, a_2, ..] with a_j = `add_product(d_j, W_j, e_j)`."""
         a = list(drives)
         for j, (product, W) in enumerate(zip(self.products, matrices, strict=True)):
             a[j] = add_product(a[j], W, product.of(constants, state, *a[:j]))
@@ -148,7 +148,7 @@ class Structure:
     def inside(
         self, part: Callable[[Params], Params], output: Callable[[Params, Array], Array]
     ) -> Structure:
-        """Of a cell that wraps this one: its parameters are a part, its y goes through `output`."""
+        """Return this of a cell around it: its parameters are a part, y goes through `output`."""
 
         def of_part(product: Product) -> Product:
             return Product(lambda params: product.W(part(params)), product.of)
@@ -187,7 +187,7 @@ class Complex:
 
 
 def as_number(state: State) -> Any:
-    """`state` with one complex array for each Complex, in float32 or more."""
+    """Return `state` with one complex array for each Complex, in float32 or more."""
 
     def number(leaf):
         if isinstance(leaf, Complex):
@@ -198,7 +198,7 @@ def as_number(state: State) -> Any:
 
 
 def as_state(number: Any, dtype: Any) -> State:
-    """The inverse of `as_number`, in `dtype`."""
+    """Invert `as_number`, in `dtype`."""
 
     def leaf(number):
         if jnp.iscomplexobj(number):

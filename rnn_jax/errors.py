@@ -23,7 +23,7 @@ Choice = TypeVar("Choice")
 
 
 def describe(value: Any) -> str:
-    """`float32[5, 3]` for an array, the type and value of anything else, in one line."""
+    """Describe in one line: `float32[5, 3]` for an array, else the type and the value."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return f"{value.dtype}[{', '.join(map(str, value.shape))}]"
     text = " ".join(repr(value).split())
@@ -228,7 +228,7 @@ def _is_real(dtype: Any) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """`describe`, and the value of a 0-d array, which is what is wrong with it."""
+    """Describe, with the value of a 0-d array, which is what is wrong with it."""
     has_value = hasattr(value, "dtype") and not is_traced(value) and np.ndim(value) == 0
     return f"{value.dtype} {value}" if has_value else describe(value)
 
@@ -298,7 +298,7 @@ def fitting(params: Any, called: str) -> Iterator[None]:
 
 
 def layout(tree: Any) -> str:
-    """`describe`, leaf by leaf."""
+    """Describe leaf by leaf."""
     return str(jax.tree.map(describe, tree))
 
 

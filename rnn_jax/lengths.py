@@ -68,7 +68,7 @@ class Marks(NamedTuple):
         return jax.lax.stop_gradient(state)
 
     def state_before(self, state: State, initial: State) -> State:
-        """What the step starts from: `state`, or `initial` where it starts afresh.
+        """Return what the step starts from: `state`, or `initial` where it starts afresh.
 
         Random keys (`jax.random.key`) go on: the noise of a new sequence is new.
         """
@@ -79,15 +79,15 @@ class Marks(NamedTuple):
         return jax.tree.map(anew, initial, state)
 
     def state_evaluated(self, before: State, at_padding: State) -> State:
-        """What the step is evaluated at: `before`, or `at_padding` in the padding."""
+        """Return what the step is evaluated at: `before`, or `at_padding` in the padding."""
         return before if self.valid is None else select_state(self.valid, before, at_padding)
 
     def state_after(self, after: State, before: State) -> State:
-        """What the step hands on: `after`, or `before` in the padding."""
+        """Return what the step hands on: `after`, or `before` in the padding."""
         return after if self.valid is None else select_state(self.valid, after, before)
 
     def zero_padding(self, values: Any) -> Any:
-        """`values`, leaves `[T, *batch, ...]`, with zeros in the padding."""
+        """Return `values`, leaves `[T, *batch, ...]`, with zeros in the padding."""
         valid = self.valid
         if valid is None:
             return values
@@ -100,17 +100,17 @@ def is_key(leaf: Any) -> bool:
 
 
 def steps_of(xs: Any) -> Any:
-    """T of `xs`, whose leaves are `[T, *batch, I]`."""
+    """Return T of `xs`, whose leaves are `[T, *batch, I]`."""
     return jax.tree.leaves(xs)[0].shape[0]
 
 
 def batch_of(xs: Any) -> tuple[int, ...]:
-    """*batch of `xs`, whose leaves are `[T, *batch, I]`."""
+    """Return *batch of `xs`, whose leaves are `[T, *batch, I]`."""
     return jax.tree.leaves(xs)[0].shape[1:-1]
 
 
 def step_at(xs: Any, t: Any) -> Any:
-    """`xs` at step t, or at the steps of a slice."""
+    """Return `xs` at step t, or at the steps of a slice."""
     return jax.tree.map(lambda x: x[t], xs)
 
 
@@ -166,7 +166,7 @@ def first_of(mask: Array, values: Any, *, last: bool = False) -> Any:
 
 
 def length_mask(lengths: Array, T: int) -> Array:
-    """`[T, *batch]`, True at the steps that belong to the example: t < lengths."""
+    """Return `[T, *batch]`, True at the steps that belong to the example: t < lengths."""
     lengths = check_array("lengths", as_array(lengths), ("*batch",), kind="integer")
     (T,) = check_sizes("T", (T,))
     steps = jnp.arange(T).reshape(-1, *[1] * lengths.ndim)
@@ -174,7 +174,7 @@ def length_mask(lengths: Array, T: int) -> Array:
 
 
 def select(condition: Array, if_true: Array, if_false: Any) -> Array:
-    """`where` with a condition `[*lead]` over arrays `[*lead, ...]`, in the dtype of `if_true`."""
+    """Select by a condition `[*lead]` over arrays `[*lead, ...]`, in the dtype of `if_true`."""
     condition = condition.reshape(*condition.shape, *[1] * (if_true.ndim - condition.ndim))
     if is_key(if_true):
         return jnp.where(condition, if_true, if_false)
@@ -182,5 +182,5 @@ def select(condition: Array, if_true: Array, if_false: Any) -> Array:
 
 
 def select_state(condition: Array, if_true: State, if_false: State) -> State:
-    """`select`, leaf by leaf."""
+    """Select leaf by leaf."""
     return jax.tree.map(lambda a, b: select(condition, a, b), if_true, if_false)

@@ -33,7 +33,7 @@ StepLoss: TypeAlias = Callable[[Array, Array], Array]
 
 
 def at_least_float32(x: Array) -> Array:
-    """`x`, or `x` in float32 where its precision is less."""
+    """Return `x`, or `x` in float32 where its precision is less."""
     return x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
 
 

@@ -25,7 +25,7 @@ def antisymmetric(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""The antisymmetric network.
+    r"""Return the antisymmetric network.
 
     .. math::
         h_t = h_{t-1} + \epsilon \tanh((W - W^\top - \gamma I) h_{t-1} + U x_t + b), \qquad
@@ -80,7 +80,7 @@ def antisymmetric_gated(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""The antisymmetric network with an input gate that shares its recurrent matrix.
+    r"""Return the antisymmetric network with an input gate that shares its recurrent matrix.
 
     .. math::
         e = (W - W^\top - \gamma I) h_{t-1}, \qquad z = \sigma(e + U_z x_t + b_z), \\
@@ -117,5 +117,5 @@ def antisymmetric_gated(
 
 
 def skew(W: Array, gamma: float) -> Array:
-    """W − Wᵀ − γ I."""
+    """Return W − Wᵀ − γ I."""
     return W - W.T - gamma * jnp.eye(len(W), dtype=W.dtype)

@@ -34,7 +34,7 @@ def cornn(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""Damped oscillators that drive each other: ÿ = tanh(W [y; ẏ] + U x + b) − γ y − ε ẏ.
+    r"""Return damped oscillators that drive each other: ÿ = tanh(W [y; ẏ] + U x + b) − γ y − ε ẏ.
 
     .. math::
         z_t = z_{t-1} + dt\, [\tanh(W [y_{t-1}; z_{t-1}] + U x_t + b)

@@ -32,7 +32,7 @@ def diagonal(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""The simplest memory there is.
+    r"""Return the simplest memory there is.
 
     .. math:: h_t = a \odot h_{t-1} + U x_t + b, \qquad y_t = h_t
 

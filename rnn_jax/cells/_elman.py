@@ -22,7 +22,7 @@ def elman(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""The network of Elman (1990), post-activation.
+    r"""Return the network of Elman (1990), post-activation.
 
     .. math::
         a_t = b + W h_{t-1} + U x_t, \qquad h_t = \varphi(a_t), \qquad y_t = h_t
@@ -73,7 +73,7 @@ def elman_preactivation(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""The pre-activation form, whose state is what `elman` calls a_t.
+    r"""Return the pre-activation form, whose state is what `elman` calls a_t.
 
     .. math::
         h_t = b + W \varphi(h_{t-1}) + U x_t, \qquad y_t = \varphi(h_t)
@@ -113,7 +113,7 @@ def irnn(
     input_init: Initializer = gaussian(0.001),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""Elman's network of rectified units that starts at the identity.
+    r"""Return Elman's network of rectified units that starts at the identity.
 
     .. math:: h_t = \max(0, b + W h_{t-1} + U x_t), \qquad W_0 = \mathrm{scale} \cdot I
 

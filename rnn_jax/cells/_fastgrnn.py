@@ -38,7 +38,7 @@ def fastgrnn(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""The fast gated network, with little more than the parameters of Elman's.
+    r"""Return the fast gated network, with little more than the parameters of Elman's.
 
     .. math::
         a = U x_t + W h_{t-1}, \qquad z = \sigma(a + b_z), \qquad n = \tanh(a + b), \\

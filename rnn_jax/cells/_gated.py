@@ -36,7 +36,7 @@ def gated(
     recurrence: Callable[[Params], Recurrence] | None = None,
     unitwise: bool = False,
 ) -> Cell:
-    r"""A cell that is one product with W, in `blocks` blocks of H rows, and pointwise maths.
+    r"""Return a cell that is one product with W, in `blocks` of H rows, and elementwise operations.
 
     .. math::
         a_t = b + W\, \mathrm{fed\_back}(s_{t-1}) + U x_t, \qquad

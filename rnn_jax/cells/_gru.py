@@ -43,7 +43,7 @@ def gru(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""The gated recurrent unit with the reset gate after the recurrent product.
+    r"""Return the gated recurrent unit with the reset gate after the recurrent product.
 
     .. math::
         r, z = \sigma(U_{rz} x_t + b_{rz} + W_{rz} h_{t-1}), \\
@@ -108,7 +108,7 @@ def gru_reset_before(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""The gated recurrent unit with the reset gate before the recurrent product.
+    r"""Return the gated recurrent unit with the reset gate before the recurrent product.
 
     .. math::
         r, z = \sigma(U_{rz} x_t + b_{rz} + W h_{t-1}), \\

@@ -34,7 +34,7 @@ def indrnn(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""Units that see the input and themselves, and each other only through the next layer.
+    r"""Return units that see the input and themselves, and each other only in the next layer.
 
     .. math:: h_t = \varphi(b + w \odot h_{t-1} + U x_t), \qquad y_t = h_t
 

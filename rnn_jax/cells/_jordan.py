@@ -40,7 +40,7 @@ def jordan(
     output_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""The network of Jordan (1986): what comes back is the output, not the hidden layer.
+    r"""Return the network of Jordan (1986): what comes back is the output, not the hidden layer.
 
     .. math::
         a_t = b + W o_{t-1} + U x_t, \qquad h_t = \varphi(a_t), \qquad

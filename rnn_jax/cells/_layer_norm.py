@@ -24,7 +24,7 @@ class LayerNormParams:
 
 @maker
 def layer_norm(cell: Cell, *, epsilon: float = 1e-6) -> Cell:
-    r"""The cell reads normalized inputs.
+    r"""Return a cell that reads normalized inputs.
 
     .. math::
         \hat x = \mathrm{scale} \odot \frac{x - \mathrm{mean}\,x}{\sqrt{\mathrm{var}\,x + \epsilon}}

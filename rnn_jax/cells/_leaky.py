@@ -24,7 +24,7 @@ def leaky(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""Leaky integrator units around Elman's network.
+    r"""Return leaky integrator units around Elman's network.
 
     .. math:: h_t = (1 - \alpha) h_{t-1} + \alpha\, \varphi(b + W h_{t-1} + U x_t), \qquad y_t = h_t
 
@@ -75,7 +75,7 @@ def continuous_time(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""The rate network of theoretical neuroscience, by Euler's method.
+    r"""Return the rate network of theoretical neuroscience, by Euler's method.
 
     .. math::
         \tau \dot h = -h + W \varphi(h) + U x + b, \qquad

@@ -42,7 +42,7 @@ def lem(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""Two coupled layers of units, each with a time step of its own that input and state choose.
+    r"""Return two coupled layers of units, each with a time step that input and state choose.
 
     .. math::
         s, r = dt\,\sigma(U x_t + W y_{t-1} + b), \\

@@ -28,7 +28,7 @@ def linear(
     recurrence: Callable[[Params], Recurrence] | None = None,
     unitwise: bool = False,
 ) -> Cell:
-    r"""A cell whose step is linear in its state, which `unroll` can take for all times at once.
+    r"""Return a cell linear in its state, which `unroll` can take for all times at once.
 
     .. math::
         s_t = \alpha_t \odot s_{t-1} + \beta_t, \qquad y_t = \mathrm{emit}(s_t)

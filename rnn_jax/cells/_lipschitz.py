@@ -25,7 +25,7 @@ def lipschitz(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""A linear part that is stable by construction beside a nonlinear one, by Euler's method.
+    r"""Return a linear part, stable by construction, beside a nonlinear one, by Euler's method.
 
     .. math::
         h_t = h_{t-1} + \epsilon\, [A h_{t-1} + \tanh(B h_{t-1} + U x_t + b)], \qquad y_t = h_t, \\

@@ -56,7 +56,7 @@ def lru(
     output_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""The linear recurrent unit: complex, diagonal, stable by construction.
+    r"""Return the linear recurrent unit: complex, diagonal, stable by construction.
 
     .. math::
         \lambda = e^{-e^\nu + i e^\theta}, \qquad
@@ -150,7 +150,7 @@ def rg_lru(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""The real-gated linear recurrent unit of Griffin.
+    r"""Return the real-gated linear recurrent unit of Griffin.
 
     .. math::
         r, i = \sigma(U x_t + b), \qquad n = U_n x_t + b_n, \qquad
@@ -214,7 +214,7 @@ def rg_lru(
 
 
 def _logs_on_the_ring(u: Array, r_min: float, r_max: float) -> tuple[Array, Array]:
-    """ln |λ|² and ln (1 − |λ|²) where |λ|² lies a fraction `u` of the way from r_min² to r_max²."""
+    """Return ln |λ|² and ln (1 − |λ|²), |λ|² a fraction `u` of the way from r_min² to r_max²."""
     inner = (r_min / r_max) ** 2
     log_square = 2 * math.log(r_max) + jnp.log(inner + u * (1 - inner))
     rest = (1 - r_max) * (1 + r_max) + (1 - u) * (r_max - r_min) * (r_max + r_min)
@@ -223,7 +223,7 @@ def _logs_on_the_ring(u: Array, r_min: float, r_max: float) -> tuple[Array, Arra
 
 
 def _root(square: Array) -> Array:
-    """√ of a number that may be zero to rounding, where the root and its slope are taken as zero.
+    """Return √ of a number that may be zero to rounding, where root and slope are taken as zero.
 
     1 − α² falls with the gate r as e^r, and its root as e^{r/2}, whose slope falls too. Only the
     slope of √ by itself grows without limit.

@@ -32,7 +32,7 @@ def lstm(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""Long short-term memory with a forget gate.
+    r"""Return long short-term memory with a forget gate.
 
     .. math::
         i, f, o = \sigma(U x_t + W h_{t-1} + b), \qquad g = \tanh(U x_t + W h_{t-1} + b), \\

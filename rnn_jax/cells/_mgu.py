@@ -44,7 +44,7 @@ def mgu(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""The minimal gated unit.
+    r"""Return the minimal gated unit.
 
     .. math::
         f = \sigma(U_f x_t + b_f + W h_{t-1}), \qquad
@@ -104,7 +104,7 @@ def mgu_reset_after(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""The minimal gated unit with the reset after the recurrent product, in one product a step.
+    r"""Return the minimal gated unit with the reset after the recurrent product.
 
     .. math::
         f = \sigma(U_f x_t + b_f + W_f h_{t-1}), \qquad

@@ -25,7 +25,7 @@ def orthogonal_rnn(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""h_t = φ(Q h_{t-1} + U x_t + b) with Q = exp(W − Wᵀ), orthogonal whatever W is.
+    r"""Return h_t = φ(Q h_{t-1} + U x_t + b), Q = exp(W − Wᵀ) orthogonal whatever W is.
 
     .. math::
         h_t = \varphi(b + e^{W - W^\top} h_{t-1} + U x_t), \qquad y_t = h_t

@@ -27,7 +27,7 @@ class ReadoutParams:
 
 @maker
 def readout(cell: Cell, output_size: int, *, output_init: Initializer = gaussian()) -> Cell:
-    """o_t = c + V y_t, the linear readout of a cell's y_t.
+    """Return o_t = c + V y_t, the linear readout of a cell's y_t.
 
     The state, and with it every Jacobian over time, is the wrapped cell's. The output is o_t
     itself: a softmax belongs to the loss, which is stable when it starts from logits.

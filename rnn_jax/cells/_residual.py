@@ -11,7 +11,7 @@ from rnn_jax.types import Array
 
 @maker
 def residual(cell: Cell) -> Cell:
-    """y_t = x_t + the cell's y_t.
+    """Return a cell with its input added to its output: y_t = x_t + the cell's y_t.
 
     Raises:
       ValueError: at a step whose x and y differ in size.

@@ -39,7 +39,7 @@ def selective(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""The recurrence of Mamba: H channels with N linear units each, whose step the input chooses.
+    r"""Return the recurrence of Mamba: H channels of N linear units, whose step the input chooses.
 
     .. math::
         u, \delta, B, C = U x_t + b, \qquad \Delta = \mathrm{softplus}(\delta), \\

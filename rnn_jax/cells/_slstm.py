@@ -41,7 +41,7 @@ def slstm(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""The sLSTM of xLSTM: an exponential input gate, kept in range by a running maximum.
+    r"""Return the sLSTM of xLSTM: an exponential input gate in range of a running maximum.
 
     .. math::
         m_t = \max(\ln\sigma(\tilde f) + m_{t-1},\, \tilde\imath)
@@ -116,5 +116,5 @@ def _as_stored(m: Array, n: Array, dtype: DTypeLike) -> Array:
 
 
 def _half_of_the_range(dtype: DTypeLike) -> float:
-    """ln √max, the logarithm of a factor that leaves room for what it is multiplied by."""
+    """Return ln √max, the logarithm of a factor that leaves room for what it is multiplied by."""
     return 0.5 * math.log(float(jnp.finfo(dtype).max))

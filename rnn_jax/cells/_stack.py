@@ -13,7 +13,7 @@ from rnn_jax.types import Array, Key, Params, State
 
 @maker
 def stack(*layers: Cell) -> Cell:
-    r"""Cells one above the other, each reading the outputs of the one below.
+    r"""Return cells one above the other, each reading the outputs of the one below.
 
     .. math:: s^l_t, y^l_t = \mathrm{step}^l(s^l_{t-1}, y^{l-1}_t), \qquad y^0_t = x_t
 

@@ -32,7 +32,7 @@ def structured(
     structure: Structure,
     recurrence: Callable[[Params], Recurrence] | None = None,
 ) -> Cell:
-    """A Cell whose step is derived from `structure`, so that the two cannot drift apart.
+    """Return a Cell whose step is derived from `structure`, so that the two cannot drift apart.
 
     Raises:
       ValueError: no functions, no Structure.
@@ -64,10 +64,10 @@ def with_own_buffers(state: State, others: Any) -> State:
 
 
 def zeros_like_W(*shape: int) -> Callable[..., Array]:
-    """An initial state of zeros `[*batch, *shape]` in the dtype of W."""
+    """Return an initial state of zeros `[*batch, *shape]` in the dtype of W."""
     return lambda params, batch=(): jnp.zeros((*batch, *shape), params.W.dtype)
 
 
 def split_blocks(a: Array, blocks: int) -> list[Array]:
-    """`a [.., blocks H]` in blocks of H. The gradient of `lax.split` is one concatenation."""
+    """Split `a [.., blocks H]` into blocks of H. Its gradient is one concatenation."""
     return list(jax.lax.split(a, [a.shape[-1] // blocks] * blocks, axis=a.ndim - 1))

@@ -23,7 +23,7 @@ def ugrnn(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""Elman's network with one gate that says how much of the state is kept.
+    r"""Return Elman's network with one gate that says how much of the state is kept.
 
     .. math::
         g = \sigma(U_g x_t + W_g h_{t-1} + b_g), \qquad

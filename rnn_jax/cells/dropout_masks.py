@@ -49,7 +49,7 @@ def draw_masks(
     recurrent_rate: float = 0.0,
     output_rate: float = 0.0,
 ) -> Masks:
-    """Masks for `dropout`: 0 with probability `rate`, else 1 / (1 − rate).
+    """Return masks for `dropout`: 0 with probability `rate`, else 1 / (1 − rate).
 
     Args:
       key: a PRNG key.
@@ -99,7 +99,7 @@ def draw_masks(
 
 @maker
 def dropout(cell: Cell, masks: Masks) -> Cell:
-    """The cell under variational dropout: the same masks at every step of a sequence.
+    """Return the cell under variational dropout: the same masks at every step of a sequence.
 
     ```
     def loss(params, key, xs, targets):
@@ -133,7 +133,7 @@ def dropout(cell: Cell, masks: Masks) -> Cell:
 
 
 def _masked(argument: str, values: Array, mask: Array | None) -> Array:
-    """`values [T, *batch, F]` or `[*batch, F]` times `mask [*batch, F]` or `[F]`."""
+    """Return `values [T, *batch, F]` or `[*batch, F]` times `mask [*batch, F]` or `[F]`."""
     if mask is None:
         return values
     lead = values.ndim - mask.ndim
@@ -143,7 +143,7 @@ def _masked(argument: str, values: Array, mask: Array | None) -> Array:
 
 
 def _times(values: Array, mask: Array) -> Array:
-    """`values * mask`, in the precision of the values: masks may be drawn in another one."""
+    """Multiply values by a mask, in the precision of the values, whatever that of the mask."""
     floating = jnp.issubdtype(values.dtype, jnp.floating)
     return values * (mask.astype(values.dtype) if floating else mask)
 
@@ -166,7 +166,7 @@ def _with_recurrent_masks(cell: Cell, masks: tuple[Array, ...]) -> Cell:
 
 
 def _with_shared_masks(cell: Cell, masks: tuple[Array, ...]) -> Cell:
-    """Masks `[E]` are constants of the step."""
+    """Hold masks `[E]` constant in the step."""
     described: Any = cell.structure
 
     def masked(j: int, product: Product) -> Product:
@@ -186,7 +186,7 @@ def _with_shared_masks(cell: Cell, masks: tuple[Array, ...]) -> Cell:
 
 
 def _with_masks_of_examples(cell: Cell, masks: tuple[Array, ...]) -> Cell:
-    """Masks `[*batch, E]` go through time beside the state.
+    """Carry masks `[*batch, E]` through time beside the state.
 
     They are mapped over the examples and split into segments as the state is, whatever strategy
     takes the steps; constants are shared by all examples. From outside the state is the cell's.

@@ -21,7 +21,7 @@ def from_function(
     state: State | Callable[[Params], State],
     init: Callable[..., Params] | None = None,
 ) -> Cell:
-    """A Cell from a plain function of one step of one example.
+    """Return a Cell from a plain function of one step of one example.
 
     ```
     def my_step(p, h, x):
@@ -87,7 +87,7 @@ def from_function(
 
 
 def _for_examples(leaf: Array, batch: tuple[int, ...]) -> Array:
-    """`leaf` of one example for each example of a batch."""
+    """Return `leaf` of one example for each example of a batch."""
     if batch and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         keys = jax.vmap(lambda key: jax.random.split(key, batch))(leaf.reshape(-1))
         return jnp.moveaxis(keys, 0, -1).reshape(*batch, *leaf.shape)

@@ -27,7 +27,7 @@ class LearnedInitialStateParams:
 
 @maker
 def learned_initial_state(cell: Cell) -> Cell:
-    """The cell, with the state that sequences start from among its parameters.
+    """Return the cell, with the state that sequences start from among its parameters.
 
     Every example starts from `params.start`, and so does every sequence after a reset; gradients
     reach it from all of them. It starts as the cell's own initial state. What is not a real number
@@ -93,7 +93,7 @@ class _Both(NamedTuple):
 
 
 def _starting_from(cell: Cell, initial: State) -> Cell:
-    """`cell` with `initial`, leaves `[*batch, ...]`, for its initial state, and so for its parts.
+    """Return `cell` with `initial`, leaves `[*batch, ...]`, for its initial state and its parts'.
 
     A cell that is made of others hands each of them its part of the state, and no more: so the
     initial state travels beside the state.
@@ -117,7 +117,7 @@ def _starting_from(cell: Cell, initial: State) -> Cell:
 
 
 def _half(tree: Any, half: str) -> Any:
-    """One of the two in every leaf; what is no `_Both` was put beside them, and is both."""
+    """Return one of the two in every leaf; what is no `_Both` was put beside them, and is both."""
     is_both: Callable[[Any], bool] = lambda node: isinstance(node, _Both)
     return jax.tree.map(
         lambda leaf: getattr(leaf, half) if is_both(leaf) else leaf, tree, is_leaf=is_both

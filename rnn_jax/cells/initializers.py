@@ -12,7 +12,7 @@ from rnn_jax.types import Array, Initializer, wide_dtype
 
 
 def gaussian(std: float | None = None) -> Initializer:
-    """Independent N(0, std²); std defaults to 1/√in, which keeps the variance of W x that of x.
+    """Draw independent N(0, std²); std defaults to 1/√in, which keeps the variance of W x at x's.
 
     Raises:
       ValueError: a std that is not a number of at least 0.
@@ -29,7 +29,7 @@ def gaussian(std: float | None = None) -> Initializer:
 
 
 def uniform(low: float, high: float) -> Initializer:
-    """Independent and uniform on [low, high), also where `high` rounds up in a narrow dtype.
+    """Draw uniform numbers from [low, high), also where `high` rounds up in a narrow dtype.
 
     Raises:
       ValueError: limits that are not numbers, or a low above high.
@@ -49,7 +49,7 @@ def uniform(low: float, high: float) -> Initializer:
 
 
 def orthogonal(gain: float = 1.0) -> Initializer:
-    """gain · Q with Q uniform over orthogonal matrices: every singular value equals `gain`.
+    """Draw gain · Q, Q uniform over orthogonal matrices: every singular value equals `gain`.
 
     A shape that is not square has orthonormal rows or columns, whichever are fewer.
 
@@ -67,7 +67,7 @@ def orthogonal(gain: float = 1.0) -> Initializer:
 
 
 def identity(scale: float = 1.0) -> Initializer:
-    """scale · I, the start of Le, Jaitly and Hinton (2015, arXiv 1504.00941).
+    """Return scale · I, the start of Le, Jaitly and Hinton (2015, arXiv 1504.00941).
 
     Raises:
       ValueError: a scale that is not a finite number.
@@ -82,7 +82,7 @@ def identity(scale: float = 1.0) -> Initializer:
 
 
 def rotations() -> Initializer:
-    """W whose W − Wᵀ generates rotations of pairs of units by angles uniform on [−π, π).
+    """Draw W whose W − Wᵀ rotates pairs of units by angles uniform on [−π, π).
 
     The eigenvalues of exp(W − Wᵀ) are e^{±iθ}. Henaff, Szlam and LeCun (2016, arXiv 1602.06662).
     """
@@ -97,7 +97,7 @@ def rotations() -> Initializer:
 
 
 def sparse_spectral_radius(radius: float = 0.95, connections: int = 15) -> Initializer:
-    """The "smart tanh" start: N(0, 1) on `connections` random inputs a unit, scaled to ρ(W).
+    """Draw a "smart tanh" start: N(0, 1) on `connections` inputs a unit, scaled to ρ(W).
 
     For square shapes. A unit of a matrix with fewer than `connections` columns is connected to
     all. Pascanu, Mikolov and Bengio (2013, arXiv 1211.5063), after Sutskever et al. (2011).
@@ -125,7 +125,7 @@ def sparse_spectral_radius(radius: float = 0.95, connections: int = 15) -> Initi
 
 
 def stacked(init: Initializer, blocks: int) -> Initializer:
-    """`blocks` independent draws of `init`, one a gate, stacked on the first axis.
+    """Draw `blocks` independent W by `init`, one a gate, stacked on the first axis.
 
     Raises:
       ValueError: no function; blocks that are no positive integer; when it draws, a first axis that

@@ -36,7 +36,7 @@ def lstm_peephole(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""The LSTM whose gates see the memory.
+    r"""Return the LSTM whose gates see the memory.
 
     .. math::
         i, f = \sigma(a + p \odot c_{t-1}), \qquad g = \tanh(a), \qquad
@@ -88,7 +88,7 @@ def lstm_coupled(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""The LSTM with coupled gates: it writes what it forgets.
+    r"""Return the LSTM with coupled gates: it writes what it forgets.
 
     .. math::
         f, o = \sigma(U x_t + W h_{t-1} + b), \qquad g = \tanh(U x_t + W h_{t-1} + b), \\

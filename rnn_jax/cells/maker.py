@@ -108,7 +108,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
 
 
 def _guarded(cell: Cell, name: str, expected: Callable[[], Params | None]) -> Cell:
-    """`cell` with checks around its functions; `expected()` is what parameters look like."""
+    """Return `cell` with checks around its functions; `expected()` is what parameters look like."""
 
     def init(key, input_size) -> Params:
         check_key("key", key)
@@ -140,7 +140,7 @@ ANY_SIZE = 99_991
 
 
 def _model(make: Callable[..., Cell], args: tuple, kwargs: tuple) -> Params | None:
-    """Parameters as shapes, ANY_SIZE where I is; None for a cell that is made for one I alone."""
+    """Return parameters as shapes, ANY_SIZE where I is; None for a cell made for one I alone."""
     cell = make(*args, **dict(kwargs))
     try:
         return jax.eval_shape(lambda: cell.init(jax.random.key(0), ANY_SIZE))
@@ -152,7 +152,7 @@ _models_of_equal_calls = functools.lru_cache(maxsize=256)(_model)
 
 
 def _model_of(make: Callable[..., Cell], args: tuple, kwargs: tuple) -> Callable[[], Params | None]:
-    """`_model`, once a Cell, and once for all Cells whose arguments are numbers and names alone."""
+    """Find `_model` once a Cell, and once for all Cells made of numbers and names alone."""
     values = (*args, *(value for _, value in kwargs))
     plain = all(isinstance(value, int | float | str | type | None) for value in values)
     compute = _models_of_equal_calls if plain else _model
@@ -160,7 +160,7 @@ def _model_of(make: Callable[..., Cell], args: tuple, kwargs: tuple) -> Callable
 
 
 def _fits(params: Params, model: Params) -> bool:
-    """Whether `params` have the structure and shapes of `model`."""
+    """Return whether `params` have the structure and shapes of `model`."""
     trees: list[Any] = [jax.tree.structure(tree) for tree in (params, model)]
     return trees[0] == trees[1] and all(
         len(jnp.shape(leaf)) == len(one.shape)
@@ -179,7 +179,7 @@ def _layout(params: Params) -> str:
 
 
 def _spoken(signature: inspect.Signature, arguments: dict[str, Any]) -> list[str]:
-    """The arguments of a call that are not their defaults, as they would be written."""
+    """Return the arguments of a call that are not their defaults, as they would be written."""
     words: list[str] = []
     for name, value in arguments.items():
         parameter = signature.parameters[name]

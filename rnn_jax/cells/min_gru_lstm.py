@@ -33,7 +33,7 @@ def min_gru(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""The GRU whose gate and candidate see the input alone.
+    r"""Return the GRU whose gate and candidate see the input alone.
 
     .. math::
         z = \sigma(U_z x_t + b_z), \qquad n = U_n x_t + b_n, \qquad
@@ -70,7 +70,7 @@ def min_lstm(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""The LSTM whose gates and candidate see the input alone, its gates normalized.
+    r"""Return the LSTM whose gates and candidate see the input alone, its gates normalized.
 
     .. math::
         i, f = \sigma(U x_t + b), \qquad n = U_n x_t + b_n, \qquad

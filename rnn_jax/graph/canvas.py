@@ -46,23 +46,23 @@ STYLE: dict[Any, Any] = {"svg.hashsalt": "rnn_jax", "mathtext.fontset": "cm", "f
 
 @cache
 def text_width(text: str, size: float = FONT) -> float:
-    """In inches; of the longest line."""
+    """Return the width of the longest line, in inches."""
     extents = [TextPath((0, 0), line, size=size).get_extents() for line in text.split("\n")]
     return max(extent.width for extent in extents) / 72
 
 
 def box_width(label: str) -> float:
-    """Of a box around a label."""
+    """Return the width of a box around a label."""
     return max(HEIGHT, text_width(label) + 0.24)
 
 
 def box_height(label: str) -> float:
-    """Of a box around a label of one line or more."""
+    """Return the height of a box around a label of one line or more."""
     return HEIGHT + 0.25 * label.count("\n")
 
 
 def svg_id(name: str) -> str:
-    """A node's or an edge's name in an SVG: without spaces."""
+    """Return a node's or an edge's name in an SVG: without spaces."""
     return re.sub(r"[^\w.>+-]+", "_", name)
 
 
@@ -163,7 +163,7 @@ class Canvas:
         self._axes.plot(xs, ys, color=color, linestyle=":", linewidth=1.6, zorder=0.5)
 
     def figure(self, gradient: str | None = None, loop: bool = False) -> Figure:
-        """The figure, with a legend for what is in it."""
+        """Return the figure, with a legend for what is in it."""
         handles: list[Patch | Line2D] = [
             Patch(facecolor=fill, edgecolor=edge, label=MEANING[kind])
             for kind, (fill, edge) in COLORS.items()
@@ -234,7 +234,7 @@ class Canvas:
 
 
 def _level(points: Sequence[Point]):
-    """Vertices and codes of a curve through points that is level at each."""
+    """Return vertices and codes of a curve through points that is level at each."""
     vertices, codes = [points[0]], [Curve.MOVETO]
     for (x0, y0), (x1, y1) in itertools.pairwise(points):
         if (x0, y0) == (x1, y1):
@@ -246,7 +246,7 @@ def _level(points: Sequence[Point]):
 
 
 def _border(box: Box, towards: Point) -> Point:
-    """Where a line from the centre of a rounded box leaves it."""
+    """Return where a line from the centre of a rounded box leaves it."""
     (x, y), (width, height) = box
     dx, dy = towards[0] - x, towards[1] - y
     # The box is a segment with a radius around it.

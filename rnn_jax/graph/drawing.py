@@ -23,7 +23,7 @@ LANE = 0.2
 
 
 def draw_folded(graph: Graph) -> Figure:
-    """One step with its operations, and what it hands to the next.
+    """Draw one step with its operations, and what it hands to the next.
 
     Args:
       graph: of `graph.step_graph`.
@@ -50,7 +50,7 @@ def draw_unfolded(
     gradient_to: int | None = None,
     leaf: str | None = None,
 ) -> Figure:
-    """All steps, and the way of one gradient.
+    """Draw all steps, and the way of one gradient.
 
     Args:
       graph: of `graph.unfolded_graph`.
@@ -133,7 +133,7 @@ def _edges_of_step(
 def _from_step_before(
     state: Node, layout: Layout, widths: Mapping[str, float], shift: float
 ) -> list[Point]:
-    """From where the step before computed a state to where this one reads it."""
+    """Draw from where the step before computed a state to where this one reads it."""
     own = state.at(0).id
     (x, y), back = layout.at[own], shift - layout.width - 0.5
     way = [(x + widths[own] / 2, y), *layout.exits[own]]
@@ -201,7 +201,7 @@ def _straight(canvas: Canvas, edge: Edge, boxes) -> None:
 
 
 def _listed(parameters: Sequence[Node]) -> str:
-    """`W, U, b`, in lines of a few."""
+    """Return `W, U, b`, in lines of a few."""
     labels = [node.label for node in parameters]
     lines = -(-len(labels) // 5)
     each = -(-len(labels) // lines)

@@ -35,7 +35,7 @@ class Node:
     letter: Letter | None = None
 
     def at(self, step: int, time: str | None = None) -> Node:
-        """The same at another step, which is written as `time`."""
+        """Return the same at another step, which is written as `time`."""
         label = self.letter.tex(time or str(step)) if self.letter else self.label
         return replace(self, id=f"{self.id.split(' @ ')[0]} @ {step}", label=label, step=step)
 
@@ -80,11 +80,11 @@ class Graph:
     step: Graph | None = None
 
     def of_kind(self, *kinds: Kind) -> list[Node]:
-        """The nodes of these kinds."""
+        """Return the nodes of these kinds."""
         return [node for node in self.nodes.values() if node.kind in kinds]
 
     def reach(self, sources: Iterable[str], *, differentiable: bool = False) -> frozenset[str]:
-        """The nodes that depend on `sources`, these included, through any edges.
+        """Return the nodes that depend on `sources`, these included, through any edges.
 
         Args:
           sources: ids of nodes.
@@ -95,7 +95,7 @@ class Graph:
 
 
 def gradient_path(graph: Graph, t: int, k: int, leaf: str | None = None) -> Path:
-    """Where ∂E_t/∂h_k goes: all nodes and edges on directed paths from the state k to E_t.
+    """Find where ∂E_t/∂h_k goes: all nodes and edges on directed paths from the state k to E_t.
 
     The leaves of a state stand side by side, as in `gradients.decompose`: a nudge of the c that an
     LSTM hands on is no nudge of the h beside it, so that what lies between them is on no path.

@@ -93,12 +93,12 @@ def unfolded_grid(graph: Graph, widths: Mapping[str, float], gap: float = 0.75) 
 
 
 def key(parameters: Iterable[Node]) -> str:
-    """Of a box of parameters."""
+    """Return the name of a box of parameters."""
     return "+".join(node.id for node in parameters)
 
 
 def _groups(one: Graph) -> dict[tuple[str, ...], tuple[Node, ...]]:
-    """`{what reads them: parameters}`."""
+    """Return `{what reads them: parameters}`."""
     read_by = defaultdict(list)
     for edge in one.edges:
         read_by[edge.source].append(edge.target)
@@ -112,7 +112,7 @@ def _groups(one: Graph) -> dict[tuple[str, ...], tuple[Node, ...]]:
 def clear_curve(
     start: Point, end: Point, boxes: Iterable[tuple[Point, tuple[float, float]]], room: float = 0.07
 ) -> Point:
-    """The control point of a curve from `start` to `end` that keeps away from boxes.
+    """Return the control point of a curve from `start` to `end` that keeps away from boxes.
 
     Args:
       start: where it begins.

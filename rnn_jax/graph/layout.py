@@ -102,7 +102,7 @@ def layered(
 
 
 def _layers(graph: Graph) -> dict[str, int]:
-    """Depth from the sources; what waits for nothing but x and parameters, just in time."""
+    """Return depths from the sources; what waits for x and parameters alone, just in time."""
     reads, read_by = defaultdict(list), defaultdict(list)
     for edge in graph.edges:
         reads[edge.target].append(edge.source)
@@ -127,7 +127,7 @@ def _heights(
     nodes: dict[Slot, Node],
     rise: float,
 ) -> dict[Slot, float]:
-    """The best of a few orders to start from: few crossings, x below, y above, short edges."""
+    """Return the best of a few orders: few crossings, x below, y above, short edges."""
     starts = max(3, min(STARTS, SLOTS // sum(map(len, slots.values()))))
     found = [_relaxed(slots, links, nodes, np.random.default_rng(seed)) for seed in range(starts)]
 
@@ -148,7 +148,7 @@ def _heights(
 
 
 def _relaxed(slots, links, nodes, rng) -> dict[Slot, float]:
-    """Heights at which everything is near its neighbours, from a random start."""
+    """Return heights at which everything is near its neighbours, from a random start."""
     neighbours, parts, beside = defaultdict(list), defaultdict(list), defaultdict(list)
     for a, b in links:
         for one, other in ((a, b), (b, a)):
@@ -225,12 +225,12 @@ def _switch(order: list[Slot], beside: dict[Slot, list[Slot]], height: dict[Slot
 
 
 def _body(slot: Slot, nodes: dict[Slot, Node]) -> Slot:
-    """What has one height: a node, or all of an edge on its way."""
+    """Return what has one height: a node, or all of an edge on its way."""
     return slot if slot in nodes else (slot[0], -1)
 
 
 def _spaced(wanted: list[float]) -> list[float]:
-    """The nearest heights, by least squares, that are in the same order and 1 apart."""
+    """Return the nearest heights, by least squares, that are in the same order and 1 apart."""
     blocks: list[tuple[float, int]] = []
     for n, value in enumerate(wanted):
         mean, count = value - n, 1

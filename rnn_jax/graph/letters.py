@@ -55,11 +55,11 @@ class Letter(NamedTuple):
 
     @property
     def text(self) -> str:
-        """In plain characters: `W`, `b_n`, `h(1)`."""
+        """Return it in plain characters: `W`, `b_n`, `h(1)`."""
         return self.base + (f"({','.join(self.above)})" if self.above else "")
 
     def tex(self, time: str = "") -> str:
-        """In mathematics, at a time: `$h_{t-1}$`."""
+        """Return it in mathematics, at a time: `$h_{t-1}$`."""
         head, *subscripts = [word for word in map(_plain, self.base.split("_")) if word] or ["?"]
         subscripts = [_word(subscript) for subscript in subscripts] + ([time] if time else [])
         below = "_{" + ",".join(subscripts) + "}" if subscripts else ""
@@ -68,7 +68,7 @@ class Letter(NamedTuple):
 
 
 def letters(tree: Any, bare: str | Sequence[str]) -> list[Letter]:
-    """A letter for each leaf, no two alike.
+    """Return a letter for each leaf, no two alike.
 
     Args:
       tree: a pytree. A leaf is called by the last field or key on its path, and counted from 1
@@ -91,7 +91,7 @@ def letters(tree: Any, bare: str | Sequence[str]) -> list[Letter]:
 
 
 def free(candidates: Iterable[str], taken: Collection[str]) -> Letter:
-    """The first of `candidates` that is not taken."""
+    """Return the first of `candidates` that is not taken."""
     return Letter(next(base for base in candidates if base not in taken))
 
 

@@ -27,7 +27,7 @@ NAMELESS = (ast.List, ast.Tuple, ast.Dict, ast.ListComp, ast.GeneratorExp, ast.L
 
 
 def author_names(program: Program, tracer: str) -> dict[Place, str]:
-    """`{place: name}` for the values of `program` that their author assigned to a variable.
+    """Return `{place: name}` for the values of `program` that their author assigned to a variable.
 
     Args:
       program: traced by a function in the file `tracer`, beyond which nobody looks.
@@ -47,7 +47,7 @@ def author_names(program: Program, tracer: str) -> dict[Place, str]:
 
 
 def _assignment(equation: Equation, tracer: str) -> tuple[object, tuple[str, ...]] | None:
-    """The call site and targets of the assignment whose value `equation` is a part of."""
+    """Return the call site and targets of the assignment whose value `equation` is a part of."""
     frames = getattr(equation.traceback, "frames", None) or []
     sites = [(frame.file_name, frame.function_name, frame.line_num) for frame in frames]
     for depth, (file, function, line) in enumerate(sites):
@@ -71,7 +71,7 @@ def _is_an_authors(file: str) -> bool:
 
 
 def _targets(file: str, line: int) -> tuple[str, ...] | None:
-    """What the statement at a line assigns to; None where it assigns nothing, and hands on."""
+    """Return what the statement at a line assigns to; None where it assigns nothing."""
     for first, last, targets in _assignments(file, len(linecache.getlines(file))):
         if first <= line <= last:
             return targets
@@ -80,7 +80,7 @@ def _targets(file: str, line: int) -> tuple[str, ...] | None:
 
 @functools.lru_cache(maxsize=64)
 def _assignments(file: str, _: int) -> list[tuple[int, int, tuple[str, ...]]]:
-    """First line, last line and targets of each assignment, none where they aren't plain names."""
+    """Return first line, last line and targets of each assignment, none where not plain names."""
     try:
         tree = ast.parse("".join(linecache.getlines(file)))
     except SyntaxError:

@@ -55,7 +55,7 @@ class Operation:
 
 
 def body_to_inline(eqn: Any) -> ClosedJaxpr | None:
-    """Of every call but those to functions that have a name of their own, as softplus has."""
+    """Return the body of every call but those to functions with a name of their own."""
     if eqn.primitive.name not in CALLS or composite(eqn):
         return None
     body = _body(eqn)
@@ -63,7 +63,7 @@ def body_to_inline(eqn: Any) -> ClosedJaxpr | None:
 
 
 def composite(eqn: Any) -> str | None:
-    """The name in `COMPOSITE` of the function that an equation calls."""
+    """Return the name in `COMPOSITE` of the function that an equation calls."""
     if eqn.primitive.name not in CALLS:
         return None
     info = getattr(getattr(_body(eqn), "jaxpr", None), "debug_info", None)
@@ -108,7 +108,7 @@ class Operations:
         self._merge_sums()
 
     def source(self, value: Value) -> Value | None:
-        """The variable or operation that `value` is read from; None for a constant."""
+        """Return the variable or operation that `value` is read from; None for a constant."""
         while value.place not in self._variables and value not in self.at:
             if value.place in self._constants:
                 return None
@@ -116,7 +116,7 @@ class Operations:
         return Value(value.place) if value.place in self._variables else value
 
     def names(self, of_places: Mapping[Place, str]) -> dict[Value, str]:
-        """`{operation: name}`, where all that an operation computes has a name."""
+        """Return `{operation: name}`, where all that an operation computes has a name."""
         whole = {
             place: name for place, name in of_places.items() if self._slice(Value(place)) is None
         }
@@ -124,13 +124,13 @@ class Operations:
         return {value: name for value, name in found.items() if value in self.at}
 
     def _slice(self, value: Value) -> Place | None:
-        """The place of `value`, if that is a slice of the operation that it is read from."""
+        """Return the place of `value`, if that is a slice of the operation that it is read from."""
         followed = self._followed(value)
         whole = self._same.get(followed)
         return value.place if whole is not None and whole.place == followed.place else None
 
     def _followed(self, value: Value) -> Value:
-        """What `value` is the same as, up to where it would be a slice of an operation."""
+        """Return what `value` is the same as, up to where it would be a slice of an operation."""
         while value not in self.at and value in self._same:
             if self._same[value].place == value.place:
                 break
@@ -138,7 +138,7 @@ class Operations:
         return value
 
     def definition(self, variable: Place) -> Value | None:
-        """The operation or variable that an output gets its value from; None for a constant."""
+        """Return the operation or variable that an output comes from; None for a constant."""
         value = Value(variable)
         if variable in self._constants:
             return None
@@ -182,7 +182,7 @@ class Operations:
         return sign(composite(equation) or name, equation.params, known), reads
 
     def _look_through(self, equation: Equation, index: int, span: Span) -> list[Value] | None:
-        """The values that this one is made of, end to end; None where there is work to draw."""
+        """Return the values that this one is made of, end to end; None where there is work."""
         name, place = equation.primitive.name, equation.writes[index]
         first = equation.reads[0] if equation.reads else None
         if first is None:
@@ -220,7 +220,7 @@ class Operations:
         return kept or pieces[:1]
 
     def _pushes(self, equation: Equation, spans: set[Span]) -> bool:
-        """Whether slices of a pointwise result are drawn as results of slices."""
+        """Return whether slices of a pointwise result are drawn as results of slices."""
         if not self._pointwise(equation):
             return False
         vectors = [
@@ -294,7 +294,7 @@ class Operations:
                     yield place, value
 
     def _places_with_concatenations(self) -> set[Place]:
-        """Vectors that are, as far as pointwise maths goes, blocks end to end."""
+        """Find vectors that are, as far as elementwise operations go, blocks end to end."""
         joined: set[Place] = set()
         for equation in self._program.equations:
             name = equation.primitive.name
@@ -322,13 +322,13 @@ class Operations:
 
 
 def _inside(term: Read, outer: Read) -> Read:
-    """A term of a sum that is itself read as a term of a sum."""
+    """Return a term of a sum that is itself read as a term of a sum."""
     mark = term.mark if not outer.mark else "" if term.mark else outer.mark
     return Read(term.value, mark, term.differentiable and outer.differentiable, term.part)
 
 
 def _number(value: Any) -> str:
-    """One number, written shortly; "const" for an array of several."""
+    """Return one number, written shortly; "const" for an array of several."""
     values = np.asarray(value)
     if values.size == 0 or values.dtype.kind not in "fiub" or (values != values.flat[0]).any():
         return "const"

@@ -89,12 +89,12 @@ MARKS = {
 
 
 def marks(name: str, count: int) -> Sequence[str]:
-    """What is written at each operand of a primitive that does not treat them alike."""
+    """Return what is written at each operand of a primitive that does not treat them alike."""
     return MARKS.get(name, ("",) * count)[:count]
 
 
 def sign(name: str, params: dict[str, Any], operands: Sequence[str | None]) -> str:
-    """Of a primitive, or of a function in `COMPOSITE`.
+    """Return the sign of a primitive, or of a function in `COMPOSITE`.
 
     Args:
       name: its name.

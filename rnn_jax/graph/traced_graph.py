@@ -23,7 +23,7 @@ from rnn_jax.types import Array, Params
 
 
 def step_graph(cell: Cell, params: Params, x: Array) -> Graph:
-    """One step, folded: what state, output and input have to do with each other.
+    """Return one step, folded: what state, output and input have to do with each other.
 
     A value that the step names by `jax.ad_checkpoint.checkpoint_name`, as `jordan` does its hidden
     layer, has a node of its own; a state that is one array is called h unless it is named so.
@@ -73,7 +73,7 @@ def step_graph(cell: Cell, params: Params, x: Array) -> Graph:
 
 
 def _traced(cell, params, x):
-    """(state, jaxpr of the step, y), and an error of ours where params do not fit the cell and x.
+    """Return (state, jaxpr of the step, y); our error where params do not fit the cell and x.
 
     That is what is wrong in an exception here, whatever it says: of `cell.initial_state`, or of a
     step that has run for other parameters.
@@ -111,7 +111,7 @@ def unfolded_graph(
     *,
     detail: Literal["states", "operations"] = "states",
 ) -> Graph:
-    """The network unfolded over steps 1 .. `steps`, its parameters shared, and a loss E_t at each.
+    """Return the network unfolded over steps 1 .. `steps`, parameters shared, E_t at each.
 
     Args:
       cell: any cell.
@@ -170,7 +170,7 @@ def without_operations(graph: Graph) -> Graph:
 
 
 def _named(program: Program) -> dict[Place, str]:
-    """`{place: name}` of what the step calls by `jax.ad_checkpoint.checkpoint_name`, each once."""
+    """Return `{place: name}` of what the step names by `checkpoint_name`, each once."""
     found = {e.writes[0]: e.params["name"] for e in program.equations if e.primitive.name == "name"}
     times = Counter(found.values())
     return {place: name for place, name in found.items() if times[name] == 1}
@@ -183,7 +183,7 @@ def _graph(
     names: Mapping[Place, str],
     hidden: Mapping[Place, Node] = MappingProxyType({}),
 ) -> Graph:
-    """The graph of a program between these variables."""
+    """Return the graph of a program between these variables."""
     variables = dict(zip(program.inputs, inputs, strict=True))
     handed_on = [*zip(program.outputs, outputs, strict=True), *hidden.items()]
     for place, node in handed_on:
@@ -226,7 +226,7 @@ def _graph(
 
 
 def _sorted(nodes: list[Node], edges: list[Edge]) -> Graph:
-    """Each node once and before what is computed from it, each edge once."""
+    """Return each node once and before what is computed from it, each edge once."""
     by_id = {node.id: node for node in nodes}
     reads: dict[str, list[str]] = {node: [] for node in by_id}
     for edge in edges:
@@ -236,7 +236,7 @@ def _sorted(nodes: list[Node], edges: list[Edge]) -> Graph:
 
 
 def _initial_state_edges(cell: Cell, params: Params, one: Graph) -> list[Edge]:
-    """From the parameters that an initial state is computed from, if it is learned."""
+    """Return edges from the parameters that a learned initial state is computed from."""
     closed = jax.make_jaxpr(cell.initial_state)(params)
     # Inputs come first in a graph, in the order of their leaves.
     start = [node.at(0) for node in one.of_kind("state") if node.step == -1]

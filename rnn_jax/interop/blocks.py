@@ -22,12 +22,12 @@ class Block(NamedTuple):
     added: bool
 
     def ours(self, theirs: Array) -> Array:
-        """The block as we have it."""
+        """Return the block as we have it."""
         theirs = -theirs if self.negative else theirs
         return theirs + 1 if self.less_one else theirs
 
     def theirs(self, ours: Array) -> Array:
-        """The block as they have it."""
+        """Return the block as they have it."""
         ours = ours - 1 if self.less_one else ours
         return -ours if self.negative else ours
 
@@ -39,27 +39,27 @@ class Leaf(NamedTuple):
 
     @property
     def is_bias(self) -> bool:
-        """Whether it is a vector."""
+        """Return whether it is a vector."""
         return self.columns[0][0].name.startswith("b")
 
     @property
     def is_second_bias(self) -> bool:
-        """Whether it only adds to blocks that another leaf has."""
+        """Return whether it only adds to blocks that another leaf has."""
         return all(block.added for column in self.columns for block in column)
 
     def widths(self, H: int, I: int) -> list[int]:
-        """Of a matrix: I for what multiplies the input, H for what multiplies the state."""
+        """Return the width of a matrix: I for what multiplies the input, H for the state."""
         return [I if column[0].name.startswith("U") else H for column in self.columns]
 
     def shape(self, H: int, I: int) -> tuple[int, ...]:
-        """[out, in], or [out] for a bias."""
+        """Return [out, in], or [out] for a bias."""
         rows = H * len(self.columns[0])
         return (rows,) if self.is_bias else (rows, sum(self.widths(H, I)))
 
 
 @functools.cache
 def parse(leaf: str) -> Leaf:
-    """`"U_i -U_f / W_i -W_f"` as a Leaf."""
+    """Return `"U_i -U_f / W_i -W_f"` as a Leaf."""
 
     def block(word):
         name = word.removesuffix("-1").lstrip("+-")
@@ -71,7 +71,7 @@ def parse(leaf: str) -> Leaf:
 def read(
     argument: str, leaves: Mapping[str, str], arrays: Mapping[str, Array], transposed: bool
 ) -> dict[str, Array]:
-    """The blocks of arrays; a leaf that is not in `arrays` is left out.
+    """Return the blocks of arrays; a leaf that is not in `arrays` is left out.
 
     Raises:
       ValueError: a shape that does not fit the others, named by its path.
@@ -93,7 +93,7 @@ def read(
 
 
 def write(leaf: str, blocks: Mapping[str, Array], transposed: bool) -> Array:
-    """The array of a leaf."""
+    """Return the array of a leaf."""
 
     def rows(block):
         ours = blocks[block.name]
@@ -105,7 +105,7 @@ def write(leaf: str, blocks: Mapping[str, Array], transposed: bool) -> Array:
 
 
 def _sizes(argument, leaves, arrays, transposed) -> tuple[int, int]:
-    """(H, I), by the leaves that hold W and U."""
+    """Return (H, I), by the leaves that hold W and U."""
     H = I = 0
     for path, array in arrays.items():
         leaf = parse(leaves[path])

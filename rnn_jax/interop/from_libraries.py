@@ -33,7 +33,7 @@ from rnn_jax.types import Array, Key, Params, State
 
 @named
 def from_linen(module: Any, *, input_shape: tuple[int, ...] | None = None) -> Cell:
-    """A Flax linen cell, `module(carry, x) -> (carry, y)`, as a Cell.
+    """Return a Flax linen cell, `module(carry, x) -> (carry, y)`, as a Cell.
 
     ```
     cell = from_linen(nn.LSTMCell(64))
@@ -72,7 +72,7 @@ def from_linen(module: Any, *, input_shape: tuple[int, ...] | None = None) -> Ce
 
 @named
 def from_nnx(module: Any) -> Cell:
-    """A Flax nnx cell, `module(carry, x) -> (carry, y)`, as a Cell.
+    """Return a Flax nnx cell, `module(carry, x) -> (carry, y)`, as a Cell.
 
     ```
     cell = from_nnx(lambda in_features, rngs: nnx.LSTMCell(in_features, 64, rngs=rngs))
@@ -121,7 +121,7 @@ def from_haiku(
     input_shape: tuple[int, ...] | None = None,
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    """A Haiku core, `core(x, state) -> (y, state)`, as a Cell.
+    """Return a Haiku core, `core(x, state) -> (y, state)`, as a Cell.
 
     ```
     cell = from_haiku(lambda: hk.LSTM(64))
@@ -174,7 +174,7 @@ def from_equinox(
     state: State | Callable[[Any], State] | None = None,
     step: Callable[[Any, State, Array], tuple[State, Array]] | None = None,
 ) -> Cell:
-    """An Equinox cell, `module(x, state) -> state`, as a Cell.
+    """Return an Equinox cell, `module(x, state) -> state`, as a Cell.
 
     ```
     cell = from_equinox(lambda input_size, key: eqx.nn.LSTMCell(input_size, 64, key=key))

@@ -33,13 +33,13 @@ class LinenCell(nn.RNNCellBase):
 
     @nn.compact
     def __call__(self, carry: State, inputs: Array) -> tuple[State, Array]:
-        """One step: `(state, x [*batch, I]) -> (state, y [*batch, O])`."""
+        """Take one step: `(state, x [*batch, I]) -> (state, y [*batch, O])`."""
         params = self.param("weights", self.cell.init, inputs.shape[-1])
         return self.cell.step(params, carry, inputs)
 
     @nn.nowrap
     def initialize_carry(self, rng: Key, input_shape: tuple[int, ...]) -> State:
-        """The cell's initial state for inputs `[*batch, I]`.
+        """Return the cell's initial state for inputs `[*batch, I]`.
 
         Where the module has its parameters, as inside `nn.RNN`, an initial state that is learned
         is read from them; elsewhere it is that of fresh parameters, drawn with `rng`.
@@ -53,5 +53,5 @@ class LinenCell(nn.RNNCellBase):
 
     @property
     def num_feature_axes(self) -> int:
-        """1: the last axis of an input."""
+        """Return 1: the last axis of an input."""
         return 1

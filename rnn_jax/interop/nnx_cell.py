@@ -30,22 +30,22 @@ class NNXCell(nnx.RNNCellBase):
 
     @property
     def params(self) -> Params:
-        """The cell's own params: the weights as arrays."""
+        """Return the cell's own params: the weights as arrays."""
         is_param = lambda leaf: isinstance(leaf, nnx.Param)
         return jax.tree.map(lambda leaf: leaf[...], self.weights, is_leaf=is_param)
 
     def __call__(self, carry: State, inputs: Array) -> tuple[State, Array]:
-        """One step: `(state, x [*batch, I]) -> (state, y [*batch, O])`."""
+        """Take one step: `(state, x [*batch, I]) -> (state, y [*batch, O])`."""
         return self.cell.step(self.params, carry, inputs)
 
     def initialize_carry(
         self, input_shape: tuple[int, ...], rngs: Any = None, carry_init: Any = None
     ) -> State:
-        """The cell's initial state for inputs `[*batch, I]`; what else nnx passes is not needed."""
+        """Return the cell's initial state for inputs `[*batch, I]`; the rest goes unread."""
         del rngs, carry_init
         return self.cell.initial_state(self.params, input_shape[:-1])
 
     @property
     def num_feature_axes(self) -> int:
-        """1: the last axis of an input."""
+        """Return 1: the last axis of an input."""
         return 1

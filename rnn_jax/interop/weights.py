@@ -25,7 +25,7 @@ from rnn_jax.types import Array, Params
 
 
 def import_weights(framework: str, kind: str, weights: Any, *, at: str | None = None) -> Params:
-    """Their weights as the params of our cell.
+    """Return their weights as the params of our cell.
 
     ```
     params = import_weights("torch", "lstm", torch_lstm)  # for cells.lstm(H)
@@ -75,7 +75,7 @@ def import_weights(framework: str, kind: str, weights: Any, *, at: str | None = 
 
 
 def export_weights(framework: str, kind: str, params: Params, *, at: str | None = None) -> Any:
-    """Our params as their weights.
+    """Return our params as their weights.
 
     ```
     torch_lstm.load_state_dict(
@@ -139,7 +139,7 @@ def _placed(layout: Layout, at: str | None) -> dict[str, str]:
 
 
 def _get(weights, path: str):
-    """What is at a dotted path of keys and attributes; None where there is nothing."""
+    """Return what is at a dotted path of keys and attributes; None where there is nothing."""
     for name in path.split("."):
         if isinstance(weights, Mapping):
             weights = weights.get(name)

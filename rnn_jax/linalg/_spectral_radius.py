@@ -56,7 +56,7 @@ def _spectral_radius(W: Array, squarings: int) -> Array:
     none = jnp.iinfo(jnp.int32).min
 
     def scaled(A, more):
-        """A · 2^more with the largest of each block in [½, 1), and the exponent taken from it."""
+        """Return A · 2^more, the largest of each block in [½, 1), and its exponent."""
         _, e = jnp.frexp(A)
         of_rows = jnp.where(A != 0, e + more, none).max(1)
         of_blocks = jnp.where(together, of_rows, none).max(1)

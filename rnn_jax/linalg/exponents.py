@@ -36,7 +36,7 @@ def _format(dtype) -> tuple[type, int, int]:
 
 
 def split_exponent(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    """x = m · 2^e with the largest |m| over `axes` in [½, 1): `m` like x, int32 `e` without `axes`.
+    """Return m and int32 e of x = m · 2^e, the largest |m| over `axes` in [½, 1).
 
     Scaling by a power of two is exact, so a product of mantissas is, bit for bit, what it would
     be in a float of unlimited range. e = 0 where x is zero or not finite.
@@ -55,7 +55,7 @@ def split_exponent(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
 
 
 def log_power_of_two(e: Array, dtype: jnp.dtype) -> Array:
-    """Log 2^e for integer `e`."""
+    """Return ln 2^e of integers `e`."""
     e = check_array("e", e, ("*axes",), kind="integer")
     dtype = check_dtype("dtype", dtype)
     return e.astype(dtype) * jnp.log(jnp.asarray(2, dtype))

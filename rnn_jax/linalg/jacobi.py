@@ -27,7 +27,7 @@ MAX_SWEEPS = 30
 
 
 def log_singular_values(U: Array, e: Array) -> tuple[Array, Array]:
-    """ln σ of the matrix with rows u_i 2^{e_i}, `U [n, S]`, `e [n]`; and the largest |cosine| left.
+    """Return ln σ of rows u_i 2^{e_i}, `U [n, S]`, `e [n]`; and the largest |cosine| left.
 
     `[n]`, in the order of the rows; -inf for a row of zeros, and NaN all over if anything is NaN.
     """
@@ -69,7 +69,7 @@ _SMALLEST = jnp.iinfo(jnp.int32).min // 4  # the exponent of a zero
 
 
 def _turn(a, e_a, b, e_b, enough):
-    """Pairs of rows `[m, S]` made orthogonal; rows with the sizes that they have afterwards."""
+    """Make pairs of rows `[m, S]` orthogonal; return them with their sizes afterwards."""
     length_a, length_b = (jnp.sqrt(jnp.square(x).sum(1)) for x in (a, b))
     log2_ratio = _log2(length_b) - _log2(length_a) + (e_b - e_a).astype(a.dtype)
     # Exact, unlike log2_ratio > 0, which XLA may round in two ways for two readers: of two rows of

@@ -42,12 +42,12 @@ POINTS = 16
 
 
 def default_tolerance(dtype) -> float:
-    """The relative accuracy asked of a norm: 1e-12 in float64, 1e-5 in float32."""
+    """Return the relative accuracy asked of a norm: 1e-12 in float64, 1e-5 in float32."""
     return 1e-12 if jnp.finfo(dtype).bits == 64 else 1e-5
 
 
 def start_vector(shape: tuple[int, ...], dtype) -> Array:
-    """Random unit vectors `[*lead, S]`, the same one at every leading index and in every call."""
+    """Return random unit vectors `[*lead, S]`, the same one at every index and in every call."""
     v = np.random.default_rng(1211).normal(size=shape[-1])
     return jnp.broadcast_to(jnp.asarray(v / np.linalg.norm(v), dtype), shape)
 
@@ -59,7 +59,7 @@ def root_of_largest_eigenvalue(
     rtol: float | None = None,
     max_steps: int | None = None,
 ) -> LogNorm:
-    """ln σ_max(P), one for each leading index, from v -> PᵀP v alone.
+    """Return ln σ_max(P), one for each leading index, from v -> PᵀP v alone.
 
     Args:
       gram: `[*lead, S] -> [*lead, S]`, scaled so that σ_max⁴ can be held.
@@ -82,7 +82,7 @@ def root_of_largest_eigenvalue(
 
 @jax.custom_jvp
 def _without_derivative(x: Array) -> Array:
-    """X, with a tangent of NaN: that of the points of a bracket would be wrong."""
+    """Return X, with a tangent of NaN: that of the points of a bracket would be wrong."""
     return x
 
 
@@ -92,7 +92,7 @@ def _nan(primals, tangents):
 
 
 def steps_taken(gram: Callable[[Array], Array], start: Array, *, rtol: float | None) -> LogNorm:
-    """The number of steps in place of a norm and its error, for benchmarks to count."""
+    """Return the number of steps in place of a norm and its error, for benchmarks to count."""
     T, _ = _lanczos(gram, start, rtol, None)
     steps = jnp.broadcast_to(T.m.astype(start.dtype), start.shape[:-1])
     return LogNorm(steps, steps)
@@ -106,7 +106,7 @@ class _Bracket(NamedTuple):
     certain: Array
 
     def is_within(self, tolerance: float) -> Array:
-        """Whether no more is wanted: certain and narrow, or zero, or not a number."""
+        """Return whether no more is wanted: certain and narrow, or zero, or not a number."""
         narrow = self.certain & (self.high <= (1 + tolerance) * self.low)
         return narrow | ~(self.high > 0)
 
@@ -119,7 +119,7 @@ class _Tridiagonal(NamedTuple):
     beta: Array
 
     def first_bracket(self) -> _Bracket:
-        """From α, each at most θ, to far beyond all circles of Gershgorin."""
+        """Return the bracket from α, each at most θ, to far beyond all circles of Gershgorin."""
         used = jnp.arange(len(self.alpha), dtype=jnp.int32) < self.m
         used = used.reshape(-1, *[1] * (self.alpha.ndim - 1))
         alpha, beta = (jnp.max(jnp.where(used, x, 0), 0) for x in (self.alpha, self.beta))
@@ -128,7 +128,7 @@ class _Tridiagonal(NamedTuple):
         return _Bracket(low, 4 * (low + 2 * beta), jnp.zeros(low.shape, bool))
 
     def narrowed(self, bracket: _Bracket, tolerance: float, enough: float) -> _Bracket:
-        """As far as T_m allows, by `POINTS` points of every bracket at a time."""
+        """Return brackets as narrow as T_m allows, by `POINTS` points of each at a time."""
         fractions = jnp.asarray(np.arange(1, POINTS + 1) / POINTS, bracket.low.dtype)
         parts = fractions.reshape(-1, *[1] * bracket.low.ndim)
 
@@ -148,7 +148,7 @@ class _Tridiagonal(NamedTuple):
         return jax.lax.while_loop(lambda carry: carry[1], narrow, (bracket, jnp.ones((), bool)))[0]
 
     def polynomial(self, x: Array, scale: Array, enough: float) -> Array:
-        """p_j(x) `[n, *lead]` at the first j where it is `enough`, or negative, or at the last one.
+        """Return p_j(x) `[n, *lead]` at the first j where it is `enough` or negative, or the last.
 
         It is negative at some j, as a sequence of Sturm's is, where x is below θ.
         """
@@ -175,7 +175,7 @@ class _Tridiagonal(NamedTuple):
 
 
 def _lanczos(gram, start, rtol, max_steps) -> tuple[_Tridiagonal, _Bracket]:
-    """Steps until the norms of all leading indices are certain, or max_steps are taken."""
+    """Take steps until the norms of all leading indices are certain, or max_steps are taken."""
     S = start.shape[-1]
     tolerance = 2 * (default_tolerance(start.dtype) if rtol is None else rtol)
     max_steps = 2 * min(S, 256) + 16 if max_steps is None else max_steps

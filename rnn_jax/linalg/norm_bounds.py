@@ -42,7 +42,7 @@ def norm_of_sum(alpha: Array, omega: Array) -> Array:
     omega, scale = scaled(jnp.where(used[..., 0], omega * of_alpha, 0), (-1,))
 
     def at(root):
-        """For u_q = root_q / ω_q: Σ_q α_qn² / u_q `[..., n]`, and the bound."""
+        """Return Σ_q α_qn² / u_q `[..., n]` for u_q = root_q / ω_q, and the bound."""
         over_u = omega / jnp.where(used[..., 0], root, 1)
         per_unit = (over_u[..., None] * square).sum(-2)
         return per_unit, jnp.sqrt(per_unit.max(-1) * (root * omega).sum(-1))

@@ -12,7 +12,7 @@ from rnn_jax.types import Array, at_least_float32
 
 
 def log_norm(x: Array, axes: tuple[int, ...]) -> Array:
-    """Log ‖x‖₂ over `axes` (Frobenius if there are several), for any x that its dtype can hold.
+    """Return ln ‖x‖₂ over `axes` (Frobenius if several), for any x that its dtype can hold.
 
     -inf at x = 0.
     """
@@ -23,7 +23,7 @@ def log_norm(x: Array, axes: tuple[int, ...]) -> Array:
 
 
 def spectral_norm(W: Array) -> Array:
-    """λ_W, the largest singular value of `W [..., m, n]`: `[...]`.
+    """Return λ_W, the largest singular value of `W [..., m, n]`: `[...]`.
 
     On the CPU with jaxlib older than 0.12, keep two batches that do not depend on each other out
     of one jitted program: LAPACK's threads can wait for each other forever.
@@ -41,7 +41,7 @@ def spectral_norm(W: Array) -> Array:
 
 
 def log_spectral_norm(A: Array) -> Array:
-    """Log of the largest singular value of `A [..., m, n]`: `[...]`. NaN where A is not finite.
+    """Return ln of the largest singular value of `A [..., m, n]`, NaN where A is not finite.
 
     Raises:
       ValueError: what is no matrix of floats.

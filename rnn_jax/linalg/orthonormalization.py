@@ -108,13 +108,13 @@ def share_of_rounding(S: int, K: int, eps: float) -> float:
 
 
 def _leading(Q: Array, R: Array, count: Array) -> tuple[Array, Array]:
-    """Q and R with zeros for all but the first columns."""
+    """Return Q and R with zeros for all but the first columns."""
     kept = jnp.arange(Q.shape[1], dtype=jnp.int32) < count
     return jnp.where(kept, Q, 0), jnp.where(kept, R, 0)
 
 
 def _hardly_any(R: Array, rounding: float) -> Array:
-    """Whether R_jj is no more than `rounding` times a column of R that is not zero, `[K]`."""
+    """Return whether R_jj is at most `rounding` times a column of R that is not zero, `[K]`."""
     largest = jnp.abs(R).max(0)
     return (R.diagonal() <= jnp.asarray(rounding, R.dtype) * largest) & (largest > 0)
 
@@ -137,7 +137,7 @@ def _orthonormalize_jvp(primals, tangents):
 
 
 def _recursive(M: Array) -> tuple[Array, Array, Array, Array]:
-    """Q, R, and the worst condition of a panel, and of a single pass over it."""
+    """Return Q, R, and the worst condition of a panel, and of a single pass over it."""
     K = M.shape[1]
     if K <= COLUMNS_AT_ONCE:
         return _repeated_cholesky_qr(M)
@@ -159,7 +159,7 @@ def _recursive(M: Array) -> tuple[Array, Array, Array, Array]:
 
 
 def _project_out(Q: Array, M: Array) -> tuple[Array, Array]:
-    """M − Q C, and C = QᵀM; once more where little was left of a column, for that is rounding."""
+    """Return M − Q C, C = QᵀM; once more where little was left of a column, mostly rounding."""
     Q_T = row_major_transpose(Q)
     C = Q_T @ M
     rest = M - Q @ C
@@ -174,7 +174,7 @@ def _project_out(Q: Array, M: Array) -> tuple[Array, Array]:
 
 
 def _repeated_cholesky_qr(M: Array) -> tuple[Array, Array, Array, Array]:
-    """Passes of M = Q R, Q = m 2^e in columns of like size and G = mᵀm, until QᵀQ = I."""
+    """Repeat M = Q R, Q = m 2^e in columns of like size and G = mᵀm, until QᵀQ = I."""
     identity = jnp.eye(M.shape[1], dtype=M.dtype)
     enough = 4 * COLUMNS_AT_ONCE * jnp.finfo(M.dtype).eps
 
@@ -204,7 +204,7 @@ def _repeated_cholesky_qr(M: Array) -> tuple[Array, Array, Array, Array]:
 
 
 def _cholesky(G: Array) -> tuple[Array, Array]:
-    """R and R⁻¹ of `G [K, K]` = Rᵀ R, by eliminating [G | I] into [R | R⁻ᵀ].
+    """Return R and R⁻¹ of `G [K, K]` = Rᵀ R, by eliminating [G | I] into [R | R⁻ᵀ].
 
     A pivot below `SMALLEST_SHARE` squared is raised to it, and R_jk = 0 for all k > j: to eliminate
     by what is mostly rounding would magnify that without bound. R stays invertible, and M = Q R for
@@ -231,7 +231,7 @@ def _cholesky(G: Array) -> tuple[Array, Array]:
 
 
 def _corrected(Q: Array, R: Array) -> tuple[Array, Array, Array]:
-    """Q (I − U) and (I − U)⁻¹ R, QᵀQ = I + U + Uᵀ, until Q is orthonormal; and if it is hopeless.
+    """Correct Q (I − U), (I − U)⁻¹ R, QᵀQ = I + U + Uᵀ, until orthonormal; say if it is hopeless.
 
     QᵀQ is formed where a random vector tells that Q is not orthonormal.
     """
@@ -259,14 +259,14 @@ def _corrected(Q: Array, R: Array) -> tuple[Array, Array, Array]:
 
 
 def _failure(Q: Array, R: Array) -> Array:
-    """The largest entry of (QᵀQ − I) z, z one random vector of signs."""
+    """Return the largest entry of (QᵀQ − I) z, z one random vector of signs."""
     alive = (R.diagonal() != 0).astype(Q.dtype)
     z = jnp.asarray(np.random.default_rng(7).choice([-1.0, 1.0], len(R)), Q.dtype) * alive
     return jnp.abs((Q @ z) @ Q - z).max(initial=0)
 
 
 def _one_by_one(M: Array, Q: Array, R: Array, first: Array) -> tuple[Array, Array]:
-    """Gram-Schmidt from column `first` on, thrice for each, given the Q and R of those before.
+    """Take columns from `first` on by Gram-Schmidt, thrice each, given Q and R of those before.
 
     As accurate as can be whatever M is, and slow: products of a matrix and a vector.
     """
@@ -304,7 +304,7 @@ def renewed(Q: Array, wanted: Array) -> Array:
 
 
 def _outside(Q: Array, m: Array) -> tuple[Array, Array]:
-    """What is left of `m [S]` outside the columns of Q, and how much of each was in it, `[K]`."""
+    """Return what is left of `m [S]` outside the columns of Q, and how much was of each, `[K]`."""
     rest, c = m, jnp.zeros_like(m, shape=Q.shape[1])
     for _ in range(PROJECTIONS):
         more = rest @ Q

@@ -73,7 +73,7 @@ class Factors(NamedTuple):
 
 
 def frobenius_norm() -> Norm:
-    """By the products themselves: exact but for their rounding."""
+    """Measure by the products themselves: exact but for their rounding."""
 
     def of_matrices(P):
         value = log_norm(P, (-2, -1))
@@ -99,7 +99,7 @@ def frobenius_norm() -> Norm:
 
 
 def spectral_norm(rtol: float | None, solve=root_of_largest_eigenvalue) -> Norm:
-    """By Lanczos' method, each certain to the relative accuracy rtol; see `spectral`."""
+    """Measure by Lanczos' method, each norm certain to the relative accuracy rtol."""
 
     def of_matrices(P):
         # (PᵀP)⁴: its largest eigenvalue is σ⁸, which stands four times as far apart from the next.
@@ -154,7 +154,7 @@ def log_norm_table(
     keep: Keep,
     axes: tuple[str, ...] = (),
 ) -> Any:
-    """ln ‖P_{t,k}[rows, columns]‖ at [t, k], `[T+1, T+1]`, of `jacobians [T, S, S]`.
+    """Return ln ‖P_{t,k}[rows, columns]‖ at [t, k], `[T+1, T+1]`, of `jacobians [T, S, S]`.
 
     -inf for k > t, with an error of zero. On the diagonal P is the identity. NaN where a J in
     between is not finite. Memory: about 5 T S², the T rounded up to a power of two, and T² for each
@@ -189,7 +189,7 @@ def log_norms(P: Scaled, norm: Norm) -> LogNorm:
 
 
 def _of_pairs(table, J, norm, rows, columns, keep, axes):
-    """All products of two steps or more, this device's of them: `J [T, S, S]`.
+    """Return all products of two steps or more, this device's of them: `J [T, S, S]`.
 
     Segments of half = 1, 2, 4, .. steps lie side by side in pairs. Where step t is in the second
     segment of a pair and step k in the first one, s is between them: A_t = J_t ··· from there, and
@@ -263,7 +263,7 @@ def with_rounding(found: LogNorm) -> LogNorm:
     made = jnp.where(lag > 1, made, -jnp.inf)
 
     def largest_paths(first: Array, second: Array) -> Array:
-        """max over m of first[t, m] + second[m, k]."""
+        """Return max over m of first[t, m] + second[m, k]."""
         return jax.lax.map(lambda row: (row[:, None] + second).max(0), first)
 
     detour = largest_paths(largest_paths(known, made), known)
@@ -273,7 +273,7 @@ def with_rounding(found: LogNorm) -> LogNorm:
 
 
 def _middles(states: int) -> np.ndarray:
-    """m(t, k), where P_{t,k} is made of two products: `[states, states]`, of use for t > k + 1.
+    """Return m(t, k), where P_{t,k} is made of two products, `[states, states]`, for t > k + 1.
 
     It has the bits of the last step, t − 1, from the highest one on in which step k differs.
     """
@@ -305,14 +305,14 @@ def rounding_in_nats(delta: Array, log_norms: Array) -> Array:
 
 
 def _pairs(N: int, half: Array) -> tuple[Array, Array, Array]:
-    """Steps of all first segments, of all second ones, and the last of the first one of each."""
+    """Return the steps of all first segments and of all second ones, and each first one's last."""
     i = jnp.arange(N // 2, dtype=jnp.int32)
     first = i // half * 2 * half + i % half
     return first, first + half, first - i % half + half - 1
 
 
 def _tiles(T: int, levels: int, tile_size: int) -> tuple[Array, Array, np.ndarray]:
-    """Tiles (of second segments, of first ones) that share a pair, level by level; levels' ends."""
+    """Return tiles (of second and first segments) that share a pair, by levels; levels' ends."""
     seconds, firsts, counts = [], [], []
     tile = np.arange(2 ** (levels - 1) // tile_size)
     for half in 2 ** np.arange(levels):
@@ -332,7 +332,7 @@ def _set(table, t, k, norms):
 
 
 def over_examples(function: Callable, arrays: Array, size: int):
-    """`function` of one example over the leading axis, several at once while they are small.
+    """Map a function of one example over the leading axis, several at once while small.
 
     `size` is the number of entries that one example works on at a time.
     """
@@ -347,7 +347,7 @@ def over_examples(function: Callable, arrays: Array, size: int):
 
 
 def tables_of_examples(table_of: Callable[[Array], Any], jacobians: Array) -> Any:
-    """`table_of` each example of `jacobians [T, *batch, S, S]`: `[T+1, T+1, *batch]`."""
+    """Make the table of each example of `jacobians [T, *batch, S, S]`: `[T+1, T+1, *batch]`."""
     T, *batch, S, _ = jacobians.shape
     if not batch:
         return table_of(jacobians)

@@ -11,14 +11,14 @@ from rnn_jax.types import Array
 
 
 def matvec(W: Array, x: Array) -> Array:
-    """W x over the leading axes of x: `[O, I], [*batch, I] -> [*batch, O]`."""
+    """Return W x over the leading axes of x: `[O, I], [*batch, I] -> [*batch, O]`."""
     W = check_array("W", W, ("O", "I"), kind="inexact")
     x = check_array("x", x, ("*batch", W.shape[1]), kind="inexact")
     return jax.lax.dot_general(x, W, (((x.ndim - 1,), (1,)), ((), ())))
 
 
 def times(transposed: Array, x: Array) -> Array:
-    """`matvec` from Wᵀ, for many leading axes: `[I, O], [*lead, I] -> [*lead, O]`."""
+    """Return W x from Wᵀ, for many leading axes: `[I, O], [*lead, I] -> [*lead, O]`."""
     transposed = check_array("transposed", transposed, ("I", "O"), kind="inexact")
     x = check_array("x", x, ("*lead", len(transposed)), kind="inexact")
     # Over one leading axis: XLA's dot, and the one that its gradient becomes, are slower over two.
@@ -27,6 +27,6 @@ def times(transposed: Array, x: Array) -> Array:
 
 
 def row_major_transpose(W: Array) -> Array:
-    """Wᵀ `[n, m]` of `W [m, n]`, moved in memory rather than read the other way round."""
+    """Return Wᵀ `[n, m]` of `W [m, n]`, moved in memory rather than read the other way round."""
     W = check_array("W", W, ("m", "n"), kind="inexact")
     return jax.lax.optimization_barrier(W.T)

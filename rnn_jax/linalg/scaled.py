@@ -53,7 +53,7 @@ class Scaled(NamedTuple):
 
     @property
     def mT(self) -> Scaled:
-        """The transpose."""
+        """Return the transpose."""
         return Scaled(self.m.mT, self.c, self.r)
 
     def __matmul__(self, other: Scaled) -> Scaled:

@@ -30,7 +30,7 @@ def check_targets(target: Any, argument: str = "target") -> Any:
 
 
 def check_same_shape(argument, y, target):
-    """Both in the wider of their dtypes. ValueError unless floats, and numbers of that shape."""
+    """Return both in their wider dtype. ValueError unless floats, and numbers of that shape."""
     y = check_outputs(argument, y)
     expected = f"the shape of the output, {describe(y)}"
     if check_targets(target).shape != y.shape:
@@ -44,7 +44,7 @@ def check_same_shape(argument, y, target):
 
 
 def where_known(values, known, argument, got, expected):
-    """`values [*batch, ...]`, NaN where `known [*batch]` is False; an error if that can be seen."""
+    """Return `values`, NaN where `known [*batch]` is False; raise an error if that can be seen."""
     if is_traced(known):
         # A factor, so that the gradient is NaN too.
         return values * select(known, jnp.ones_like(values), jnp.nan)

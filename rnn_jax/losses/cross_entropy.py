@@ -72,7 +72,7 @@ def softmax_cross_entropy(logits: Array, target: Array) -> Array:
 
 
 def _log_softmax(z):
-    """ln softmax(z) = d − ln Σ exp d with d = z − max z: (½ d, ln Σ exp d), in float32 at least.
+    """Return ln softmax(z) = d − ln Σ exp d as (½ d, ln Σ exp d), d = z − max z, in float32.
 
     d may be out of range where half of it is not; and beside a large max z, ln Σ exp d would be
     lost in rounding.

@@ -27,7 +27,7 @@ from rnn_jax.plotting.style import (
 
 
 def band_by_lag(log_norms: np.ndarray, percentiles: Sequence[float] = (10, 50, 90)) -> np.ndarray:
-    """Percentiles over everything but the lag t − k of tables `[..., T+1, T+1]`: `[lag, 3]`."""
+    """Return percentiles by lag t − k of tables `[..., T+1, T+1]`: `[lag, 3]`."""
     T = log_norms.shape[-1] - 1
     diagonals = [np.diagonal(log_norms, -lag, -2, -1).ravel() for lag in range(T + 1)]
     # A percentile is picked, not interpolated: between -inf and a number there is nothing.
@@ -35,7 +35,7 @@ def band_by_lag(log_norms: np.ndarray, percentiles: Sequence[float] = (10, 50, 9
 
 
 def decay(panels: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]) -> Figure:
-    """‖∂s_t/∂s_k‖₂ of the state s by lag, against its bounds.
+    """Draw ‖∂s_t/∂s_k‖₂ of the state s by lag, against its bounds.
 
     Args:
       panels: column title, which may say what s is -> row title -> tables `[seeds, T+1, T+1]` of
@@ -84,7 +84,7 @@ def _decay_panel(ax: Axes, tables: Mapping[str, np.ndarray]) -> None:
 
 
 def heatmaps(panels: Mapping[str, Mapping[str, np.ndarray]], *, span: float = 12.0) -> Figure:
-    """‖∂E_t/∂s_k‖ over (t, k): state 0 is the initial one, and E_t is read from state t.
+    """Draw ‖∂E_t/∂s_k‖ over (t, k): state 0 is the initial one, E_t is read from state t.
 
     Args:
       panels: column title -> row title -> natural logs `[T, T+1]`, E_{t+1} and s_k at [t, k].

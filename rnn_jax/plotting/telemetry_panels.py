@@ -22,7 +22,7 @@ SPAN = 12
 
 
 def telemetry(record: Mapping[str, np.ndarray], *, clip_norm: float | None = None) -> Figure:
-    """Loss, gradient norm, profile, matrices, Ω and horizon over the steps of training.
+    """Draw loss, gradient norm, profile, matrices, Ω and horizon over the steps of training.
 
     Args:
       record: the metrics of `make_monitored_train_step` over steps, `[steps, ...]`, as `fit`

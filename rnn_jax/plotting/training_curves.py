@@ -29,7 +29,7 @@ MIN_POINTS = 20
 def learning_curves(
     panels: Mapping[str, Mapping[str, np.ndarray]], *, baseline: float, smooth: int = 10
 ) -> Figure:
-    """Bits per character over steps, with and without clipping.
+    """Draw bits per character over steps, with and without clipping.
 
     Args:
       panels: title -> arm ("clipped", "not clipped") -> `[steps, seeds]` bits per character.
@@ -51,7 +51,7 @@ def learning_curves(
 
 
 def gradient_norms(panels: Mapping[str, Mapping[str, np.ndarray]], *, smooth: int = 10) -> Figure:
-    """Global gradient norm before clipping, over steps.
+    """Draw the global gradient norm before clipping, over steps.
 
     Args:
       panels: title -> arm ("clipped", "not clipped") -> `[steps, seeds]` norms.
@@ -89,6 +89,6 @@ def _band(ax: Axes, curves: np.ndarray, stride: int, color: str, label: str, lin
 
 
 def _averaged(curves: np.ndarray, stride: int) -> np.ndarray:
-    """Means of `stride` steps each: `[steps // stride, seeds]`."""
+    """Return means of `stride` steps each: `[steps // stride, seeds]`."""
     steps = len(curves) // stride * stride
     return curves[:steps].reshape(-1, stride, *curves.shape[1:]).mean(1)

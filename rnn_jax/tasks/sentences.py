@@ -113,17 +113,17 @@ class Templates:
 
     @property
     def input_size(self) -> int:
-        """I, words without the padding."""
+        """Return I, words without the padding."""
         return len(self.vocabulary) - 1
 
     @property
     def positions(self) -> np.ndarray:
-        """Where the year may stand, sorted."""
+        """Return where the year may stand, sorted."""
         return np.unique(self.year_at)
 
     @property
     def is_number(self) -> np.ndarray:
-        """`[N, T]`: whether a year or another number stands there."""
+        """Return whether a year or another number stands there, `[N, T]`."""
         return self.first == FIRST_YEAR
 
     def no_number_in(self, positions: Sequence[int]) -> Templates:

@@ -123,7 +123,7 @@ def _mean_field(phi, sigma_w, sigma_b, sigma_u):
 
 
 def _length(phi, sigma_w, sigma_b, sigma_u):
-    """The fixed point q, and whether it is one."""
+    """Return the fixed point q, and whether it is one."""
     drive = sigma_b**2 + sigma_u**2
 
     def next_length(q, rule=ONE):
@@ -153,5 +153,5 @@ def _phi(activation: str | Pointwise) -> Pointwise:
 
 
 def _drives(**stds: ArrayLike) -> list[Array]:
-    """The standard deviations as arrays, each at least 0."""
+    """Return the standard deviations as arrays, each at least 0."""
     return [within(name, std, least=0) for name, std in zip(stds, numbers(**stds), strict=True)]

@@ -104,7 +104,7 @@ def _critical_gain(phi, sigma_b, sigma_u):
 
 
 def _is_critical(phi, q, drive_variance):
-    """Whether what q is off by, by rounding and quadrature, moves σ_w by no more than allowed."""
+    """Return whether what q is off by moves σ_w by no more than allowed."""
     at = lambda q, rule=ONE: _critical(phi, q, rule)
     (sigma_w, drive), (by_q, slope) = jax.jvp(at, (q,), (jnp.ones_like(q),))
     sigma_w_again, drive_again = at(q, OTHER_ONE)
@@ -115,17 +115,17 @@ def _is_critical(phi, q, drive_variance):
 
 
 def _passes(phi, drive_variance):
-    """Whether the critical line of φ reaches this drive, and not along its whole length."""
+    """Return whether φ's critical line reaches this drive, and not along its whole length."""
     far = _far(drive_variance)
     return _critical(phi, far)[1] > drive_variance + jnp.finfo(far.dtype).eps * 32 * far
 
 
 def _far(drive_variance):
-    """A q beyond that of the critical line."""
+    """Return a q beyond that of the critical line."""
     return 1000 + 2 * drive_variance
 
 
 def _critical(phi, q, rule=ONE):
-    """(σ_w, σ_b² + σ_u²) at which q is a fixed point with χ = 1."""
+    """Return (σ_w, σ_b² + σ_u²) at which q is a fixed point with χ = 1."""
     squared_slope = mean_over(rule, _square(derivative(phi)), q, None)
     return squared_slope**-0.5, q - mean_over(rule, _square(phi), q, None) / squared_slope

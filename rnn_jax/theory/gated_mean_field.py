@@ -182,13 +182,13 @@ def _tied_growth(p, q, v, k):
 
 
 def _power_of_two(x):
-    """The largest power of two up to x; 1 for zero."""
+    """Return the largest power of two up to x; 1 for zero."""
     x = jax.lax.stop_gradient(x)
     return jnp.where(x == 0, 1, x / (2 * jnp.frexp(x)[0]))
 
 
 def _growth(power, m, sigma_w):
-    """(χ, χ if W were drawn anew at each step)."""
+    """Return (χ, χ if W were drawn anew at each step)."""
     p, q = m["A"] ** 2, sigma_w**2 * m["B"] ** 2
     squares = m["renewed"] * (m["BB"] + m["DD"]) + m["slope"] * (power + m["candidate"])
     v = m["kept"] - p + sigma_w**2 * squares - q
@@ -199,7 +199,7 @@ def _growth(power, m, sigma_w):
 
 
 def _moments(power, rule: Rule, *, sigma_w, sigma_u, b_z, b_r) -> dict[str, Array]:
-    """Means over one unit's gates, at a given ⟨h²⟩."""
+    """Return means over one unit's gates, at a given ⟨h²⟩."""
     square = lambda f: lambda x: jnp.square(f(x))
     slope = derivative(jnp.tanh)
     recurrent = sigma_w**2 * power

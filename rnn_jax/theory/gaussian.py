@@ -117,7 +117,7 @@ def _(rule, f, g, at, tangents):
 
 
 def _by_one_variance(rule, f, g, q, c):
-    """⟨f''(u) g(v)⟩, with what the jumps of f and f' at zero add: ⟨δ g⟩ and ⟨δ' g⟩."""
+    """Return ⟨f''(u) g(v)⟩ with what the jumps of f and f' at zero add: ⟨δ g⟩ and ⟨δ' g⟩."""
     df = derivative(f)
     jump, kink = _jump(f, q.dtype), _jump(df, q.dtype)
     total = pair_mean_over(rule, derivative(df), g, q, c)
@@ -133,7 +133,7 @@ def _by_one_variance(rule, f, g, q, c):
 
 
 def _steps_by_c(rule, f, g, q, c):
-    """What the jumps of f and g at zero add to ⟨f'(u) g'(v)⟩."""
+    """Return what the jumps of f and g at zero add to ⟨f'(u) g'(v)⟩."""
     left, zero = _left(q, c), jnp.zeros_like(q)
     f_jump, g_jump = _jump(f, q.dtype), _jump(g, q.dtype)
     total = zero
@@ -146,23 +146,23 @@ def _steps_by_c(rule, f, g, q, c):
 
 
 def _left(q, c):
-    """The variance of v that is left when u is known."""
+    """Return the variance of v that is left when u is known."""
     return jnp.maximum((q - c) * ((q + c) / jnp.where(q > 0, q, 1)), 0)
 
 
 def _slope(q, c):
-    """The mean of v over u. One for q = 0, where both are the same number."""
+    """Return the mean of v over u. One for q = 0, where both are the same number."""
     return jnp.where(q > 0, c / jnp.where(q > 0, q, 1), 1)
 
 
 def _density(mean, q):
-    """Of N(m, q) at zero."""
+    """Return the density of N(m, q) at zero."""
     s = standard_deviation(q)
     return jnp.exp(-0.5 * jnp.square(mean / s)) / (np.sqrt(2 * np.pi).astype(q.dtype) * s)
 
 
 def _jump(f: Pointwise, dtype: Any) -> float:
-    """f(0+) − f(0−), a number that is known while tracing; 0 for a function that is continuous."""
+    """Return f(0+) − f(0−), known while tracing; 0 for a function that is continuous."""
     tiny = float(jnp.finfo(dtype).tiny)
     with jax.ensure_compile_time_eval():
         above, below = np.asarray(f(jnp.asarray([tiny, -tiny], dtype)), np.float64)

@@ -76,5 +76,5 @@ def _factor(factor):
 
 
 def _left(factor):
-    """1 − λ², also where λ² would be rounded to 1."""
+    """Return 1 − λ², also where λ² would be rounded to 1."""
     return (1 - factor) * (1 + factor)

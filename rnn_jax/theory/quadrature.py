@@ -83,7 +83,7 @@ def standard_deviation(q: Array, least: float = 1.0) -> Array:
 
 
 def _about_zero(rule, s):
-    """z and weights `[..., n]` for m = 0: constants, computed once, unless s is large."""
+    """Return z and weights `[..., n]` for m = 0: constants, computed once, unless s is large."""
     large = lambda s: _panels(rule, _cuts_about_zero(rule, s))
     constants = large(jnp.ones(1, s.dtype))
     small = lambda s: tuple(jnp.broadcast_to(x, (*s.shape[:-1], *x.shape)) for x in constants)
@@ -92,7 +92,7 @@ def _about_zero(rule, s):
 
 
 def _panels(rule, cuts):
-    """z and weights `[..., n]`, with panels between these cuts, sorted."""
+    """Return z and weights `[..., n]`, with panels between these cuts, sorted."""
     dtype = cuts.dtype
     cuts = cuts[..., None]
     middle, half = (cuts[..., 1:, :] + cuts[..., :-1, :]) / 2, jnp.diff(cuts, axis=-2) / 2
@@ -105,7 +105,7 @@ def _panels(rule, cuts):
 
 
 def _cuts(rule, m, s):
-    """Cuts of the line of z, where m + s z is zero at one of them, m and s `[..., 1]`."""
+    """Return cuts of the line of z, m + s z zero at one of them, m and s `[..., 1]`."""
     dtype = s.dtype
     zero = jnp.clip(-m / s, -1e3, 1e3)  # beyond 1e3 standard deviations it is out of sight
     even = jnp.asarray(np.linspace(-REACH, REACH, rule.even + 1), dtype)
@@ -117,7 +117,7 @@ def _cuts(rule, m, s):
 
 
 def _cuts_about_zero(rule, s):
-    """The same for m = 0, where their order is known."""
+    """Return the same for m = 0, where their order is known."""
     even = np.linspace(0, REACH, rule.even // 2 + 1)
     if rule.even % 2:
         even = np.linspace(REACH / rule.even, REACH, rule.even // 2 + 1)
@@ -132,6 +132,6 @@ def _part(rule):
 
 
 def _lower(rule, s, upper):
-    """Distances of the lower cuts from zero in standard deviations, none above `upper`."""
+    """Return distances of the lower cuts from zero in standard deviations, none above `upper`."""
     u = (rule.least * float(rule.ratio) ** np.arange(rule.lower)).astype(s.dtype)
     return jnp.minimum(u / s, upper)

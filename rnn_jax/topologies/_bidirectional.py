@@ -21,7 +21,7 @@ def bidirectional(
     resets: Array | None = None,
     strategy: Strategy | str = "auto",
 ) -> tuple[tuple[State, State], Array]:
-    """One cell from the first step to the last, another from the last to the first.
+    """Run one cell from the first step to the last, another from the last to the first.
 
     Args:
       cells, params, initial_states: forward, backward.

@@ -29,7 +29,7 @@ def unroll_feedback(
     key: Key | None = None,
     feed: Feed = feed_output,
 ) -> tuple[State, Array]:
-    r"""One-to-many: the first input is given, every later one is fed back.
+    r"""Run one-to-many: the first input is given, every later one is fed back.
 
     .. math:: x_1 = x, \qquad x_{t+1} = \mathrm{feed}(y_t)
 
@@ -154,7 +154,7 @@ def teacher_forcing(
 
 
 def _free_running(cell, params, state, x, steps, key, feed, xs=None, given=None):
-    """(final state, inputs, ys); `xs` are taken where they are `given`."""
+    """Return (final state, inputs, ys); `xs` are taken where they are `given`."""
     keys = jax.random.split(jax.random.key(0) if key is None else key, steps)
     return _run(cell, params, state, x, keys, feed, xs, given)
 

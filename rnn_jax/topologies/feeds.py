@@ -15,13 +15,13 @@ Feed = Callable[[Key, Array], Array]
 
 
 def feed_output(key: Key, y: Array) -> Array:
-    """The output itself is the next input."""
+    """Feed the output itself as the next input."""
     del key
     return y
 
 
 def sample_one_hot(temperature: float | Array = 1.0) -> Feed:
-    """A feed that draws a symbol from softmax(y / temperature) and feeds its one-hot vector.
+    """Return a feed that draws a symbol from softmax(y / temperature), as its one-hot vector.
 
     0, as a Python number, takes the likeliest symbol. No gradient passes through a draw.
 

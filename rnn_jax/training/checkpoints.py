@@ -151,7 +151,7 @@ class Checkpoints:
         return None
 
     def _numbered(self) -> list[int]:
-        """The steps that folders are named after."""
+        """Return the steps that folders are named after."""
         assert self._directory is not None
         folders = [path for path in self._directory.iterdir() if path.is_dir()]
         return [int(path.name) for path in folders if path.name.isdecimal() and path.name.isascii()]
@@ -169,7 +169,7 @@ class Checkpoints:
         return arrays, manifest
 
     def _rows(self, metrics: Mapping[str, Any]) -> bytes:
-        """The metrics of the steps up to a checkpoint."""
+        """Return the metrics of the steps up to a checkpoint."""
         assert self._directory is not None
         rows = b""
         if metrics["bytes"]:

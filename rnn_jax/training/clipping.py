@@ -23,12 +23,12 @@ class GlobalNorm(NamedTuple):
 
     @property
     def value(self) -> Array:
-        """‖g‖₂; inf where it is beyond the largest number of the dtype."""
+        """Return ‖g‖₂; inf where it is beyond the largest number of the dtype."""
         return self.scaled / self.scale
 
     @property
     def is_finite(self) -> Array:
-        """Whether every number of g is finite."""
+        """Return whether every number of g is finite."""
         return jnp.isfinite(self.scaled)
 
 

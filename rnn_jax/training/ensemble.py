@@ -13,7 +13,7 @@ from rnn_jax.errors import check_function, check_size
 
 
 def over_ensemble(function: Callable[..., Any], members: int) -> Callable[..., Any]:
-    """`function` of one network, jitted and vmapped over the leading axis of every argument.
+    """Map a function of one network over the leading axis of every argument, jitted.
 
     The members are spread evenly over as many local devices as divide their number. They never
     wait for each other: no communication is compiled in.

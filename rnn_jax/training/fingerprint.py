@@ -203,7 +203,7 @@ def _classes(tree: Any) -> Iterator[str]:
 
 
 def _checked_metrics(returned: Any, state: Any) -> Any:
-    """The shapes of the metrics that a train step returns, beside a state like `state`."""
+    """Return the shapes of the metrics that a train step returns, beside a state like `state`."""
     if not isinstance(returned, tuple) or len(returned) != 2:
         remedy = "Return both as a tuple; metrics may be any pytree of arrays."
         raise invalid("train_step", "one that does not", "(state, metrics)", remedy)
@@ -220,7 +220,7 @@ def _checked_metrics(returned: Any, state: Any) -> Any:
 
 
 def _as_json(config: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The config as it will be read back."""
+    """Return the config as it will be read back."""
     remedy = "Pass names, numbers and text, such as dataclasses.asdict of a config."
     if config is None:
         return {}

@@ -73,7 +73,7 @@ class History:
         return jax.tree.unflatten(jax.tree.structure(self._like), [*self.since(0).values()])
 
     def _from(self, name: str, step: int) -> np.ndarray:
-        """A metric's values from `step` on."""
+        """Return a metric's values from `step` on."""
         wanted, blocks, end = [], self._blocks[name], self.steps
         for block in reversed(blocks):
             if end <= step:
@@ -100,5 +100,5 @@ def _of_one(values, leading=1):
 
 @jax.jit
 def _stacked(metrics: list[dict[str, Array]]) -> dict[str, Array]:
-    """One array for each metric: to the host, time goes by the number of arrays, not their size."""
+    """Stack each metric: to the host, time goes by the number of arrays, not their size."""
     return jax.tree.map(lambda *steps: jnp.stack(steps), *metrics)

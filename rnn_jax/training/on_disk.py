@@ -56,7 +56,7 @@ class OnDisk:
             file.write(kept.tobytes())
 
     def _steps_there(self) -> int:
-        """The steps of the file that there is, once it is known to be of this metric."""
+        """Return the steps of the file that there is, once it is known to be of this metric."""
         try:
             shape, dtype, offset = _read_header(self._file)
             rows = int(np.prod(shape)) * dtype.itemsize
@@ -99,7 +99,7 @@ class OnDisk:
 
 
 def _read_header(file: Path) -> tuple[tuple[int, ...], np.dtype, int]:
-    """(shape, dtype, bytes before the numbers) of a file of version 1.0."""
+    """Return (shape, dtype, bytes before the numbers) of a file of version 1.0."""
     with open(file, "rb") as opened:
         np.lib.format.read_magic(opened)
         shape, _, dtype = np.lib.format.read_array_header_1_0(opened)
@@ -107,7 +107,7 @@ def _read_header(file: Path) -> tuple[tuple[int, ...], np.dtype, int]:
 
 
 def _kept_dtype(dtype: np.dtype) -> np.dtype:
-    """The dtype in the file: one that NumPy reads, with a NaN."""
+    """Return the dtype in the file: one that NumPy reads, with a NaN."""
     if dtype.kind in "biu":
         return np.dtype(np.float64)
     if dtype.kind == "V" and dtype.type is not np.void:  # bfloat16 and its like

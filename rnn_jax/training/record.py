@@ -130,7 +130,7 @@ def _loaded(file: Path, **how: Any) -> np.ndarray:
 
 
 def _begun(folder: Path, step: int) -> Any:
-    """An event file that begins at `step`, written at once: SummaryWriter's queue may be lost."""
+    """Return an event file from `step` on, written at once: SummaryWriter's queue may be lost."""
     optional("tensorboardX", "pip install tensorboardX")
     from tensorboardX.event_file_writer import EventsWriter
     from tensorboardX.proto.event_pb2 import Event, SessionLog
@@ -143,7 +143,7 @@ def _begun(folder: Path, step: int) -> Any:
 
 
 def _summary(metrics: Metrics, offset: int) -> Any:
-    """The metrics of one step as TensorBoard's."""
+    """Return the metrics of one step as TensorBoard's."""
     from tensorboardX.proto.summary_pb2 import Summary
     from tensorboardX.summary import make_histogram
 

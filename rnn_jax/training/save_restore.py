@@ -90,7 +90,7 @@ def restore(path: str | Path, like: Tree) -> Tree:
 
 
 def _newest_first(path: Path) -> list[Path]:
-    """The file itself, or those of a folder of checkpoints."""
+    """Return the file itself, or those of a folder of checkpoints."""
     if not path.is_dir():
         return [path]
     if (path / STATE_FILE).exists():
@@ -185,7 +185,7 @@ def placed(arrays: Mapping[str, np.ndarray], like: Tree) -> Tree:
 
 
 def _checked(tree: Any, argument: str = "tree") -> list[tuple[str, Any]]:
-    """The named leaves, all of them arrays or numbers."""
+    """Return the named leaves, all of them arrays or numbers."""
     named = [*named_leaves(tree).items()]
     for name, leaf in named:
         is_array = hasattr(leaf, "dtype") and hasattr(leaf, "shape")
@@ -206,7 +206,7 @@ def _dtype_name(leaf: Any) -> str:
 
 
 def _plain(leaf: Any) -> np.ndarray:
-    """The leaf as NumPy stores it; dtypes that NumPy does not know (bfloat16) as bytes."""
+    """Return the leaf as NumPy stores it; dtypes unknown to NumPy (bfloat16) as bytes."""
     array = np.asarray(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
     if array.dtype.isbuiltin == 1:
         return array
@@ -232,5 +232,5 @@ def _restored(stored: np.ndarray, like: Any) -> Any:
 
 
 def _impl(dtype: Any) -> str:
-    """The name of the generator of a dtype of keys."""
+    """Return the name of the generator of a dtype of keys."""
     return dtype._impl.name

@@ -81,7 +81,7 @@ class SkippedSteps:
 
 
 def _who(flag: np.ndarray) -> str:
-    """Which members of an ensemble."""
+    """Return which members of an ensemble."""
     if flag.ndim == 0:
         return ""
     members = [str(tuple(map(int, at)) if len(at) > 1 else int(at[0])) for at in np.argwhere(flag)]

@@ -19,7 +19,7 @@ from rnn_jax.types import Array, Params, State, at_least_float32
 
 
 def zero_slots(cell: Cell, params: Params, xs: Array) -> Nudges:
-    """Slots for `unroll_nudged(..., spread=spread_slots(cell, params, xs))`.
+    """Return slots for `unroll_nudged(..., spread=spread_slots(cell, params, xs))`.
 
     Where `jax.grad` gives nudges a cotangent of `[*lead, ...]`, it gives these ln of its norm over
     the whole state, `[*lead]`, -inf where it is zero; `[*lead]` is `[*batch]` for `start` and
@@ -33,7 +33,7 @@ def zero_slots(cell: Cell, params: Params, xs: Array) -> Nudges:
 
 
 def spread_slots(cell: Cell, params: Params, xs: Array) -> Callable[[Array], State]:
-    """`slots [*lead] -> zeros`, leaves `[*lead, ...]`, for a `[*lead]` that ends in `[*batch]`."""
+    """Return `slots [*lead] -> zeros`, leaves `[*lead, ...]`, [*lead] ending in [*batch]."""
     shapes = _state_shapes(cell, params, xs)
     batch_ndim = len(batch_of(xs))
 
@@ -50,7 +50,7 @@ def spread_slots(cell: Cell, params: Params, xs: Array) -> Callable[[Array], Sta
 
 
 def state_log_norms(state: State, lead: int) -> Array:
-    """ln ‖·‖₂ over all leaves, and all but the first `lead` axes of each: `[*lead]`, -inf at zero.
+    """Return ln ‖·‖₂ over all leaves but the first `lead` axes of each: `[*lead]`, -inf at zero.
 
     In float32 at least, and for any of its normal numbers: the squares of what is large or small
     are summed after a scaling by 2^-k or 2^k, and of the three sums the one in range is taken

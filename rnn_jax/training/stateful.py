@@ -182,7 +182,7 @@ AXES = {
 
 
 def _sharing(mesh, batch):
-    """`(function, specs of its results) -> function`, each device taking its part of B."""
+    """Return `(function, specs of its results) -> function`, each device taking its part of B."""
 
     def share(function, results):
         def of_a_part(params, carried, batch):
@@ -199,7 +199,7 @@ def _sharing(mesh, batch):
 
 
 def _start(cell, params, carried, batch):
-    """The state that each stream starts from."""
+    """Return the state that each stream starts from."""
     if "starts" not in batch:
         return carried
     initial = cell.initial_state(params, batch["starts"].shape)
@@ -207,7 +207,7 @@ def _start(cell, params, carried, batch):
 
 
 def _marks(batch):
-    """What `unroll` is told of the steps."""
+    """Return what `unroll` is told of the steps."""
     return {name: batch[name] for name in ("lengths", "resets") if name in batch}
 
 
@@ -217,7 +217,7 @@ def _mask(batch):
 
 
 def _mean_per_step(batch, mesh, total: Array) -> Array:
-    """`total`, summed over this device's steps, so scaled that its mean over devices is E's mean.
+    """Scale `total`, summed over this device's steps, so that its mean over devices is E's mean.
 
     With lengths, devices may have different numbers of steps: each divides by their mean number.
     """
@@ -231,19 +231,19 @@ def _mean_per_step(batch, mesh, total: Array) -> Array:
 
 
 def _first_leaf(xs: Any) -> Any:
-    """The array of the inputs, or the first of several."""
+    """Return the array of the inputs, or the first of several."""
     return next(iter(jax.tree.leaves(xs)), xs)
 
 
 def _is_finite(state: State) -> Array:
-    """Whether every number of each stream's state is finite: `[B]`."""
+    """Return whether every number of each stream's state is finite: `[B]`."""
     leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     each = [jnp.isfinite(leaf).all(tuple(range(1, leaf.ndim))) for leaf in leaves]
     return functools.reduce(jnp.logical_and, each, jnp.asarray(True))
 
 
 def _named(batch: Any) -> dict[str, Array]:
-    """The parts of a batch by name."""
+    """Return the parts of a batch by name."""
     if isinstance(batch, tuple | list) and len(batch) in (2, 3):
         batch = dict(zip(("xs", "targets", "starts"), batch, strict=False))
     if isinstance(batch, Mapping) and {"xs", "targets"} <= set(batch) <= set(AXES):

@@ -68,7 +68,7 @@ class Telemetry:
         check_size("iterations", self.iterations)
 
     def matrices_of(self, params: Params) -> dict[str, Array]:
-        """What is followed, by name."""
+        """Return what is followed, by name."""
         if self.matrices is not None:
             return dict(self.matrices(params))
         structure = self.cell.structure
@@ -106,7 +106,7 @@ MonitoredTrainStep = Callable[
 def create_monitored_train_state(
     params: Params, optimizer: optax.GradientTransformation, telemetry: Telemetry
 ) -> MonitoredTrainState:
-    """The state before the first step.
+    """Return the state before the first step.
 
     Raises:
       ValueError: what `create_train_state` raises; no Telemetry, or one of another cell.
@@ -132,7 +132,7 @@ def make_monitored_train_step(
     mesh: Mesh | None = None,
     batch_spec: Any = PartitionSpec(None, "batch"),
 ) -> MonitoredTrainStep:
-    r"""`make_train_step` with telemetry: the same updates, more metrics.
+    r"""Make a train step with telemetry: the same updates, more metrics.
 
     Args:
       loss: `(params, batch, unroll) -> scalar`. It calls `unroll` once, as it would
@@ -220,7 +220,7 @@ def make_monitored_train_step(
 
 
 def _slots_for(loss, params, batch) -> tuple[Nudges, Callable[[Array], State], bool]:
-    """Of the one `unroll` that the loss calls: slots, how to spread them, whether reversed."""
+    """Return slots of the one `unroll` that the loss calls, how to spread them, if reversed."""
     calls: list[tuple[Any, Any, bool]] = []
 
     def unroll(cell, params, xs, *args, **options):
@@ -241,13 +241,13 @@ def _slots_for(loss, params, batch) -> tuple[Nudges, Callable[[Array], State], b
 
 
 def _back(log_norms: Nudges, reverse: bool) -> Array:
-    """ln of the norm of what comes back of ∂L/∂h_t to the state before step t: `[T, *batch]`."""
+    """Return ln of the norm of what comes back of ∂L/∂h_t to the state before t: `[T, *batch]`."""
     start, passed = log_norms.start[None], log_norms.passed
     return jnp.concatenate([passed[1:], start] if reverse else [start, passed[:-1]])
 
 
 def _summary(value: Array, at: Array, back: Array, counted: Array) -> dict[str, Array]:
-    """The metrics of the gradient, from L, `read`, `_back` and `counted_steps`."""
+    """Return the metrics of the gradient, from L, `read`, `_back` and `counted_steps`."""
     profile = jax.nn.logsumexp(2 * at, axis=tuple(range(1, at.ndim))) / 2
     left_out = counted == 0  # Written so that NaN counts.
     log_ratio = jnp.where(left_out, 0, back - at)
@@ -270,7 +270,7 @@ def _summary(value: Array, at: Array, back: Array, counted: Array) -> dict[str, 
 
 
 def _shared(function, mesh, batch_spec):
-    """`function`, each device taking its part of the batch."""
+    """Return `function`, each device taking its part of the batch."""
 
     def of_a_part(params, batch):
         value, grads, at, back, counted = function(params, batch)
@@ -290,7 +290,7 @@ def _shared(function, mesh, batch_spec):
 
 
 def _begin(W: Array) -> Followed:
-    """Where the first step goes on from: `WARM_UP` iterations, for the growth after as many."""
+    """Return where the first step goes on from: `WARM_UP` iterations, for growth after as many."""
     v = largest_singular_value(W, iterations=WARM_UP).v
     if W.shape[-1] != W.shape[-2]:
         return Followed(v, None, None)
@@ -302,7 +302,7 @@ def _begin(W: Array) -> Followed:
 def _follow(
     telemetry: Telemetry, state: MonitoredTrainState
 ) -> tuple[dict[str, Followed], dict[str, Array]]:
-    """The iterations of one step, and their metrics."""
+    """Take the iterations of one step, and their metrics."""
     followed, metrics = {}, {}
     for name, W in telemetry.matrices_of(state.params).items():
         before = state.followed[name]

@@ -77,13 +77,13 @@ def _evaluate(closed: ClosedJaxpr, args: Sequence[Any]) -> list[Any]:
 
 
 def _broadcast(x: Array, shape: tuple[int, ...]) -> Array:
-    """`x`, a number or with axes of size 1, in `shape`."""
+    """Return `x`, a number or with axes of size 1, in `shape`."""
     wide = jax.lax.broadcast_in_dim(x.astype(jnp.float32), shape, tuple(range(x.ndim)))
     return wide.astype(x.dtype)
 
 
 def _broadcast_by(eqn: Any) -> list[int]:
-    """Which operands of half precision an equation broadcasts."""
+    """Return which operands of half precision an equation broadcasts."""
     primitive = eqn.primitive
     if primitive not in MOVING and primitive not in ELEMENTWISE:
         return []
@@ -98,7 +98,7 @@ def _broadcast_by(eqn: Any) -> list[int]:
 
 
 def _broadcasts(jaxpr: Any) -> bool:
-    """Whether there is a broadcast of half precision in a jaxpr, or in one inside of it."""
+    """Return whether there is a broadcast of half precision in a jaxpr, or in one inside of it."""
     return any(
         _broadcast_by(eqn)
         or any(_broadcasts(inner) for value in _inside(eqn).values() for inner in _jaxprs(value))
@@ -107,7 +107,7 @@ def _broadcasts(jaxpr: Any) -> bool:
 
 
 def _inside(eqn: Any) -> dict[str, Any]:
-    """The parameters of an equation in which jaxprs are looked for."""
+    """Return the parameters of an equation in which jaxprs are looked for."""
     return {} if eqn.primitive.name.startswith("custom_") else eqn.params
 
 
@@ -119,7 +119,7 @@ def _jaxprs(value: Any) -> list[Any]:
 
 
 def _wide_inside(eqn: Any) -> dict[str, Any]:
-    """The parameters of an equation, with the functions that it calls treated alike."""
+    """Return the parameters of an equation, with the functions that it calls treated alike."""
     inside = _inside(eqn)
     return eqn.params | {name: _wide(value) for name, value in inside.items()}
 

@@ -79,7 +79,7 @@ def under_jit() -> bool:
 
 
 def _programs_of(cell: Any) -> OrderedDict[Hashable, Callable[..., Any]]:
-    """The jitted functions of a cell, which is itself what they close over."""
+    """Return the jitted functions of a cell, which is itself what they close over."""
     return _without_cell if cell is None else cell.__dict__.setdefault("_programs", OrderedDict())
 
 

@@ -39,7 +39,7 @@ class Product(NamedTuple):
 
 
 def body_of_call(eqn: Any) -> ClosedJaxpr | None:
-    """What a call to `jit` or `checkpoint` computes; None for every other equation."""
+    """Return what a call to `jit` or `checkpoint` computes; None for every other equation."""
     match eqn.primitive.name:
         case "jit":
             return eqn.params["jaxpr"]
@@ -144,7 +144,7 @@ class Program:
         taps: dict[Place, Array],
         given: Mapping[Place, Array] = MappingProxyType({}),
     ) -> dict[Place, Array]:
-        """Every value by place: `given`, or computed and its tap added where it has one."""
+        """Evaluate every value by place: `given`, or computed, its tap added where it has one."""
         values = dict(zip(self.inputs, inputs, strict=True)) | self.constants
         for equation in self.equations:
             reads = [values[place] for place in equation.reads]
@@ -157,7 +157,7 @@ class Program:
         return values
 
     def only_matrix_vector_product(self, matrix: Place) -> Product | None:
-        """The product with a vector that is all that is done with the value at `matrix`."""
+        """Return the product with a vector that is all that is done with the value at `matrix`."""
         uses = [e for e in self.equations for place in e.reads if place == matrix]
         if len(uses) != 1 or matrix in self.outputs:
             return None
@@ -173,7 +173,7 @@ class Program:
         return Product(u=use.writes[0], z=vector)
 
     def shape_and_dtype(self, place: Place) -> tuple[tuple[int, ...], Any]:
-        """Of the value at `place`."""
+        """Return those of the value at `place`."""
         return self._avals[place].shape, self._avals[place].dtype
 
     def _place(self, aval) -> Place:

@@ -61,7 +61,7 @@ def unroll_fused(
     more: Any = (),
     drives_of: Callable[[Any], Sequence[Array]] = jax.tree.leaves,
 ) -> tuple[State, Array]:
-    """(final state, ys) of `structure` over `xs [T, *batch, I]`, `chunk` steps at a time.
+    """Return (final state, ys) of `structure` over `xs [T, *batch, I]`, `chunk` steps at a time.
 
     `initial` is the state that the marked steps start from. `more`, leaves `[T, *batch, ...]`, is
     for drives beyond those that the structure makes of xs, which reach `pointwise` as they are:
@@ -135,7 +135,7 @@ def closes_over_traced(structure: Structure, params: Params, xs: Array, start: S
 def scan_in_chunks(
     body: Callable[[Any, Any], tuple[Any, Any]], carry: Any, xs: Any, chunk: int, *, reverse: bool
 ) -> tuple[Any, Any]:
-    """`lax.scan` of a body that takes `chunk` steps at once, and what is left over at the end."""
+    """Scan by a body that takes `chunk` steps at once, and what is left over at the end."""
     T = jax.tree.leaves(xs)[0].shape[0]
     n, rest = divmod(T, chunk)
     main, last = (
@@ -154,7 +154,7 @@ def scan_in_chunks(
 
 
 def _differentiable_chunk(structure, reverse, recompute):
-    """`(state, initial, drives, factors of each W, constants, marks) -> (state, ys)` of a chunk."""
+    """Make `(state, initial, drives, factors of W, constants, marks) -> (state, ys)` of a chunk."""
     run = _Chunk(structure, reverse)
 
     @jax.custom_jvp
@@ -215,7 +215,7 @@ class _Chunk(NamedTuple):
     reverse: bool
 
     def forward(self, state, initial, at_padding, drives, matrices, constants, marks):
-        """(final state, state before each step, ys, a_j of each step and product)."""
+        """Return (final state, state before each step, ys, a_j of each step and product)."""
         n = len(matrices)
         # Sliced by gate before the loop over time: XLA on the CPU evaluates a fusion that slices
         # one array both by time and, at several places, by gate one number at a time.
@@ -240,7 +240,7 @@ class _Chunk(NamedTuple):
         return final, before, ys, a
 
     def states_before(self, state, initial, at_padding, a, constants, marks):
-        """The state that each step starts from, from the pre-activations of all."""
+        """Return the state that each step starts from, from the pre-activations of all."""
 
         def step(state, at):
             blocks, marks = at
@@ -253,11 +253,11 @@ class _Chunk(NamedTuple):
         return jax.lax.scan(step, state, (by_gate, marks), reverse=self.reverse)[1]
 
     def state_before(self, marks, state, initial):
-        """What a step starts from."""
+        """Return what a step starts from."""
         return marks.state_before(state, initial)
 
     def state_evaluated(self, marks, before, at_padding):
-        """What a step is evaluated at, or what the steps of a chunk are."""
+        """Return what a step is evaluated at, or what the steps of a chunk are."""
         if marks.valid is None:
             return before
         if marks.valid.ndim == 1:
@@ -265,23 +265,23 @@ class _Chunk(NamedTuple):
         return jax.vmap(Marks.state_evaluated, (0, 0, None))(marks, before, at_padding)
 
     def state_after(self, marks, after, before):
-        """What a step hands on."""
+        """Return what a step hands on."""
         return marks.state_after(after, before)
 
     def pointwise(self, constants, state, *a):
-        """(state, y) of one step."""
+        """Return (state, y) of one step."""
         return with_wide_sums(self.structure.pointwise)(constants, state, *a)
 
     def operand(self, product):
-        """`(constants, state, *a)` of one step to what a W multiplies."""
+        """Map `(constants, state, *a)` of one step to what a W multiplies."""
         return with_wide_sums(product.of)
 
     def blocks(self, a, state):
-        """`a` in blocks of as many features as there are units, one a gate."""
+        """Return `a` in blocks of as many features as there are units, one a gate."""
         width, leaf = a.shape[-1], jax.tree.leaves(state)[0]
         units = leaf.shape[-1] if self.structure.unitwise else width
         return jax.lax.split(a, [units] * (width // units), axis=a.ndim - 1)
 
     def joined(self, blocks):
-        """The inverse of `blocks`."""
+        """Return the inverse of `blocks`."""
         return jnp.concatenate(blocks, axis=-1)

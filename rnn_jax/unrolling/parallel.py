@@ -42,7 +42,7 @@ def unroll_parallel(
     *,
     reverse: bool,
 ) -> tuple[State, Array]:
-    """(final state, ys) of a linear `structure` over `xs [T, *batch, I]`.
+    """Return (final state, ys) of a linear `structure` over `xs [T, *batch, I]`.
 
     `initial` is the state that the marked steps start from.
     """
@@ -79,14 +79,14 @@ def unroll_parallel(
 def linear_recurrence(
     alpha: Array, beta: Array, fresh: Array | None = None, *, reverse: bool = False
 ) -> Array:
-    """s_t = α_t s_{t-1} + β_t from s_0 = 0, for all t: `[T, ...], [T, ...] -> [T, ...]`.
+    """Return s_t = α_t s_{t-1} + β_t from s_0 = 0, for all t: `[T, ...], [T, ...] -> [T, ...]`.
 
     With `reverse`, s_t = α_t s_{t+1} + β_t. Where `fresh`, booleans on leading axes, is True, s_t
     is β_t, whatever s_{t-1}; α_t must be 0 there.
     """
 
     def remainder(s: Array) -> Array:
-        """(I − A) s."""
+        """Return (I − A) s."""
         carried = alpha * _shifted(s, reverse)
         return s - (carried if fresh is None else select(fresh, jnp.zeros_like(s), carried))
 
@@ -120,7 +120,7 @@ def _if_finite(
     fresh: Array | None,
     reverse: bool,
 ) -> Array:
-    """`at_once(beta)` if that is finite; if not, the same states one after the other."""
+    """Return `at_once(beta)` if that is finite; if not, the same states one after the other."""
 
     def step(s, at):
         alpha, beta, fresh = at
@@ -138,12 +138,12 @@ def _if_finite(
 
 
 def _is_finite(s: Array) -> Array:
-    """A scalar; over time by a maximum, which takes half the time of `isfinite(s).all()`."""
+    """Return a scalar; by a maximum over time, half the time of `isfinite(s).all()`."""
     parts = [s.real, s.imag] if jnp.iscomplexobj(s) else [s]
     return jnp.stack([(jnp.abs(part).max(0) < jnp.inf).all() for part in parts]).all()
 
 
 def _shifted(s: Array, reverse: bool) -> Array:
-    """s_{t-1} at t, or with `reverse` s_{t+1}; zero at the end where there is none."""
+    """Return s_{t-1} at t, or with `reverse` s_{t+1}; zero at the end where there is none."""
     nothing = jnp.zeros_like(s[:1])
     return jnp.concatenate([s[1:], nothing] if reverse else [nothing, s[:-1]])

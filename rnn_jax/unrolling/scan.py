@@ -19,7 +19,7 @@ class Scan:
     """One `lax.scan` of the cell's own step, differentiated by JAX as it stands."""
 
     def run(self, cell, params, xs, start, marks, reverse) -> tuple[State, Array]:
-        """(final state, ys)."""
+        """Return (final state, ys)."""
         final, (_, ys) = scan_steps(cell, params, xs, start, marks, reverse)
         return final, ys
 
@@ -27,7 +27,7 @@ class Scan:
 def scan_steps(
     cell: Cell, params: Params, xs: Any, start: State, marks: Marks, reverse: bool
 ) -> tuple[State, tuple[State, Any]]:
-    """(final state, (states after each step, ys))."""
+    """Return (final state, (states after each step, ys))."""
     read = as_read(params, input_dtype(xs))
     wide, rounded = for_sums(params, like=read)
     initial, initial_rounded = for_sums(state_afresh(cell, read, xs, marks))
@@ -45,7 +45,7 @@ def scan_steps(
 
 
 def state_afresh(cell: Cell, params: Params, xs: Any, marks: Marks) -> State:
-    """What the marked steps start from; nothing where none are marked."""
+    """Return what the marked steps start from; nothing where none are marked."""
     if marks.fresh is None:
         return ()
     return with_wide_sums(lambda params: cell.initial_state(params, batch_of(xs)))(params)

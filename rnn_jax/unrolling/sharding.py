@@ -52,7 +52,7 @@ def _shape(leaf):
 
 
 def _explicit(leaf: Array) -> Any:
-    """The mesh of `leaf` if it is sharded over an explicit axis, else None."""
+    """Return the mesh of `leaf` if it is sharded over an explicit axis, else None."""
     if not isinstance(leaf, jax.Array):
         return None
     sharding = jax.typeof(leaf).sharding

@@ -61,7 +61,7 @@ class Fused:
     def sizes(
         self, structure: Structure, params: Params, xs: Array, start: State
     ) -> dict[str, Any]:
-        """`chunk` and `recompute` for `unroll_fused`: as they were given, or chosen."""
+        """Return `chunk` and `recompute` for `unroll_fused`: as they were given, or chosen."""
         recompute = self.recompute
         if recompute is None:
             recompute = self._saves_memory_by_recomputing(structure, params, start)
@@ -76,7 +76,7 @@ class Fused:
         return state_width < kept_width <= 2 * state_width and narrow
 
     def run(self, cell, params, xs, start, marks, reverse) -> tuple[State, Array]:
-        """(final state, ys)."""
+        """Return (final state, ys)."""
         if cell.over_time is not None:
             return _part_by_part(self, cell, params, xs, start, marks, reverse)
         if cell.structure is None:
@@ -108,7 +108,7 @@ class Parallel:
     """
 
     def run(self, cell, params, xs, start, marks, reverse) -> tuple[State, Array]:
-        """(final state, ys)."""
+        """Return (final state, ys)."""
         if cell.over_time is not None:
             return _part_by_part(self, cell, params, xs, start, marks, reverse)
         if cell.structure is None or cell.structure.linear is None:
@@ -130,7 +130,7 @@ class Auto:
     """
 
     def run(self, cell, params, xs, start, marks, reverse) -> tuple[State, Array]:
-        """(final state, ys)."""
+        """Return (final state, ys)."""
         if cell.over_time is not None:
             return _part_by_part(self, cell, params, xs, start, marks, reverse)
         any_length = not isinstance(steps_of(xs), int)  # `jax.export` of any T
@@ -157,7 +157,7 @@ class Checkpointed:
         resolve(self.inside, "inside")
 
     def run(self, cell, params, xs, start, marks, reverse) -> tuple[State, Array]:
-        """(final state, ys)."""
+        """Return (final state, ys)."""
         inside = resolve(self.inside)
         wide, rounded = for_sums(params)
         initial = state_afresh(cell, as_read(params, input_dtype(xs)), xs, marks)
@@ -196,7 +196,7 @@ STRATEGIES: dict[str, Callable[[], Strategy]] = {
 
 
 def resolve(strategy: Strategy | str, argument: str = "strategy") -> Any:
-    """The strategy meant by a name. ValueError for what is neither a name nor a strategy."""
+    """Return the strategy meant by a name. ValueError for what is neither a name nor a strategy."""
     if isinstance(strategy, str) and strategy in STRATEGIES:
         return STRATEGIES[strategy]()
     if isinstance(strategy, Strategy):
@@ -227,5 +227,5 @@ def _chunk_for(xs) -> int:
 
 
 def _dividing(T: int, most: int) -> int:
-    """The largest divisor of T up to `most`, or `most` if all of them are less than half of it."""
+    """Return T's largest divisor up to `most`, or `most` if all are less than half of it."""
     return next((n for n in range(most, most // 2, -1) if T % n == 0), most)

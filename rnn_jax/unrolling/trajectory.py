@@ -27,7 +27,7 @@ def trajectory(
     resets: Array | None = None,
     reverse: bool = False,
 ) -> State:
-    """Every state on the way: leaves `[T+1, *batch, ...]`, the initial state first.
+    """Return every state on the way: leaves `[T+1, *batch, ...]`, the initial state first.
 
     Arguments and errors are those of `unroll`. With `reverse`, index n is still the state after n
     steps, the first of them being the one at xs[T-1].

@@ -86,7 +86,7 @@ def _unroll(cell, params, xs, start, marks, reverse, strategy):
 
 
 def checked_marks(xs: Any, lengths: Any, resets: Any, reverse: bool) -> Marks:
-    """What is special about each step, in the order of `xs`.
+    """Return what is special about each step, in the order of `xs`.
 
     Raises the errors that `unroll` lists.
     """
@@ -106,7 +106,7 @@ def checked_marks(xs: Any, lengths: Any, resets: Any, reverse: bool) -> Marks:
 
 
 def checked_start(cell: Cell, params: Params, xs: Any, initial_state: State | None) -> State:
-    """The state to start from, once xs, the state and the cell are known to fit together.
+    """Return the state to start from, once xs, the state and the cell are known to fit.
 
     Raises the errors that `unroll` lists, and ValueError where params and xs differ in precision.
     """

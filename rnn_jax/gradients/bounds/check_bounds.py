@@ -30,7 +30,7 @@ def check_bounds(
     *,
     also: Mapping[str, Array] | None = None,
 ) -> dict[str, BoundCheck]:
-    """Measured value, bound and slack at every (t, k), for every bound that serves the cell.
+    """Measure every bound that serves the cell: value, bound and slack at each (t, k).
 
     - "power": (λ_W λ_φ)^(t−k) of Pascanu, Mikolov and Bengio (2013), for a cell that declares the
       `recurrence` that it is a theorem about; see `norm_bound`.

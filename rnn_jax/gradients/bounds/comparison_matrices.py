@@ -43,7 +43,7 @@ def comparison_matrices(
     *,
     exact: bool = False,
 ) -> Array:
-    """M_i along the trajectory, `[T, *batch, m, m]`, for a state of m leaves, in their order.
+    """Return M_i along the trajectory, `[T, *batch, m, m]`, for a state of m leaves in order.
 
     From the diagonals of a unit-wise structure and norms of its matrices, which are taken once:
     O(T H), where the singular values of every J_i are O(T H³). No LAPACK.
@@ -73,7 +73,7 @@ def comparison_matrices(
 
 @compiled("cell")
 def _from_diagonals(cell: Cell, params: Params, xs: Array, start: State) -> Array:
-    """`comparison_matrices` of a cell whose structure is unit-wise."""
+    """Find `comparison_matrices` of a cell whose structure is unit-wise."""
     structure: Any = cell.structure
 
     def diagonals(start, xs):
@@ -90,7 +90,7 @@ def _from_diagonals(cell: Cell, params: Params, xs: Array, start: State) -> Arra
 
 
 def block_norms(jacobians: Array, sizes: Sequence[int]) -> Array:
-    """‖[J]_ab‖₂ of `jacobians [..., S, S]` in blocks of `sizes`, which add to S: `[..., m, m]`.
+    """Return ‖[J]_ab‖₂ of `jacobians [..., S, S]` in blocks of `sizes`: `[..., m, m]`.
 
     Singular values: see `linalg.spectral_norm`.
 
@@ -111,7 +111,7 @@ def block_norms(jacobians: Array, sizes: Sequence[int]) -> Array:
 
 
 def comparison_bound(matrices: Array) -> Array:
-    """ln ‖M_t ··· M_{k+1}‖₂ ≥ ln ‖∂s_t/∂s_k‖₂: `[T, *batch, m, m] -> [T+1, T+1, *batch]`.
+    """Return ln ‖M_t ··· M_{k+1}‖₂ ≥ ln ‖∂s_t/∂s_k‖₂: `[T, *batch, m, m] -> [T+1, T+1, *batch]`.
 
     Theorem 2 of `docs/bounds.md`. It is at least as tight as what any weighting of the blocks makes
     of it: with D = diag(d), ‖M_t ··· M_{k+1}‖ ≤ cond(D) Π ‖D M_i D⁻¹‖.
@@ -132,7 +132,7 @@ def _bound(matrices: Array) -> Array:
 
 
 def comparison_blocks(matrices: Array) -> Array:
-    """ln [M_t ··· M_{k+1}]_ab ≥ ln ‖[∂s_t/∂s_k]_ab‖₂: `[T+1, T+1, *batch, m, m]`.
+    """Return ln [M_t ··· M_{k+1}]_ab ≥ ln ‖[∂s_t/∂s_k]_ab‖₂: `[T+1, T+1, *batch, m, m]`.
 
     For an LSTM, whose leaves are (c, h), [..., 0, 0] is the bound of ∂c_t/∂c_k and [..., 1, 1] that
     of ∂h_t/∂h_k. -inf for k > t, and where no path leads from block b to block a.
@@ -167,7 +167,7 @@ def _blocks(matrices: Array) -> Array:
 
 
 def _times_by_entry(M: tuple[Array, Array], P: tuple[Array, Array]) -> tuple[Array, Array]:
-    """M P of matrices that are not negative, each entry a mantissa and an exponent of its own.
+    """Return M P of matrices ≥ 0, each entry a mantissa and an exponent of its own.
 
     So that a path does not underflow beside one that is 2^126 times as strong, and may end.
     """
@@ -182,7 +182,7 @@ def _times_by_entry(M: tuple[Array, Array], P: tuple[Array, Array]) -> tuple[Arr
 
 
 def comparison_matrix(J: StepJacobian) -> Array:
-    r"""M with [M]_ab ≥ ‖J_ab‖₂, `[..., m, m]`, from diagonals `[..., rows, columns, n]` of J.
+    r"""Return M with [M]_ab ≥ ‖J_ab‖₂, `[..., m, m]`, of diagonals `[..., rows, columns, n]` of J.
 
     A block of J is a sum of diagonals around matrices, diag(α_0) + Σ_q diag(α_q) W_q E_q, which
     `norm_of_sum` bounds (theorem 3 of `docs/bounds.md`). n is H, or more where diagonals are
@@ -230,7 +230,7 @@ class _Matrix(NamedTuple):
 
 
 def _bounds(own: Array, through: list[tuple[Array, _Matrix, Array]]) -> Array:
-    """On the blocks of diag(own) + Σ diag(α_q) Σ_r W_qr E_r, a sum for each product: `[..., R, m]`.
+    """Bound the blocks of diag(own) + Σ diag(α_q) Σ_r W_qr E_r, a sum a product: `[..., R, m]`.
 
     Once with the blocks of each product apart, and once with them together, as
     [√u_1 W_1; √u_2 W_2; ..] and diagonals over √u: √u is the root mean square of α. Rounding of
@@ -267,19 +267,19 @@ def _bounds(own: Array, through: list[tuple[Array, _Matrix, Array]]) -> Array:
 
 
 def _over_paths(norms: Array, E: Array) -> Array:
-    """Σ_r ω_kr E_rm of `[k, r]` and `[..., r, m]`, in which an infinite ω does nothing to E = 0."""
+    """Return Σ_r ω_kr E_rm of `[k, r]` and `[..., r, m]`; an infinite ω does nothing to E = 0."""
     return jnp.where(E[..., None, :, :] > 0, norms[:, :, None] * E[..., None, :, :], 0).sum(-2)
 
 
 def _root_mean_square(alpha: Array) -> Array:
-    """Over all steps and units, of what is finite: `[..., R, k, n] -> [R, k]`."""
+    """Average over all steps and units what is finite: `[..., R, k, n] -> [R, k]`."""
     alpha = jnp.where(jnp.isfinite(alpha), alpha, 0)
     alpha = jnp.moveaxis(alpha, (-3, -2), (0, 1)).reshape(*alpha.shape[-3:-1], -1)
     return norm(alpha / jnp.sqrt(jnp.asarray(alpha.shape[-1], alpha.dtype)))
 
 
 def _stacked_norm(root_u: Array, W: _Matrix) -> Array:
-    """‖[√u_1 W_1r; √u_2 W_2r; ..]‖ `[p, r]` for `root_u [p, k]`."""
+    """Return ‖[√u_1 W_1r; √u_2 W_2r; ..]‖ `[p, r]` for `root_u [p, k]`."""
     weights, e = split_exponent(root_u, ())
     e = e[:, :, None] + W.exponent
     used = (root_u > 0)[:, :, None] & (W.norms > 0)

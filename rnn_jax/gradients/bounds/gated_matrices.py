@@ -40,30 +40,30 @@ class Range(NamedTuple):
 
     @staticmethod
     def around(b: Array, R: Array, terms: int) -> Range:
-        """The range with its own rounding in it, where R is a sum of `terms` products."""
+        """Return the range with its own rounding in it, where R is a sum of `terms` products."""
         eps = jnp.finfo(b.dtype).eps
         return Range(b, R + jnp.asarray((terms + 4) * eps, b.dtype) * (jnp.abs(b) + R))
 
     def sigmoid(self) -> tuple[Array, Array]:
-        """inf σ and sup σ."""
+        """Return inf σ and sup σ."""
         return jax.nn.sigmoid(self.b - self.R), _not_zero(jax.nn.sigmoid(self.b + self.R))
 
     def one_minus_sigmoid(self) -> tuple[Array, Array]:
-        """1 − inf σ and 1 − sup σ."""
+        """Return 1 − inf σ and 1 − sup σ."""
         return jax.nn.sigmoid(self.R - self.b), jax.nn.sigmoid(-self.b - self.R)
 
     def sigmoid_slope(self) -> Array:
-        """Sup σ' = σ (1 − σ): ¼ at 0."""
+        """Return sup σ' = σ (1 − σ): ¼ at 0."""
         a = jnp.maximum(jnp.abs(self.b) - self.R, 0)
         return _not_zero(jax.nn.sigmoid(a) * jax.nn.sigmoid(-a))
 
     def tanh(self) -> tuple[Array, Array]:
-        """inf |tanh| and sup |tanh|."""
+        """Return inf |tanh| and sup |tanh|."""
         least, largest = self._sizes()
         return jnp.tanh(least), jnp.tanh(largest)
 
     def tanh_slope(self) -> tuple[Array, Array]:
-        """tanh' where |tanh| is least, which is its supremum, and where it is largest."""
+        """Return tanh' where |tanh| is least, which is its supremum, and where it is largest."""
         least, largest = self._sizes()
         return _tanh_slope(least), _tanh_slope(largest)
 
@@ -77,12 +77,12 @@ def _tanh_slope(a: Array) -> Array:
 
 
 def _not_zero(sup: Array) -> Array:
-    """A supremum that may have underflowed: what it is multiplied by may be as large."""
+    """Return a supremum that may have underflowed as no zero: its factor may be as large."""
     return jnp.maximum(sup, jnp.finfo(sup.dtype).tiny)
 
 
 def gated_bound(matrix: Array, T: int) -> Array:
-    """ln ‖M^(t−k)‖₂ ≥ ln ‖∂s_t/∂s_k‖₂ of `lstm_matrix` or `gru_matrix`: `[T+1, T+1]`.
+    """Return ln ‖M^(t−k)‖₂ ≥ ln ‖∂s_t/∂s_k‖₂ of `lstm_matrix` or `gru_matrix`: `[T+1, T+1]`.
 
     Theorems 4 and 5 of `docs/bounds.md`. It takes no trajectory: it holds for all that start and
     are driven within what the matrix was made for. +inf for t > k where M is not finite.
@@ -104,7 +104,7 @@ def lstm_matrix(
     initial_state: LSTMState | None = None,
     steps: float = jnp.inf,
 ) -> Array:
-    r"""M of `cells.lstm` for all inputs and all times, `[2, 2]`, in the order (c, h).
+    r"""Return M of `cells.lstm` for all inputs and all times, `[2, 2]`, in the order (c, h).
 
     From |c_t| ≤ c̄, with everything else an interval or a supremum over one,
 
@@ -195,7 +195,7 @@ def gru_matrix(
     input_bound: ArrayLike = jnp.inf,
     initial_state: Array | None = None,
 ) -> Array:
-    r"""M of `cells.gru` and `cells.gru_reset_before` for all inputs and all times, `[1, 1]`.
+    r"""Return M of `cells.gru` and `cells.gru_reset_before` for all inputs and all times, `[1, 1]`.
 
     From |h_t| ≤ h̄ = max(|h_0|, n̄), with q = W_n h + b_n,
 
@@ -272,12 +272,12 @@ def _gru_matrix(params, driven, h_0) -> Array:
 
 
 def _row(corners: list[list[Array]]) -> UnitBlocks:
-    """One row of blocks `[H]`, its corners side by side: `[1, blocks, corners H]`."""
+    """Return one row of blocks `[H]`, its corners side by side: `[1, blocks, corners H]`."""
     return UnitBlocks(jnp.concatenate([jnp.stack(blocks) for blocks in corners], -1)[None])
 
 
 def _radius(U: Array, input_bound: ArrayLike) -> Array:
-    """sup |U x| `[G]`."""
+    """Return sup |U x| `[G]`."""
     if jnp.ndim(input_bound) == 0:
         check_number("input_bound", input_bound, least=0, infinite=True)
     else:

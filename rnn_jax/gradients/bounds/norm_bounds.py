@@ -28,7 +28,7 @@ from rnn_jax.types import Array, Params
 
 
 def norm_bound(cell: Cell, params: Params) -> tuple[Array, float]:
-    r"""(λ_W, λ_φ) of the bound of Pascanu, Mikolov and Bengio.
+    r"""Return (λ_W, λ_φ) of the bound of Pascanu, Mikolov and Bengio.
 
     .. math:: \|\partial h_t / \partial h_k\|_2 \le (\lambda_W \lambda_\varphi)^{t-k},
 
@@ -55,7 +55,7 @@ def norm_bound(cell: Cell, params: Params) -> tuple[Array, float]:
 
 
 def power_bound(lambda_W: Array | float, lambda_phi: float, T: int) -> Array:
-    """(t − k) ln(λ_W λ_φ): `[T+1, T+1, *shape of λ_W]`.
+    """Return (t − k) ln(λ_W λ_φ): `[T+1, T+1, *shape of λ_W]`.
 
     Raises:
       ValueError: λ or T that are negative, or no real numbers; values of arrays are seen outside
@@ -84,12 +84,12 @@ def power_bound(lambda_W: Array | float, lambda_phi: float, T: int) -> Array:
 
 
 def _is_nan(value: Any) -> bool:
-    """Whether a norm is NaN, as that of a W with NaN in it is."""
+    """Return whether a norm is NaN, as that of a W with NaN in it is."""
     return not is_traced(value) and hasattr(value, "dtype") and bool(jnp.isnan(value))
 
 
 def product_bound(jacobians: Array, weights: Array | None = None) -> Array:
-    """Σ_{i=k+1}^{t} ln ‖J_i‖₂, the bound Π ‖J_i‖ along the trajectory: `[T+1, T+1, *batch]`.
+    """Return Σ_{i=k+1}^{t} ln ‖J_i‖₂, the bound Π ‖J_i‖ along the trajectory: `[T+1, T+1, *batch]`.
 
     `jacobians [T, *batch, S, S]` are those of `step_jacobians`; any cell's. For the cells that
     `norm_bound` serves it is at least as tight. With D = diag(`weights [S]`), all above zero, it is
@@ -213,7 +213,7 @@ def check_bound(
 
 
 def _scaled_norm(A: Array) -> tuple[Array, Array]:
-    """m and int32 e of the norm m 2^e of `A [..., m, n]`; m is NaN where A is not finite."""
+    """Return m and int32 e of the norm m 2^e of `A [..., m, n]`; m is NaN where A is not finite."""
     m, e = split_exponent(A, (-2, -1))
     finite = jnp.isfinite(m).all((-2, -1))
     sigma = spectral_norm(jnp.where(finite[..., None, None], m, 0))

@@ -180,7 +180,7 @@ def _with_low(pull, received, at_h, exponent, low):
 
 
 def _band_width(dtype) -> int:
-    """Of two: entries this far apart stand in one row, and their products do not underflow."""
+    """Return how far apart entries of one row may be, so that products of two do not underflow."""
     return int(jnp.finfo(dtype).maxexp) // 2
 
 
@@ -189,7 +189,7 @@ def _is_small(mantissa: Array) -> Array:
 
 
 def _banded(x: Array, exponent: Array) -> tuple[Array, Array, Low]:
-    """Rows `x [n, S]` times 2^exponent `[n]` with the largest in [½, 1), small entries apart."""
+    """Return `x [n, S]` times 2^exponent `[n]`, the largest in [½, 1), small entries apart."""
     m, e = split_exponent(x, (1,))
     exponent = exponent + e
     small = _is_small(m)
@@ -198,7 +198,7 @@ def _banded(x: Array, exponent: Array) -> tuple[Array, Array, Low]:
 
 
 def _leading_band(low: Low) -> tuple[Array, Array, Low]:
-    """Of each row the largest entries over 2^top, top `[n]`, and the entries that are left."""
+    """Return each row's largest entries over 2^top, top `[n]`, and the entries that are left."""
     mantissa, e = jnp.frexp(low.mantissa)
     e = low.exponent + e
     there = mantissa != 0
@@ -210,7 +210,7 @@ def _leading_band(low: Low) -> tuple[Array, Array, Low]:
 
 
 def _power(e: Array, dtype) -> Array:
-    """2^e for e ≤ 0, to rounding."""
+    """Return 2^e for e ≤ 0, to rounding."""
     return jnp.exp2(jnp.minimum(e, 0).astype(dtype))
 
 
@@ -221,7 +221,7 @@ def _largest_exponent(there: Array, e: Array) -> Array:
 
 
 def _add_entries(rows, x: Array, exponent: Array) -> tuple[Array, Array, Low]:
-    """Rows, their low entries, and `x [n, S]` times 2^exponent, entry by entry."""
+    """Add to rows and their low entries `x [n, S]` times 2^exponent, entry by entry."""
     mantissa, row_exponent, low = rows
     whole = jnp.where(mantissa != 0, row_exponent[:, None], low.exponent)
     a, e_a = jnp.frexp(mantissa + low.mantissa)  # one of the two is zero
@@ -243,7 +243,7 @@ def _add_entries(rows, x: Array, exponent: Array) -> tuple[Array, Array, Low]:
 
 
 def _sum_of_rows(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
-    """a + b of arrays `[n, ...]` with exponents `[n]`."""
+    """Return a + b of arrays `[n, ...]` with exponents `[n]`."""
     scaled = []
     for x, exponent in (a, b):
         m, e = split_exponent(x, tuple(range(1, x.ndim)))
@@ -258,7 +258,7 @@ def _sum_of_rows(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array,
 
 
 def _add_at_start(k, received, exponents, rows, from_start):
-    """At step 0 what the rows at its state, the initial one, give to wrt by way of it."""
+    """Add at step 0 what the rows at the initial state give to wrt by way of it."""
     mantissa, exponent, low = rows
 
     def of_rows():
@@ -290,7 +290,7 @@ def _add_at_start(k, received, exponents, rows, from_start):
 
 
 def shifted_rows(table: Array, width: int, fill: float) -> Array:
-    """Row i moved i columns to the right: `[m, n, ...] -> [m, width, ...]`.
+    """Return row i moved i columns to the right: `[m, n, ...] -> [m, width, ...]`.
 
     It makes [k, t] of [k, t − k], and [l, t] of [l, t − l].
     """
@@ -306,7 +306,7 @@ def _in_front(first: Array, rest: Array) -> Array:
 
 
 def _widened(a: Array, width: int, fill: float) -> Array:
-    """`[m, n, ...]` to `[m, width, ...]`."""
+    """Return `[m, n, ...]` to `[m, width, ...]`."""
     more = [(0, 0)] * a.ndim
     more[1] = (0, width - a.shape[1])
     return jnp.pad(a, more, constant_values=fill)

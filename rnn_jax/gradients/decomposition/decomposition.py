@@ -66,7 +66,7 @@ def decompose(
     loss: StepLoss,
     initial_state: Start = None,
 ) -> Decomposition:
-    """How much of the gradient of E_t passes through each earlier step k, for all (t, k).
+    """Measure how much of the gradient of E_t passes through each earlier step k, for all (t, k).
 
     One backward sweep carries the cotangents of every E_t together, each with an exponent of its
     own, so nothing under- or overflows at any lag in any dtype. A parameter matrix that meets a
@@ -158,7 +158,7 @@ class LogNormSweep:
         return norms, collected, lost
 
     def like_params(self, leaves: list[Array]) -> Params:
-        """A list with one entry for each leaf, as the pytree that the parameters are."""
+        """Return a list with one entry for each leaf, as the pytree that the parameters are."""
         return jax.tree.unflatten(jax.tree.structure(self._params), leaves)
 
     def _from_start(self, received: Array) -> Wrt:
@@ -195,7 +195,7 @@ def decompose_terms(
     loss: StepLoss,
     initial_state: Start = None,
 ) -> Params:
-    """The (t, k) terms themselves: like params, each leaf `[T, T, *leaf.shape]`.
+    """Return the (t, k) terms themselves: like params, each leaf `[T, T, *leaf.shape]`.
 
     Summed over the batch; exactly zero for k > t; NaN where a state from k to t + 1 is not finite;
     their sum over (t, k) is `jax.grad` of E. For small sizes: memory grows as T² times the number
@@ -271,7 +271,7 @@ def check_targets(targets: Any, xs: Array) -> None:
 
 
 def _row_log_norms(rows: Rows) -> Array:
-    """ln of the norm of each row, `[n]`; a mantissa's squares do not underflow.
+    """Return ln of the norm of each row, `[n]`; a mantissa's squares do not underflow.
 
     Low entries do not count, for the largest is never one.
     """
@@ -280,5 +280,5 @@ def _row_log_norms(rows: Rows) -> Array:
 
 
 def _or_nan(trusted: Array, logs: Array) -> Array:
-    """NaN too where a norm is infinite, which is what it overflowed to."""
+    """Return NaN too where a norm is infinite, which is what it overflowed to."""
     return jnp.where(trusted & (logs < jnp.inf), logs, jnp.nan)

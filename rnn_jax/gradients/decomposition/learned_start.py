@@ -47,11 +47,11 @@ class LearnedStart:
         self.leaves = frozenset() if self._of is None else _inputs_used(self._of, params)
 
     def examples(self) -> Array:
-        """The number of each example, `[*batch]`."""
+        """Return the number of each example, `[*batch]`."""
         return jnp.asarray(np.arange(np.prod(self._batch, dtype=int)).reshape(self._batch))
 
     def pull(self, example: Array) -> Callable[[Array], Params] | None:
-        """`∂E/∂h_0 [S] -> its part in ∂E/∂θ` of one example, None where it has none."""
+        """Return `∂E/∂h_0 [S] -> its part in ∂E/∂θ` of one example, None where it has none."""
         of = self._of
         if of is None or not self.leaves:
             return None
@@ -68,7 +68,7 @@ class LearnedStart:
 
 
 def _inputs_used(function: Callable[[Any], Any], argument: Any) -> frozenset[int]:
-    """The leaves of the argument that the result of `function` is computed from."""
+    """Return the leaves of the argument that the result of `function` is computed from."""
     jaxpr = jax.make_jaxpr(function)(argument).jaxpr
     sources: dict[Any, frozenset[int]] = {v: frozenset([i]) for i, v in enumerate(jaxpr.invars)}
     nothing: frozenset[int] = frozenset()

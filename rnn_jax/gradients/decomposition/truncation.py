@@ -53,7 +53,7 @@ def truncated_gradient(
     resets: Array | None = None,
     strategy: Strategy | str = "auto",
 ) -> tuple[Array, Params, State]:
-    """E and its gradient by BPTT(k2; k1), g(k1, k2) of the equation above.
+    """Return E and its gradient by BPTT(k2; k1), g(k1, k2) of the equation above.
 
     The states are computed once, and each backward pass starts from the one k2 steps before its
     end. As many passes as cover T steps run side by side, as examples of one batch: memory is
@@ -164,7 +164,7 @@ def truncation_error(
 def _truncated_gradients(
     cell, params, xs, targets, loss, initial_state, k1, k2s, lengths, resets, strategy, name
 ) -> tuple[Array, list[Params], State]:
-    """E; its gradient by BPTT(k2; k1) for each k2 of `k2s`; the final state."""
+    """Return E; its gradient by BPTT(k2; k1) for each k2 of `k2s`; the final state."""
     k1, k2s = _checked_steps(k1, k2s, name)
     learn, given = (initial_state, None) if callable(initial_state) else (None, initial_state)
     xs, _ = checked(cell, params, xs, learn(params) if learn else given)
@@ -189,17 +189,17 @@ def _passes(cell, params, xs, targets, loss, learn, given, k1, k2s, lengths, res
     falling = sorted(set(reaches), reverse=True)
 
     def over_batch(of_pass):
-        """`[.., N]` to `[.., N, *batch]`, if it is not so yet."""
+        """Return `[.., N]` to `[.., N, *batch]`, if it is not so yet."""
         lead = of_pass.shape if lengths is None else of_pass.shape[: of_pass.ndim - len(batch)]
         shape = (*lead, *[1] * len(batch)) if lengths is None else of_pass.shape
         return jnp.broadcast_to(of_pass.reshape(shape), (*lead, *batch))
 
     def at(tree, steps):
-        """Leaves `[T, *batch, ...]` at `steps [.., N]` or `[.., N, *batch]`."""
+        """Return leaves `[T, *batch, ...]` at `steps [.., N]` or `[.., N, *batch]`."""
         return jax.tree.map(lambda leaf: leaf[(steps, *places)], tree)
 
     def E(params_of_stretch, n):
-        """Σ E_t over the passes `n [N]`.
+        """Return Σ E_t over the passes `n [N]`.
 
         The i-th stretch of a pass, from falling[i] steps before its end to falling[i+1], has
         parameters of its own, whose gradient is what that stretch adds.
@@ -245,7 +245,7 @@ def _passes(cell, params, xs, targets, loss, learn, given, k1, k2s, lengths, res
 
 
 def _starting_from(initial_state, cell, xs) -> Callable[[Params], State]:
-    """The initial state as a function of params, however it was given."""
+    """Return the initial state as a function of params, however it was given."""
     if initial_state is None:
         return lambda params: cell.initial_state(params, batch_of(xs))
     return initial_state if callable(initial_state) else lambda params: initial_state
@@ -260,13 +260,13 @@ def _checked_steps(k1, k2s, name) -> tuple[int, tuple[int, ...]]:
 
 
 def _rows(leaf: Array) -> Array:
-    """`[n, ...]` as n real vectors."""
+    """Return `[n, ...]` as n real vectors."""
     rows = leaf.reshape(len(leaf), -1)
     return jnp.concatenate([rows.real, rows.imag], 1) if jnp.iscomplexobj(rows) else rows
 
 
 def _compare(g: Array, full: Array) -> tuple[Array, Array]:
-    """Cosine and relative error `[n]` of `g [n, P]` against `full [1, P]`."""
+    """Return cosine and relative error `[n]` of `g [n, P]` against `full [1, P]`."""
 
     def unit(rows):
         mantissas, _ = split_exponent(rows, (1,))

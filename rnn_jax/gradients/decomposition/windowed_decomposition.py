@@ -69,7 +69,7 @@ def decompose_windows(
     max_lag: int,
     mean_over: Sequence[str] = (),
 ) -> WindowedDecomposition:
-    """What `decompose` tells of the lags 0 .. L, in time T L and memory T (L + S) + L S.
+    """Decompose over the lags 0 .. L, in time T L and memory T (L + S) + L S.
 
     The sweep carries the last L + 1 losses alone. A mean over steps leaves nothing of T in memory
     but the trajectory: T S + L S for each example.
@@ -136,7 +136,7 @@ def _decompose(
 
 
 def _mean(logs: Array, names: tuple[str, ...]) -> Array:
-    """ln of the mean of exp(logs) over mapped axes."""
+    """Return ln of the mean of exp(logs) over mapped axes."""
     if not names:
         return logs
     top = jax.lax.pmax(logs, names)

@@ -9,7 +9,7 @@ from rnn_jax.types import Array, at_least_float32
 
 
 def decay_rate(log_norms: Array) -> Array:
-    """Nats per step by which ‖∂h_t/∂h_k‖ changes with the lag: `[T+1, T+1, *batch] -> [*batch]`.
+    """Fit the nats per step by which ‖∂h_t/∂h_k‖ changes: `[T+1, T+1, *batch] -> [*batch]`.
 
     The least-squares slope of ln ‖∂h_t/∂h_k‖ on t − k over all pairs t > k with a norm above zero;
     negative for a vanishing gradient. NaN where fewer than two lags have one.

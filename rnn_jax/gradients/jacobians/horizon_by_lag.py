@@ -94,7 +94,7 @@ def effective_horizon(log_left: ArrayLike, *, factor: float = float(np.e)) -> Ar
 
 
 def _by_lag(argument: str, values: Any) -> Array:
-    """Values by lag as floats, in float32 at least: lags are counted in them."""
+    """Return values by lag as floats, in float32 at least: lags are counted in them."""
     expected, remedy = "real numbers [L+1, *batch]", "Pass by_lag(table)."
     try:
         numbers = values if hasattr(values, "dtype") else np.asarray(values)

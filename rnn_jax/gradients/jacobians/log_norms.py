@@ -38,7 +38,7 @@ def jacobian_log_norms(
     rtol: float | None = None,
     mesh: Mesh | None = None,
 ) -> Array:
-    """ln ‖∂h_t/∂h_k‖ at [t, k], `[T+1, T+1, *batch]`.
+    """Return ln ‖∂h_t/∂h_k‖ at [t, k], `[T+1, T+1, *batch]`.
 
     t and k count states as `trajectory` does, 0 being the initial one. The diagonal is ln ‖I‖ (0
     in the spectral norm, ½ ln S in Frobenius'), and k > t is -inf. Each product is carried as a
@@ -75,7 +75,7 @@ def product_log_norms(
     rtol: float | None = None,
     mesh: Mesh | None = None,
 ) -> Array:
-    """`jacobian_log_norms` from `jacobians [T, *batch, S, S]` that are at hand."""
+    """Find `jacobian_log_norms` from `jacobians [T, *batch, S, S]` that are at hand."""
     check_norm(norm, rtol)
     jacobians = check_array("jacobians", jacobians, ("T", "*batch", "S", "S"))
     return _tables(jacobians, norm, rtol, mesh, _whole(jacobians)).value
@@ -110,7 +110,7 @@ def _tables(
     entries: Entries,
     certified: bool = False,
 ) -> LogNorm:
-    """Tables of `entries` of all products; their errors are None unless `certified`."""
+    """Return tables of `entries` of all products; their errors are None unless `certified`."""
     rows, columns = map(np.array, entries)
     axes = () if mesh is None else mesh.axis_names
     keep = (lambda x: x) if certified else (lambda found: found._replace(error=None))

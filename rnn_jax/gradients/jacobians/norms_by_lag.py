@@ -62,7 +62,7 @@ def jacobian_log_norms_by_lag(
     block: Block | None = None,
     rtol: float | None = None,
 ) -> LogNorm:
-    """ln ‖∂h_t/∂h_{t−l}‖ at [t, index of l], and its error: each `[T+1, len(lags), *batch]`.
+    """Return ln ‖∂h_t/∂h_{t−l}‖ at [t, index of l] and its error, `[T+1, len(lags), *batch]`.
 
     The entries of `jacobian_log_norms` at (t, t − l), as safe at any lag; NaN where t < l, since
     there is no such state, and where the trajectory is not finite.
@@ -96,7 +96,7 @@ def jacobian_log_norms_by_lag(
 
 @compiled("norm", "rtol", "entries")
 def _at_all_times(jacobians, lags, norm, rtol, entries) -> LogNorm:
-    """`[T+1, len(lags), *batch]` from `jacobians [T, *batch, S, S]`."""
+    """Return `[T+1, len(lags), *batch]` from `jacobians [T, *batch, S, S]`."""
     T, *batch, S, _ = jacobians.shape
     rows, columns = map(np.array, entries)
     J = at_least_float32(jacobians)
@@ -110,7 +110,7 @@ def _at_all_times(jacobians, lags, norm, rtol, entries) -> LogNorm:
 
 @compiled("cell", "norm", "rtol", "entries")
 def _at_times(cell, params, xs, start, lags, times, norm, rtol, entries) -> LogNorm:
-    """`[len(times), len(lags), *batch]`, by vectors."""
+    """Return `[len(times), len(lags), *batch]`, by vectors."""
     rows, columns = map(np.array, entries)
 
     def one_example(start, xs):
@@ -125,7 +125,7 @@ def _at_times(cell, params, xs, start, lags, times, norm, rtol, entries) -> LogN
 
 
 def _all_times(J: Array, lags: Array, norm: Norm, rows, columns) -> LogNorm:
-    """`[T+1, len(lags)]` of one example, `J [T, S, S]`."""
+    """Return `[T+1, len(lags)]` of one example, `J [T, S, S]`."""
     T, S, _ = J.shape
     chunks = -(-(T + 1) // AT_ONCE)
     t = jnp.arange(chunks * AT_ONCE, dtype=jnp.int32).reshape(chunks, AT_ONCE)
@@ -169,13 +169,13 @@ def _all_times(J: Array, lags: Array, norm: Norm, rows, columns) -> LogNorm:
 
 
 def _select(condition: Array, if_true: Any, if_false: Any) -> Any:
-    """`where` over leading axes, for the parts of two alike."""
+    """Select by a condition over leading axes, for the parts of two alike."""
     lead = lambda part: condition.reshape(*condition.shape, *[1] * (part.ndim - condition.ndim))
     return jax.tree.map(lambda a, b: jnp.where(lead(b), a, b), if_true, if_false)
 
 
 def _running_products(J: Scaled, restart: Array, *, reverse: bool = False) -> Scaled:
-    """J_i ··· J_r, r the last restart up to i; reverse: J_r ··· J_i, r the first one from i on.
+    """Return J_i ··· J_r, r the last restart up to i; reversed, J_r ··· J_i, r the first from i on.
 
     `J [n, S, S]`, `restart [n]`. Before any restart, the first J counts as one.
     """
@@ -196,7 +196,7 @@ def _accumulated_rounding(
     *,
     reverse: bool = False,
 ) -> Array:
-    """log2 of the error of each of `_running_products`, over ε: `[n]`.
+    """Return log2 of the error of each of `_running_products`, over ε: `[n]`.
 
     `steps` are the mantissas, exponents and log2 sizes of J, and a random vector for each. One
     vector stands for the errors made so far: multiplied on as they are, it is joined at each step
@@ -234,11 +234,11 @@ class _Walks:
         self._broken = jnp.cumsum(~finite, dtype=jnp.int32)
 
     def forward(self, lag: Array, V: Entries) -> Entries:
-        """J_t ··· J_{t−l+1} v for each row of `V [n, m, S]`."""
+        """Return J_t ··· J_{t−l+1} v for each row of `V [n, m, S]`."""
         return jax.lax.fori_loop(0, lag, lambda i, V: self._step(i, lag, V), V)
 
     def back(self, lag: Array, U: Entries) -> Entries:
-        """uᵀ J_t ··· J_{t−l+1} for each row of `U [n, m, S]`."""
+        """Return uᵀ J_t ··· J_{t−l+1} for each row of `U [n, m, S]`."""
         step = lambda i, U: self._multiply(self._vjp, self.times - 1 - i, U)
         return jax.lax.fori_loop(0, lag, step, U)
 
@@ -253,7 +253,7 @@ class _Walks:
         )
 
     def spectral(self, lag, rows, columns, rtol) -> LogNorm:
-        """ln of the largest singular value of P[rows, columns], `[n]`."""
+        """Return ln of the largest singular value of P[rows, columns], `[n]`."""
         start = start_vector((len(self.times), len(columns)), self._dtype)
         through, gram = self._block(lag, rows, columns)
         # ‖P v‖ of the start gives ‖P‖ to within a factor of about √S.
@@ -264,7 +264,7 @@ class _Walks:
         return self._where_there(lag, value, error + self._rounding(lag, value, rows, columns))
 
     def frobenius(self, lag, rows, columns, rtol) -> LogNorm:
-        """ln of the Frobenius norm of P[rows, columns], `[n]`."""
+        """Return ln of the Frobenius norm of P[rows, columns], `[n]`."""
         n, S = self.states[self.times].shape
 
         def of_columns(some):
@@ -279,20 +279,20 @@ class _Walks:
         return self._where_there(lag, value, self._rounding(lag, value, rows, columns))
 
     def _block(self, lag, rows, columns):
-        """v -> P v and v -> PᵀP v of P[rows, columns], on `Entries [n, len(columns)]`."""
+        """Return v -> P v and v -> PᵀP v of P[rows, columns], on `Entries [n, len(columns)]`."""
         part = lambda v, at: Entries(v.m[:, 0, at], v.e[:, 0, at])
         through = lambda v: part(self.forward(lag, self._embed(v, columns)), rows)
         back = lambda u: part(self.back(lag, self._embed(u, rows)), columns)
         return through, lambda v: back(through(v))
 
     def _embed(self, v: Entries, at) -> Entries:
-        """`[n, 1, S]` with `v [n, len(at)]` at some entries, and zeros."""
+        """Return `[n, 1, S]` with `v [n, len(at)]` at some entries, and zeros."""
         shape = len(self.times), 1, self.states.shape[-1]
         m, e = jnp.zeros(shape, self._dtype), jnp.full(shape, ZERO, jnp.int32)
         return Entries(m.at[:, 0, at].set(v.m), e.at[:, 0, at].set(v.e))
 
     def _rounding(self, lag, value, rows, columns) -> Array:
-        """How far rounding may have moved ln ‖P‖ = `value`, nats: `[n]`.
+        """Return how far rounding may have moved ln ‖P‖ = `value`, nats: `[n]`.
 
         A random vector and what a power iteration makes of it, near v_1, go forward once more, each
         with a vector beside it that stands for the errors made so far: J takes it along, and at
@@ -333,7 +333,7 @@ class _Walks:
 
 
 def check_states(argument: str, numbers: Sequence[int], T: int) -> Array:
-    """`numbers` as an array, or a ValueError unless they are integers of 0 .. T."""
+    """Return `numbers` as an array, or a ValueError unless they are integers of 0 .. T."""
     values = np.asarray(numbers)
     if values.ndim != 1 or values.size == 0 or not np.issubdtype(values.dtype, np.integer):
         raise invalid(argument, numbers, "one or more integers", "Pass a list, or a range.")

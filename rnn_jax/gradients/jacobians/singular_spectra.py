@@ -56,7 +56,7 @@ class SingularSpectra:
 
     @property
     def log_condition(self) -> Array:
-        """ln of the condition number σ_1 / σ_S, `[n, m, *batch]`; NaN where it is not trusted."""
+        """Return ln of the condition, σ_1 / σ_S, `[n, m, *batch]`; NaN where not trusted."""
         trusted = self.trusted[:, :, 0] & self.trusted[:, :, -1]
         ratio = self.log_values[:, :, 0] - self.log_values[:, :, -1]
         return jnp.where(trusted, ratio, jnp.nan)
@@ -157,7 +157,7 @@ def _spectra_at(linearized, states, xs, t, lags, longest) -> SingularSpectra:
 
 
 def _scaled_triangle(T, m, e):
-    """d_j / d_i T_ij, d = m 2^e, of unit upper triangular T."""
+    """Return d_j / d_i T_ij, d = m 2^e, of unit upper triangular T."""
     above = jnp.triu(jnp.ones_like(T), 1)
     limit = jnp.finfo(T.dtype).maxexp // 2
     power = jnp.ldexp(jnp.ones((), T.dtype), jnp.clip(e[None, :] - e[:, None], -limit, limit))
@@ -166,7 +166,7 @@ def _scaled_triangle(T, m, e):
 
 
 def _condition(T):
-    """‖T̂‖ ‖T̂⁻¹‖ (Frobenius) of unit upper triangular `T [m, S, S]`, T̂ its rows made unit."""
+    """Return ‖T̂‖ ‖T̂⁻¹‖ (Frobenius), T̂ unit upper triangular `T [m, S, S]` with unit rows."""
     T = T / jnp.sqrt(jnp.square(T).sum(-1, keepdims=True))
     identity = jnp.broadcast_to(jnp.eye(T.shape[-1], dtype=T.dtype), T.shape)
     inverse = jax.lax.linalg.triangular_solve(T, identity, left_side=True)

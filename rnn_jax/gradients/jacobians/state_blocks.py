@@ -16,7 +16,7 @@ Block = tuple[str | None, str | None]
 
 
 def state_blocks(cell: Cell, params: Params) -> dict[str, np.ndarray]:
-    """The entries of the flattened state, int `[size]`, of each named part of one example's state.
+    """Return the entries of the flattened state, int `[size]`, of each named part of it.
 
     A name is the path to a field, key or position, with dots: "c", or "0.c" in a stack; each part
     on the way, "0", has a name too. A state that is one array has none.
@@ -25,7 +25,7 @@ def state_blocks(cell: Cell, params: Params) -> dict[str, np.ndarray]:
 
 
 def _state(cell: Cell, params: Params) -> State:
-    """Shapes of the real leaves of one example's state, which are the ones that are flattened."""
+    """Return shapes of the real leaves of one example's state, the ones that are flattened."""
     state = state_shapes(check_cell("cell", cell), params)
     return jax.eval_shape(real_leaves, state)
 

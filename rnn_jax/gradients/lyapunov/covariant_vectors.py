@@ -108,7 +108,7 @@ def covariant_vectors(
 
 @compiled("cell", "K", "warmup", "cooldown")
 def _covariant_vectors(cell, params, xs, start, frame, K, warmup, cooldown) -> CovariantVectors:
-    """The first K of those that `frame [*batch, S, L]` turns into."""
+    """Find the first K of those that `frame [*batch, S, L]` turns into."""
     T, batch = steps_of(xs), batch_of(xs)
     L = frame.shape[-1]
     n = T - warmup - cooldown
@@ -164,7 +164,7 @@ def _covariant_vectors(cell, params, xs, start, frame, K, warmup, cooldown) -> C
 
 
 def _coefficients(c: Array, Rs: Array, n: int) -> tuple[Array, Array]:
-    """c before the first of n steps and after each, `[n + 1, L, L]`, and ln γ `[n, L]`.
+    """Return c before the first of n steps and after each, `[n + 1, L, L]`, and ln γ `[n, L]`.
 
     `c` stands after the last of `Rs [steps, L, L]`.
     """
@@ -188,6 +188,6 @@ def _coefficients(c: Array, Rs: Array, n: int) -> tuple[Array, Array]:
 
 
 def _sine(x: Array, y: Array) -> Array:
-    """Of the angles between columns of length 1."""
+    """Return the sines of the angles between columns of length 1."""
     x = x - (x * y).sum(-2, keepdims=True) * y
     return jnp.linalg.norm(x, axis=-2)

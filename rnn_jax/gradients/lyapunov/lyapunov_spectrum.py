@@ -98,7 +98,7 @@ def lyapunov_spectrum(
 
 @compiled("cell", "warmup", "interval", "blocks")
 def _lyapunov_spectrum(cell, params, xs, start, M, warmup, interval, blocks) -> LyapunovSpectrum:
-    """From the frame `M [*batch, S, K]`."""
+    """Find the spectrum from the frame `M [*batch, S, K]`."""
     T, batch = steps_of(xs), batch_of(xs)
     S, K = M.shape[-2:]
     advance = LinearizedStep(cell, params, zeros_of_one(start, len(batch))).advance
@@ -222,7 +222,7 @@ def _frame_and_growth(
 
 
 def _lost_to_rounding(log_R: Array, since: Array, peak: Array, eps: float) -> Array:
-    """How far rounding may have moved each of `log_R [*batch, K]`, nats; ∞ for noise."""
+    """Return how far rounding may have moved each of `log_R [*batch, K]`, nats; ∞ for noise."""
     peak = log_power_of_two(peak, log_R.dtype)[..., None]
     size = jnp.maximum(log_R.max(-1, keepdims=True), peak)
     share = 32 * since.astype(log_R.dtype) * eps * jnp.exp(size - log_R)
@@ -230,7 +230,7 @@ def _lost_to_rounding(log_R: Array, since: Array, peak: Array, eps: float) -> Ar
 
 
 def _rate(log_R: Array, since: Array, eps: float) -> Array:
-    """How fast the frame came closer to singular; 1 is there in a step.
+    """Return how fast the frame came closer to singular; 1 is there in a step.
 
     `log_R [*batch, K]` is what `since` steps have brought about. What has died, or is not finite,
     asks for nothing.

@@ -110,7 +110,7 @@ def _halves(means):
 
 
 def _standard_errors(means):
-    """Of the mean over blocks `[blocks, ...]`."""
+    """Return those of the mean over blocks `[blocks, ...]`."""
     if len(means) < 2:
         return jnp.asarray(jnp.nan, means.dtype)
     early, late = _halves(means)
@@ -119,7 +119,7 @@ def _standard_errors(means):
 
 
 def _settled(means, tiny):
-    """Whether neither an exponent nor its distance from a neighbour drifts, `[K, *batch]`."""
+    """Return whether exponents and their distances from neighbours do not drift, `[K, *batch]`."""
 
     def steady(means, errors=4):
         early, late = _halves(means)

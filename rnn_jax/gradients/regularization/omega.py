@@ -132,7 +132,7 @@ def flat_rows(state: State, lead: int) -> Array:
 
 
 def _mantissas(tree: State, lead: int) -> tuple[State, Array]:
-    """`tree` over 2^e, the largest entry of each `[*lead]` near one; e is held constant."""
+    """Return `tree` over 2^e, the largest entry of each `[*lead]` near one; e is held constant."""
     rows = jax.lax.stop_gradient(flat_rows(tree, lead))
     e = split_exponent(rows, (lead,))[1]
 

@@ -73,7 +73,7 @@ def check_reals(state: State) -> None:
 
 
 def _continued(cell: Cell) -> Cell:
-    """The cell of the real leaves, which reads the others from the end of x."""
+    """Return the cell of the real leaves, which reads the others from the end of x."""
     if "_continuous" in cell.__dict__:
         return cell.__dict__["_continuous"]
 
@@ -81,7 +81,7 @@ def _continued(cell: Cell) -> Cell:
         return real_leaves(cell.initial_state(params, batch))
 
     def whole(params: Params, reals: State, x: Array) -> tuple[State, Array]:
-        """The state, of reals and of what x holds, and x without it."""
+        """Return the state, of reals and of what x holds, and x without it."""
         one = cell.initial_state(params)
         leaves: list[Array]
         tree: Any
@@ -127,7 +127,7 @@ def _kind(leaf) -> str:
 
 
 def real_leaves(state: State) -> State:
-    """`state` with a `Complex` for each complex leaf, and None for each that is no float."""
+    """Return `state` with a `Complex` for each complex leaf, and None for each that is no float."""
     real = {
         "real": lambda a: a,
         "complex": lambda a: Complex(a.real, a.imag),
@@ -146,7 +146,7 @@ def _first_unreal(state: State) -> str:
 
 
 def _words(leaf) -> Any:
-    """The numbers that `leaf`, of one example, is stored as."""
+    """Return the numbers that `leaf`, of one example, is stored as."""
     return jax.random.key_data(leaf) if is_key(leaf) else leaf
 
 
@@ -156,12 +156,12 @@ def _bytes(leaf) -> int:
 
 
 def _places(end: int, sizes: list[int]) -> list[int]:
-    """Where to split `end` features to get blocks of these sizes at the end."""
+    """Return where to split `end` features to get blocks of these sizes at the end."""
     return [end - sum(sizes[i:]) for i in range(len(sizes))]
 
 
 def _encoded(leaf: Array, lead: int) -> Array:
-    """`[*lead, bytes]` of uint8."""
+    """Return `[*lead, bytes]` of uint8."""
     words = jax.random.key_data(leaf) if is_key(leaf) else leaf
     if words.dtype == jnp.bool_:
         words = words.astype(jnp.uint8)
@@ -171,7 +171,7 @@ def _encoded(leaf: Array, lead: int) -> Array:
 
 
 def _decoded(code: Array, like: Any, batch: tuple[int, ...]) -> Array:
-    """The inverse of `_encoded` for a leaf which in one example is `like`."""
+    """Return the inverse of `_encoded` for a leaf which in one example is `like`."""
     words = _words(like)
     code = jax.lax.stop_gradient(code).astype(jnp.uint8)
     if words.dtype == jnp.bool_:

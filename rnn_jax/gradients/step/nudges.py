@@ -51,7 +51,7 @@ class Nudges(NamedTuple):
 
 
 def zero_nudges(cell: Cell, params: Params, xs: Array) -> Nudges:
-    """Nudges for `unroll_nudged` over `xs [T, *batch, I]`, whose errors are those of `unroll`."""
+    """Return zeros for `unroll_nudged` over `xs [T, *batch, I]`; errors are those of `unroll`."""
     zeros = lambda shape: jnp.zeros(shape.shape, shape.dtype)
     state = checked_start(cell, params, xs, None)
     start = jax.tree.map(zeros, state)
@@ -72,7 +72,7 @@ def unroll_nudged(
     strategy: Strategy | str = "auto",
     spread: Callable[[Any], State] = lambda nudges: nudges,
 ) -> tuple[State, Array]:
-    """`unroll`, differentiable with respect to the states on the way.
+    """Unroll, differentiable with respect to the states on the way.
 
     What y_t reads of the state is read off the step's own computation, leaf by leaf: a nudge of the
     c that an LSTM hands on is no nudge of the h beside it, as in `decompose`. A leaf that is handed
@@ -125,7 +125,7 @@ def _unroll_nudged(cell, params, xs, along, start, marks, reverse, chosen, sprea
 
 
 def _scanned(cell, params, xs, along, spread, start, marks, reverse) -> tuple[State, Array]:
-    """`strategies.scan_steps`, with nudges."""
+    """Scan the steps, with nudges."""
     wide, rounded = for_sums(params)
     initial, initial_rounded = for_sums(state_afresh(cell, params, xs, marks))
     at_padding = marks.at_padding(start, initial_rounded(initial), reverse=reverse)
@@ -142,7 +142,7 @@ def _scanned(cell, params, xs, along, spread, start, marks, reverse) -> tuple[St
 
 
 def _nudged_structure(structure: Structure, like: tuple[State, State]) -> Structure:
-    """`structure` with the leaves of two nudges as its last drives, which `pointwise` takes."""
+    """Return `structure` with the leaves of two nudges as last drives, which `pointwise` takes."""
     leaves, tree = jax.tree.flatten(like)
 
     def pointwise(constants, state, *a):
@@ -156,7 +156,7 @@ def _nudged_structure(structure: Structure, like: tuple[State, State]) -> Struct
 def _nudged(
     function: Callable[..., tuple[State, Any]], old: int
 ) -> Callable[..., tuple[State, Any]]:
-    """`((read, passed), *args) -> (state, y)` from `(*args) -> (state, y)`.
+    """Return `((read, passed), *args) -> (state, y)` from `(*args) -> (state, y)`.
 
     The first `old` arguments are from before the step. The others may be the state after it, as a
     pre-activation may.
@@ -192,7 +192,7 @@ def _nudged(
 
 @jax.custom_jvp
 def _add_nothing(value: Array, nudge: Array) -> Array:
-    """value + nudge for a nudge that is zero: the primal does not have to read it."""
+    """Return value + nudge for a nudge of zero: the primal does not have to read it."""
     return value
 
 

@@ -36,17 +36,17 @@ class UnitBlocks(NamedTuple):
     diagonals: Array
 
     def times(self, M: Array) -> Array:
-        """`[m H, n]` from `M [k H, n]`."""
+        """Return `[m H, n]` from `M [k H, n]`."""
         m, k, H = self.diagonals.shape
         return jnp.einsum("mkh,khn->mhn", self.diagonals, M.reshape(k, H, -1)).reshape(m * H, -1)
 
     def left_times(self, M: Array) -> Array:
-        """M times this, `[n, k H]` from `M [n, m H]`."""
+        """Return M times this, `[n, k H]` from `M [n, m H]`."""
         m, k, H = self.diagonals.shape
         return jnp.einsum("nmh,mkh->nkh", M.reshape(-1, m, H), self.diagonals).reshape(-1, k * H)
 
     def dense(self) -> Array:
-        """`[m H, k H]`."""
+        """Return `[m H, k H]`."""
         m, k, H = self.diagonals.shape
         blocks = self.diagonals[:, :, :, None] * jnp.eye(H, dtype=self.diagonals.dtype)
         return blocks.transpose(0, 2, 1, 3).reshape(m * H, k * H)
@@ -74,7 +74,7 @@ class StepJacobian:
     products: tuple[FedBack, ...]
 
     def times(self, M: Array) -> Array:
-        """J M, `[S, n]` from `M [S, n]`."""
+        """Return J M, `[S, n]` from `M [S, n]`."""
         d_a: list[Array] = []
         total = self.A.times(M)
         for product in self.products:
@@ -86,7 +86,7 @@ class StepJacobian:
         return total
 
     def left_times(self, M: Array) -> Array:
-        """M J, `[n, S]` from `M [n, S]`."""
+        """Return M J, `[n, S]` from `M [n, S]`."""
         total = self.A.left_times(M)
         at_a = [product.A.left_times(M) for product in self.products]
         for j in reversed(range(len(self.products))):
@@ -98,7 +98,7 @@ class StepJacobian:
         return total
 
     def dense(self) -> Array:
-        """J, `[S, S]`; the first product costs no matrix product."""
+        """Return J, `[S, S]`; the first product costs no matrix product."""
         d_a: list[Array] = []
         total = self.A.dense()
         for product in self.products:
@@ -111,7 +111,7 @@ class StepJacobian:
 
 
 def step_jacobian(structure: Structure, params: Params, state: State, x: Array) -> StepJacobian:
-    """The step Jacobian at `state` and `x [I]` of one example, of a unit-wise structure.
+    """Return the step Jacobian at `state` and `x [I]` of one example, of a unit-wise structure.
 
     State leaves stand in the order of `jax.flatten_util.ravel_pytree`.
 
@@ -144,7 +144,7 @@ def step_jacobian(structure: Structure, params: Params, state: State, x: Array) 
 
 
 def _unit_blocks(function: Callable[..., Array], H: int, *at: Array) -> list[UnitBlocks]:
-    """∂function/∂each argument, by one tangent of ones for each block of H of an argument."""
+    """Return ∂function/∂each argument, by one tangent of ones for each block of H of it."""
     _, tangent = jax.linearize(function, *at)
     zeros = [jnp.zeros_like(x) for x in at]
     parts = []

@@ -74,7 +74,7 @@ class TappedStep:
                 self._products[leaf] = product
 
     def wrt(self) -> Wrt:
-        """Zeros for every tap, and the parameters that have none."""
+        """Return zeros for every tap, and the parameters that have none."""
         return Wrt(
             state={leaf: self._state_zeros(leaf) for leaf in self._state},
             products={
@@ -89,7 +89,7 @@ class TappedStep:
         )
 
     def flat_state_cotangent(self, received: Wrt) -> Array:
-        """`[S]`: what the state handed on received, zero for leaves that could not be tapped."""
+        """Return what the state handed on received, `[S]`; zero for leaves without a tap."""
         leaves = range(len(self._state_shapes))
         return ravel_pytree([received.state.get(i, self._state_zeros(i)) for i in leaves])[0]
 
@@ -99,7 +99,7 @@ class TappedStep:
     def __call__(
         self, wrt: Wrt, state: State, x: Array
     ) -> tuple[tuple[State, Array], dict[int, Array]]:
-        """The step at these values, every tap added: `(state, y), factors`."""
+        """Take the step at these values, every tap added: `(state, y), factors`."""
         params = [wrt.leaves.get(leaf, value) for leaf, value in enumerate(self._param_values)]
         inputs = [*params, *jax.tree.leaves((state, x))]
         taps = {self._products[leaf].u: tap for leaf, tap in wrt.products.items()}
