@@ -87,7 +87,7 @@ class Linear(NamedTuple):
 
 @dataclass(frozen=True)
 class Structure:
-    r"""A step as matrix products wrapped in pointwise maths.
+    r"""A step as matrix products wrapped in elementwise operations.
 
     .. math::
         d = \mathrm{drive}(\theta, U x_t), \qquad
@@ -138,7 +138,9 @@ class Structure:
         state, y = self.pointwise(constants, state, *a)
         return state, self.output(params, y)
 
-    def preactivations(self, constants, state, drives, matrices, add_product) -> list[Array]:
+    def preactivations(
+        self, constants: Any, state: State, drives: Any, matrices: Any, add_product: Any
+    ) -> list[Array]:
         """Return [a_1, a_2, ..] with a_j = `add_product(d_j, W_j, e_j)`."""
         a = list(drives)
         for j, (product, W) in enumerate(zip(self.products, matrices, strict=True)):
@@ -189,7 +191,7 @@ class Complex:
 def as_number(state: State) -> Any:
     """Return `state` with one complex array for each Complex, in float32 or more."""
 
-    def number(leaf):
+    def number(leaf: Any):
         if isinstance(leaf, Complex):
             return jax.lax.complex(at_least_float32(leaf.re), at_least_float32(leaf.im))
         return at_least_float32(leaf)
@@ -200,7 +202,7 @@ def as_number(state: State) -> Any:
 def as_state(number: Any, dtype: Any) -> State:
     """Invert `as_number`, in `dtype`."""
 
-    def leaf(number):
+    def leaf(number: Any):
         if jnp.iscomplexobj(number):
             return Complex(number.real.astype(dtype), number.imag.astype(dtype))
         return number.astype(dtype)

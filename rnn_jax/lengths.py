@@ -135,7 +135,7 @@ def filled(mask: Array, values: Any, *, last: bool = False) -> Any:
     own = first_of(mask, values, last=last)
     has_any = mask.any(0).reshape(-1)
 
-    def fill(leaf, own):
+    def fill(leaf: Any, own: Any):
         if is_key(leaf):
             return leaf
         by_example = own.reshape(has_any.size, *own.shape[mask.ndim - 1 :])
@@ -154,7 +154,7 @@ def first_of(mask: Array, values: Any, *, last: bool = False) -> Any:
     seen = jax.lax.cumsum(mask.astype(jnp.int32), axis=0, reverse=last)
     first = mask & (seen == 1)
 
-    def take(leaf):
+    def take(leaf: Any):
         if is_key(leaf):
             return leaf[0]
         only = select(first, jax.lax.stop_gradient(leaf), 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -12,7 +14,7 @@ from rnn_jax.cells._structured import AffineParams, structured, zeros_like_W
 from rnn_jax.cells.initializers import gaussian, stacked
 from rnn_jax.cells.maker import maker
 from rnn_jax.errors import check_number, check_positive, check_size
-from rnn_jax.types import Array, Initializer
+from rnn_jax.types import Array, Initializer, Key
 
 
 @maker
@@ -94,7 +96,7 @@ def antisymmetric_gated(
     check_number("gamma", gamma, least=0)
     H = hidden_size
 
-    def init(key, input_size):
+    def init(key: Key, input_size: int):
         check_size("input_size", input_size, least=0)
         W_key, U_key = jax.random.split(key)
         return AffineParams(
@@ -107,7 +109,7 @@ def antisymmetric_gated(
         z, n = jax.lax.split(Ux + params.b, [H, H], axis=Ux.ndim - 1)
         return jnp.zeros_like(z), z, n
 
-    def pointwise(_, h: Array, e: Array, z: Array, n: Array) -> tuple[Array, Array]:
+    def pointwise(_: Any, h: Array, e: Array, z: Array, n: Array) -> tuple[Array, Array]:
         h = h + dt * jax.nn.sigmoid(e + z) * jnp.tanh(e + n)
         return h, h
 

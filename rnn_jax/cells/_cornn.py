@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ from rnn_jax.cells._structured import AffineParams, structured
 from rnn_jax.cells.initializers import gaussian
 from rnn_jax.cells.maker import maker
 from rnn_jax.errors import check_positive, check_size
-from rnn_jax.types import Array, Initializer
+from rnn_jax.types import Array, Initializer, Key, Params
 
 
 @flax.struct.dataclass
@@ -65,7 +67,7 @@ def cornn(
         check_positive(name, value)
     H = hidden_size
 
-    def init(key, input_size):
+    def init(key: Key, input_size: int):
         check_size("input_size", input_size, least=0)
         W_key, U_key = jax.random.split(key)
         return AffineParams(
@@ -74,11 +76,11 @@ def cornn(
             b=jnp.zeros(H, dtype),
         )
 
-    def initial_state(params, batch=()):
+    def initial_state(params: Params, batch: Any = ()):
         zeros = jnp.zeros((*batch, H), params.W.dtype)
         return OscillatorState(y=zeros, z=zeros)
 
-    def pointwise(_, state: OscillatorState, a: Array) -> tuple[OscillatorState, Array]:
+    def pointwise(_: Any, state: OscillatorState, a: Array) -> tuple[OscillatorState, Array]:
         z = state.z + dt * (jnp.tanh(a) - gamma * state.y - epsilon * state.z)
         y = state.y + dt * z
         return OscillatorState(y=y, z=z), y

@@ -12,7 +12,7 @@ from rnn_jax.cells._linear import linear
 from rnn_jax.cells.initializers import gaussian, uniform
 from rnn_jax.cells.maker import maker
 from rnn_jax.errors import check_size
-from rnn_jax.types import Array, Initializer
+from rnn_jax.types import Array, Initializer, Key
 
 
 @flax.struct.dataclass
@@ -55,7 +55,7 @@ def diagonal(
     check_size("hidden_size", hidden_size)
     H = hidden_size
 
-    def init(key, input_size):
+    def init(key: Key, input_size: int):
         check_size("input_size", input_size, least=0)
         a_key, U_key = jax.random.split(key)
         return DiagonalParams(

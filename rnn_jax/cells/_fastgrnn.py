@@ -12,7 +12,7 @@ from rnn_jax.cells._gated import gated
 from rnn_jax.cells._structured import AffineParams
 from rnn_jax.cells.initializers import gaussian, orthogonal
 from rnn_jax.cells.maker import maker
-from rnn_jax.types import Array, Initializer
+from rnn_jax.types import Array, Initializer, Key
 
 
 @flax.struct.dataclass
@@ -70,7 +70,7 @@ def fastgrnn(
         h = mix * n + z * h
         return h, h
 
-    def with_gate(affine: AffineParams, key) -> FastGRNNParams:
+    def with_gate(affine: AffineParams, key: Key) -> FastGRNNParams:
         b, b_z = affine.b + 1, jnp.full_like(affine.b, gate_bias)
         scalars = jnp.asarray(zeta, dtype), jnp.asarray(nu, dtype)
         return FastGRNNParams(affine.W, affine.U, b, b_z, *scalars)

@@ -78,7 +78,7 @@ def gated(
     hidden_size, blocks = check_size("hidden_size", hidden_size), check_size("blocks", blocks)
     H, G = hidden_size, blocks * hidden_size
 
-    def init(key, input_size):
+    def init(key: Key, input_size: int):
         check_size("input_size", input_size, least=0)
         W_key, U_key, more_key = jax.random.split(key, 3)
         affine = AffineParams(

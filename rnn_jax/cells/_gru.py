@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ from rnn_jax.cells._structured import split_blocks, structured, zeros_like_W
 from rnn_jax.cells.initializers import gaussian, orthogonal, stacked
 from rnn_jax.cells.maker import maker
 from rnn_jax.errors import check_size
-from rnn_jax.types import Array, Initializer
+from rnn_jax.types import Array, Initializer, Key, Params
 
 
 @flax.struct.dataclass
@@ -72,7 +74,7 @@ def gru(
     check_size("hidden_size", hidden_size)
     H = hidden_size
 
-    def init(key, input_size):
+    def init(key: Key, input_size: int):
         check_size("input_size", input_size, least=0)
         W_key, U_key = jax.random.split(key)
         return GRUParams(
@@ -87,7 +89,7 @@ def gru(
         rz, n = jax.lax.split(Ux + params.b, [2 * H, H], axis=Ux.ndim - 1)
         return jnp.concatenate([rz, jnp.broadcast_to(params.b_n, n.shape)], axis=-1), n
 
-    def pointwise(_, h: Array, a: Array, n: Array) -> tuple[Array, Array]:
+    def pointwise(_: Any, h: Array, a: Array, n: Array) -> tuple[Array, Array]:
         rz, reset = jax.lax.split(a, [2 * H, H], axis=a.ndim - 1)
         r, z = split_blocks(jax.nn.sigmoid(rz), 2)
         n = jnp.tanh(n + r * reset)
@@ -123,7 +125,7 @@ def gru_reset_before(
     check_size("hidden_size", hidden_size)
     H = hidden_size
 
-    def init(key, input_size):
+    def init(key: Key, input_size: int):
         check_size("input_size", input_size, least=0)
         W_key, n_key, U_key = jax.random.split(key, 3)
         return GRUResetBeforeParams(
@@ -136,10 +138,10 @@ def gru_reset_before(
     def drive(params: GRUResetBeforeParams, Ux: Array) -> tuple[Array, ...]:
         return tuple(jax.lax.split(Ux + params.b, [2 * H, H], axis=Ux.ndim - 1))
 
-    def reset(_, h: Array, rz: Array) -> Array:
+    def reset(_: Any, h: Array, rz: Array) -> Array:
         return jax.nn.sigmoid(split_blocks(rz, 2)[0]) * h
 
-    def pointwise(_, h: Array, rz: Array, n: Array) -> tuple[Array, Array]:
+    def pointwise(_: Any, h: Array, rz: Array, n: Array) -> tuple[Array, Array]:
         z = jax.nn.sigmoid(split_blocks(rz, 2)[1])
         h = (1 - z) * jnp.tanh(n) + z * h
         return h, h
@@ -153,5 +155,5 @@ def gru_reset_before(
     )
 
 
-def _U(params):
+def _U(params: Params):
     return params.U

@@ -13,7 +13,7 @@ from rnn_jax.cells.activations import ActivationLike, activation_of
 from rnn_jax.cells.initializers import gaussian, uniform
 from rnn_jax.cells.maker import maker
 from rnn_jax.errors import check_size
-from rnn_jax.types import Array, Initializer
+from rnn_jax.types import Array, Initializer, Key
 
 
 @flax.struct.dataclass
@@ -62,7 +62,7 @@ def indrnn(
     found = activation_of("activation", activation, dtype)
     phi = found.phi
 
-    def init(key, input_size):
+    def init(key: Key, input_size: int):
         check_size("input_size", input_size, least=0)
         w_key, U_key = jax.random.split(key)
         return IndRNNParams(

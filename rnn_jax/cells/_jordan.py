@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -14,7 +16,7 @@ from rnn_jax.cells.activations import ActivationLike, activation_of
 from rnn_jax.cells.initializers import gaussian
 from rnn_jax.cells.maker import maker
 from rnn_jax.errors import check_size
-from rnn_jax.types import Array, Initializer
+from rnn_jax.types import Array, Initializer, Key
 
 
 @flax.struct.dataclass
@@ -76,7 +78,7 @@ def jordan(
     phi = activation_of("activation", activation, dtype).phi
     phi_o = activation_of("output_activation", output_activation, dtype).phi
 
-    def init(key, input_size):
+    def init(key: Key, input_size: int):
         check_size("input_size", input_size, least=0)
         W_key, U_key, V_key = jax.random.split(key, 3)
         return JordanParams(
@@ -91,10 +93,10 @@ def jordan(
         return Ux + params.b, jnp.broadcast_to(params.c, (*Ux.shape[:-1], O))
 
     # The names are for pictures of the network (`rnn_jax.graph`): o is fed back, h is within.
-    def hidden(_, o: Array, a: Array) -> Array:
+    def hidden(_: Any, o: Array, a: Array) -> Array:
         return checkpoint_name(phi(a), "h")
 
-    def pointwise(_, o: Array, a: Array, at_output: Array) -> tuple[Array, Array]:
+    def pointwise(_: Any, o: Array, a: Array, at_output: Array) -> tuple[Array, Array]:
         o = checkpoint_name(phi_o(at_output), "o")
         return o, o
 

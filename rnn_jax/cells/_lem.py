@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ from rnn_jax.cells._structured import split_blocks, structured
 from rnn_jax.cells.initializers import gaussian, stacked
 from rnn_jax.cells.maker import maker
 from rnn_jax.errors import check_positive, check_size
-from rnn_jax.types import Array, Initializer
+from rnn_jax.types import Array, Initializer, Key, Params
 
 
 @flax.struct.dataclass
@@ -70,7 +72,7 @@ def lem(
     check_positive("dt", dt)
     H = hidden_size
 
-    def init(key, input_size):
+    def init(key: Key, input_size: int):
         check_size("input_size", input_size, least=0)
         W_key, y_key, U_key = jax.random.split(key, 3)
         return LEMParams(
@@ -80,19 +82,19 @@ def lem(
             b=jnp.zeros(4 * H, dtype),
         )
 
-    def initial_state(params, batch=()):
+    def initial_state(params: Params, batch: Any = ()):
         zeros = jnp.zeros((*batch, H), params.W.dtype)
         return LEMState(y=zeros, z=zeros)
 
     def drive(params: LEMParams, Ux: Array) -> tuple[Array, ...]:
         return tuple(jax.lax.split(Ux + params.b, [3 * H, H], axis=Ux.ndim - 1))
 
-    def next_z(_, state: LEMState, srz: Array) -> Array:
+    def next_z(_: Any, state: LEMState, srz: Array) -> Array:
         s, _, a = split_blocks(srz, 3)
         s = dt * jax.nn.sigmoid(s)
         return (1 - s) * state.z + s * jnp.tanh(a)
 
-    def pointwise(_, state: LEMState, srz: Array, a: Array) -> tuple[LEMState, Array]:
+    def pointwise(_: Any, state: LEMState, srz: Array, a: Array) -> tuple[LEMState, Array]:
         r = dt * jax.nn.sigmoid(split_blocks(srz, 3)[1])
         y = (1 - r) * state.y + r * jnp.tanh(a)
         return LEMState(y=y, z=next_z(_, state, srz)), y

@@ -52,7 +52,7 @@ def linear(
     for argument, function in functions.items():
         check_function(argument, function, "as above")
 
-    def in_full(function):
+    def in_full(function: Callable[..., Any]):
         wide = lambda tree: jax.tree.map(at_least_float32, tree)
         return lambda constants, *rest: function(wide(constants), *map(wide, rest))
 

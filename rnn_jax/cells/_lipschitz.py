@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -11,7 +13,7 @@ from rnn_jax.cells._structured import AffineParams, split_blocks, structured, ze
 from rnn_jax.cells.initializers import gaussian, stacked
 from rnn_jax.cells.maker import maker
 from rnn_jax.errors import check_number, check_positive, check_size
-from rnn_jax.types import Array, Initializer
+from rnn_jax.types import Array, Initializer, Key
 
 
 @maker
@@ -60,7 +62,7 @@ def lipschitz(
     check_number("beta", beta, least=0.5, most=1, remedy=remedy)
     H = hidden_size
 
-    def init(key, input_size):
+    def init(key: Key, input_size: int):
         check_size("input_size", input_size, least=0)
         W_key, U_key = jax.random.split(key)
         return AffineParams(
@@ -79,7 +81,7 @@ def lipschitz(
         d = Ux + params.b
         return (jnp.concatenate([jnp.zeros_like(d), d], axis=-1),)
 
-    def pointwise(_, h: Array, a: Array) -> tuple[Array, Array]:
+    def pointwise(_: Any, h: Array, a: Array) -> tuple[Array, Array]:
         Ah, d = split_blocks(a, 2)
         h = h + dt * (Ah + jnp.tanh(d))
         return h, h

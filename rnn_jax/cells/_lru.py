@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import flax.struct
 import jax
@@ -16,7 +17,7 @@ from rnn_jax.cells.initializers import gaussian, stacked
 from rnn_jax.cells.maker import maker
 from rnn_jax.errors import check_positive, check_size, invalid
 from rnn_jax.linalg import matvec
-from rnn_jax.types import Array, Initializer, wide_dtype
+from rnn_jax.types import Array, Initializer, Key, Params, wide_dtype
 
 
 @flax.struct.dataclass
@@ -91,7 +92,7 @@ def lru(
         raise invalid("r_min", got, "0 <= r_min < r_max <= 1", "Try 0.9 and 0.999.")
     H = hidden_size
 
-    def init(key, input_size):
+    def init(key: Key, input_size: int):
         check_size("input_size", input_size, least=0)
         r_key, phase_key, U_key, C_key = jax.random.split(key, 4)
         # Uniform on the ring in area; drawn away from both ends, where logarithms are infinite.
@@ -109,18 +110,18 @@ def lru(
             C=output_init(C_key, (H, 2 * H), dtype),
         )
 
-    def initial_state(params, batch=()):
+    def initial_state(params: Params, batch: Any = ()):
         zeros = jnp.zeros((*batch, H), params.nu.dtype)
         return Complex(re=zeros, im=zeros)
 
-    def coefficients(constants, re: Array, im: Array, Dx: Array):
+    def coefficients(constants: Any, re: Array, im: Array, Dx: Array):
         nu, theta, gamma = constants
         decay, phase = jnp.exp(jnp.minimum(nu, FORGOTTEN)), jnp.exp(jnp.minimum(theta, LARGEST))
         factor = jnp.exp(jax.lax.complex(-decay, phase))
         scale = jnp.exp(gamma)
         return factor, jax.lax.complex(scale * re, scale * im)
 
-    def emit(_, s: Array, re: Array, im: Array, Dx: Array) -> Array:
+    def emit(_: Any, s: Array, re: Array, im: Array, Dx: Array) -> Array:
         return jnp.concatenate([s.real, s.imag, Dx], axis=-1)
 
     def output(params: LRUParams, y: Array) -> Array:
@@ -187,7 +188,7 @@ def rg_lru(
         raise invalid("a_min", got, "0 < a_min < a_max < 1", "Try 0.9 and 0.999.")
     H = hidden_size
 
-    def init(key, input_size):
+    def init(key: Key, input_size: int):
         check_size("input_size", input_size, least=0)
         a_key, U_key = jax.random.split(key)
         wide = wide_dtype(dtype)

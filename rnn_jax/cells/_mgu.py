@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,7 @@ from rnn_jax.cells._structured import AffineParams, split_blocks, structured, ze
 from rnn_jax.cells.initializers import gaussian, orthogonal, stacked
 from rnn_jax.cells.maker import maker
 from rnn_jax.errors import check_size
-from rnn_jax.types import Array, Initializer
+from rnn_jax.types import Array, Initializer, Key
 
 
 @flax.struct.dataclass
@@ -69,7 +71,7 @@ def mgu(
     check_size("hidden_size", hidden_size)
     H = hidden_size
 
-    def init(key, input_size):
+    def init(key: Key, input_size: int):
         check_size("input_size", input_size, least=0)
         W_key, n_key, U_key = jax.random.split(key, 3)
         return MGUParams(
@@ -82,7 +84,7 @@ def mgu(
     def drive(params: MGUParams, Ux: Array) -> tuple[Array, ...]:
         return tuple(split_blocks(Ux + params.b, 2))
 
-    def pointwise(_, h: Array, f: Array, n: Array) -> tuple[Array, Array]:
+    def pointwise(_: Any, h: Array, f: Array, n: Array) -> tuple[Array, Array]:
         f = jax.nn.sigmoid(f)
         h = (1 - f) * h + f * jnp.tanh(n)
         return h, h
@@ -127,7 +129,7 @@ def mgu_reset_after(
         f, n = split_blocks(Ux + params.b, 2)
         return jnp.concatenate([f, jnp.zeros_like(f)], axis=-1), n
 
-    def with_inner_bias(affine: AffineParams, key) -> MGUResetAfterParams:
+    def with_inner_bias(affine: AffineParams, key: Key) -> MGUResetAfterParams:
         return MGUResetAfterParams(affine.W, affine.U, affine.b, jnp.zeros(H, dtype))
 
     return gated(

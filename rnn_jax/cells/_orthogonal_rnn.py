@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
@@ -81,12 +83,12 @@ def exponential_of_skew(A: Array) -> Array:
     one = jnp.ones((), A.dtype)
     B = A * jnp.ldexp(one, -half) * jnp.ldexp(one, half - s)
 
-    def group(Q, first):
+    def group(Q: Array, first: Any):
         for n in range(each):
             Q = jnp.where(first + n < s, Q @ Q, Q)
         return Q + 0.5 * Q @ (identity - Q.T @ Q)
 
-    def body(Q, first):
+    def body(Q: Array, first: Any):
         return jax.lax.cond(first < s, group, lambda Q, _: Q, Q, first), None
 
     starts = jnp.arange(0, groups * each, each, dtype=jnp.int32)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -13,7 +16,7 @@ from rnn_jax.cells.wrapping import input_and_output
 from rnn_jax.errors import check_size, describe, invalid
 from rnn_jax.linalg import matvec
 from rnn_jax.transforms.broadcasts import with_wide_sums
-from rnn_jax.types import Array, Initializer, Params, State
+from rnn_jax.types import Array, Initializer, Key, Params, State
 
 
 @flax.struct.dataclass
@@ -43,7 +46,7 @@ def readout(cell: Cell, output_size: int, *, output_init: Initializer = gaussian
     """
     check_size("output_size", output_size)
 
-    def init(key, input_size):
+    def init(key: Key, input_size: int):
         cell_key, V_key = jax.random.split(key)
         params = cell.init(cell_key, input_size)
         y = input_and_output(cell, params, input_size)[1]
@@ -57,7 +60,7 @@ def readout(cell: Cell, output_size: int, *, output_init: Initializer = gaussian
             c=jnp.zeros(output_size, y.dtype),
         )
 
-    def initial_state(params: ReadoutParams, batch=()) -> State:
+    def initial_state(params: ReadoutParams, batch: Any = ()) -> State:
         return cell.initial_state(params.cell, batch)
 
     def output(params: ReadoutParams, y: Array) -> Array:
@@ -71,7 +74,14 @@ def readout(cell: Cell, output_size: int, *, output_init: Initializer = gaussian
         assert cell.recurrence is not None
         return cell.recurrence(params.cell)
 
-    def over_time(run, params: ReadoutParams, xs, start, marks, reverse) -> tuple[State, Array]:
+    def over_time(
+        run: Callable[..., Any],
+        params: ReadoutParams,
+        xs: Any,
+        start: State,
+        marks: Any,
+        reverse: bool,
+    ) -> tuple[State, Array]:
         final, ys = run(cell, params.cell, xs, start, marks, reverse)
         return final, with_wide_sums(output)(params, ys)
 

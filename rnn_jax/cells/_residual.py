@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from rnn_jax.cell import Cell
 from rnn_jax.cells.maker import maker
 from rnn_jax.cells.wrapping import around
@@ -17,7 +19,7 @@ def residual(cell: Cell) -> Cell:
       ValueError: at a step whose x and y differ in size.
     """
 
-    def add(_, x: Array, y: Array) -> Array:
+    def add(_: Any, x: Array, y: Array) -> Array:
         if x.shape != y.shape:
             raise invalid(
                 "residual",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,7 @@ from rnn_jax.cells._linear import linear
 from rnn_jax.cells.initializers import gaussian
 from rnn_jax.cells.maker import maker
 from rnn_jax.errors import check_positive, check_size, invalid
-from rnn_jax.types import Array, Initializer, wide_dtype
+from rnn_jax.types import Array, Initializer, Key, wide_dtype
 
 
 @flax.struct.dataclass
@@ -77,7 +79,7 @@ def selective(
     H, N = hidden_size, state_size
     sizes = [H, H, N, N]
 
-    def init(key, input_size):
+    def init(key: Key, input_size: int):
         check_size("input_size", input_size, least=0)
         U_key, dt_key = jax.random.split(key)
         wide = wide_dtype(dtype)
@@ -93,13 +95,13 @@ def selective(
             D=jnp.ones(H, dtype),
         )
 
-    def coefficients(constants, u: Array, delta: Array, B: Array, C: Array):
+    def coefficients(constants: Any, u: Array, delta: Array, B: Array, C: Array):
         A, _ = constants
         Delta = jax.nn.softplus(delta)
         rate = jnp.exp(jnp.minimum(A, LARGEST))
         return jnp.exp(-Delta[..., None] * rate), (Delta * u)[..., None] * B[..., None, :]
 
-    def emit(constants, s: Array, u: Array, delta: Array, B: Array, C: Array) -> Array:
+    def emit(constants: Any, s: Array, u: Array, delta: Array, B: Array, C: Array) -> Array:
         _, D = constants
         return (s * C[..., None, :]).sum(-1) + D * u
 

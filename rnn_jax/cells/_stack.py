@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import jax
 
 from rnn_jax.cell import Cell
@@ -40,17 +43,19 @@ def stack(*layers: Cell) -> Cell:
             input_size = input_and_output(layer, params[-1], input_size)[1].shape[-1]
         return tuple(params)
 
-    def initial_state(params, batch=()) -> tuple[State, ...]:
+    def initial_state(params: Params, batch: Any = ()) -> tuple[State, ...]:
         return tuple(layer.initial_state(p, batch) for layer, p in zip(layers, params, strict=True))
 
-    def step(params, state, x) -> tuple[State, Array]:
+    def step(params: Params, state: State, x: Array) -> tuple[State, Array]:
         after = []
         for layer, p, s in zip(layers, params, state, strict=True):
             s, x = layer.step(p, s, x)
             after.append(s)
         return tuple(after), x
 
-    def over_time(run, params, xs, start, marks, reverse) -> tuple[State, Array]:
+    def over_time(
+        run: Callable[..., Any], params: Params, xs: Any, start: State, marks: Any, reverse: bool
+    ) -> tuple[State, Array]:
         final = []
         for layer, p, s in zip(layers, params, start, strict=True):
             s, xs = run(layer, p, xs, s, marks, reverse)

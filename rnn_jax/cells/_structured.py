@@ -1,4 +1,4 @@
-"""A Cell from the description of its step: drive, what is fed back, pointwise maths."""
+"""A Cell from the description of its step: drive, what is fed back, elementwise operations."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def with_own_buffers(state: State, others: Any) -> State:
     """Return `state` with no array in it twice, nor one of `others`: each can then be donated."""
     taken = {id(leaf) for leaf in jax.tree.leaves(others)}
 
-    def own(leaf):
+    def own(leaf: Any):
         if isinstance(leaf, jax.core.Tracer):
             return leaf
         leaf = jnp.copy(leaf) if id(leaf) in taken else leaf

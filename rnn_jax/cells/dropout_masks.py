@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -78,7 +79,7 @@ def draw_masks(
     keys = jax.random.split(key, 3)
     drops = lambda rate: is_traced(rate) or rate != 0
 
-    def draw(key, rate, size, dtype):
+    def draw(key: Key, rate: Any, size: Any, dtype: Any):
         kept = jax.random.bernoulli(key, 1 - rate, (*batch, size))
         return kept.astype(dtype) / jnp.asarray(1 - rate, dtype)
 
@@ -170,7 +171,7 @@ def _with_shared_masks(cell: Cell, masks: tuple[Array, ...]) -> Cell:
     described: Any = cell.structure
 
     def masked(j: int, product: Product) -> Product:
-        def of(constants, state, *a):
+        def of(constants: Any, state: State, *a: Any):
             inner, masks = constants
             return _times(product.of(inner, state, *a), masks[j])
 
@@ -194,13 +195,13 @@ def _with_masks_of_examples(cell: Cell, masks: tuple[Array, ...]) -> Cell:
     described: Any = cell.structure
 
     def masked(j: int, product: Product) -> Product:
-        def of(constants, state, *a):
+        def of(constants: Any, state: State, *a: Any):
             own, masks = state
             return _times(product.of(constants, own, *a), masks[j])
 
         return Product(product.W, of)
 
-    def pointwise(constants, state, *a) -> tuple[State, Array]:
+    def pointwise(constants: Any, state: State, *a: Any) -> tuple[State, Array]:
         own, masks = state
         own, y = described.pointwise(constants, own, *a)
         return (own, masks), y
@@ -218,12 +219,14 @@ def _with_masks_of_examples(cell: Cell, masks: tuple[Array, ...]) -> Cell:
             if mask.shape[:-1] != x.shape[lead:-1]:
                 raise _misfit("masks.recurrent", mask, x)
 
-    def step(params, state, x) -> tuple[State, Array]:
+    def step(params: Params, state: State, x: Array) -> tuple[State, Array]:
         check_batch(x, lead=0)
         (state, _), y = structure.step(params, (state, masks), x)
         return state, y
 
-    def over_time(run, params, xs, start, marks, reverse) -> tuple[State, Array]:
+    def over_time(
+        run: Callable[..., Any], params: Params, xs: Any, start: State, marks: Any, reverse: bool
+    ) -> tuple[State, Array]:
         check_batch(xs, lead=1)
         same_width = widths == {leaf.shape[-1] for leaf in jax.tree.leaves(start)}
         with_masks = structured(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,7 @@ from rnn_jax.cells._structured import with_own_buffers
 from rnn_jax.cells.maker import named
 from rnn_jax.errors import check_function, invalid
 from rnn_jax.transforms.broadcasts import with_wide_sums
-from rnn_jax.types import Array, Params, State
+from rnn_jax.types import Array, Key, Params, State
 
 
 @named
@@ -49,10 +50,10 @@ def from_function(
     if init is not None:
         check_function("init", init, "(key, input_size) -> params")
 
-    def start(params):
+    def start(params: Params):
         return jax.tree.map(jnp.asarray, state(params) if callable(state) else state)
 
-    def missing_init(key, input_size):
+    def missing_init(key: Key, input_size: int):
         raise invalid(
             "init",
             "none",
@@ -60,13 +61,13 @@ def from_function(
             "Pass from_function(init=...).",
         )
 
-    def initial_state(params, batch=()):
-        def of_examples(params):
+    def initial_state(params: Params, batch: Any = ()):
+        def of_examples(params: Params):
             return jax.tree.map(lambda leaf: _for_examples(leaf, batch), start(params))
 
         return with_own_buffers(with_wide_sums(of_examples)(params), (state, params))
 
-    def batched_step(params, state, x):
+    def batched_step(params: Params, state: State, x: Array):
         one, many = jax.eval_shape(start, params), state
         axes = {b.ndim - a.ndim for a, b in zip(*map(jax.tree.leaves, (one, many)), strict=True)}
         if not jax.tree.leaves(one):  # no state: the last axis of x is the feature axis

@@ -53,11 +53,11 @@ def learned_initial_state(cell: Cell) -> Cell:
         )
         return LearnedInitialStateParams(params, start)
 
-    def initial_state(params: LearnedInitialStateParams, batch=()) -> State:
-        def leaf(learned, own):
+    def initial_state(params: LearnedInitialStateParams, batch: Any = ()) -> State:
+        def leaf(learned: Any, own: Any):
             return own if learned is None else jnp.broadcast_to(learned, own.shape)
 
-        def of_examples(params):
+        def of_examples(params: Params):
             own = cell.initial_state(params.cell, batch)
             return jax.tree.map(leaf, params.start, own, is_leaf=lambda node: node is None)
 
@@ -66,7 +66,9 @@ def learned_initial_state(cell: Cell) -> Cell:
     def step(params: LearnedInitialStateParams, state: State, x: Array) -> tuple[State, Array]:
         return cell.step(params.cell, state, x)
 
-    def over_time(run, params, xs, start, marks, reverse) -> tuple[State, Array]:
+    def over_time(
+        run: Callable[..., Any], params: Params, xs: Any, start: State, marks: Any, reverse: bool
+    ) -> tuple[State, Array]:
         one = jax.tree.leaves(jax.eval_shape(cell.initial_state, params.cell))
         many = jax.tree.leaves(start)
         batch = many[0].shape[: many[0].ndim - len(one[0].shape)] if many else ()
@@ -100,8 +102,10 @@ def _starting_from(cell: Cell, initial: State) -> Cell:
     """
     parts = cell.over_time
 
-    def over_time(run, params, xs, start, marks, reverse) -> tuple[State, Array]:
-        def run_part(part, params, xs, both, marks, reverse):
+    def over_time(
+        run: Callable[..., Any], params: Params, xs: Any, start: State, marks: Any, reverse: bool
+    ) -> tuple[State, Array]:
+        def run_part(part: Any, params: Params, xs: Any, both: Any, marks: Any, reverse: bool):
             start, own = (_half(both, half) for half in ("start", "initial"))
             return run(_starting_from(part, own), params, xs, start, marks, reverse)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rnn_jax.errors import check_function, check_number, check_size, invalid
 from rnn_jax.linalg import spectral_radius
-from rnn_jax.types import Array, Initializer, wide_dtype
+from rnn_jax.types import Array, Initializer, Key, wide_dtype
 
 
 def gaussian(std: float | None = None) -> Initializer:
@@ -20,7 +22,7 @@ def gaussian(std: float | None = None) -> Initializer:
     if std is not None:
         check_number("std", std, least=0)
 
-    def init(key, shape, dtype=jnp.float32):
+    def init(key: Key, shape: Any, dtype: Any = jnp.float32):
         scale = max(shape[-1], 1) ** -0.5 if std is None else std
         wide = wide_dtype(dtype)
         return (jnp.asarray(scale, wide) * jax.random.normal(key, shape, wide)).astype(dtype)
@@ -37,7 +39,7 @@ def uniform(low: float, high: float) -> Initializer:
     check_number("low", low)
     check_number("high", high, least=float(low), remedy="Pass limits in their order.")
 
-    def init(key, shape, dtype=jnp.float32):
+    def init(key: Key, shape: Any, dtype: Any = jnp.float32):
         wide = wide_dtype(dtype)
         drawn = jax.random.uniform(key, shape, wide, low, high).astype(dtype)
         nearest = np.asarray(high, dtype)
@@ -59,7 +61,7 @@ def orthogonal(gain: float = 1.0) -> Initializer:
     check_number("gain", gain, least=0)
     draw = jax.nn.initializers.orthogonal()
 
-    def init(key, shape, dtype=jnp.float32):
+    def init(key: Key, shape: Any, dtype: Any = jnp.float32):
         wide = wide_dtype(dtype)
         return (jnp.asarray(gain, wide) * draw(key, shape, wide)).astype(dtype)
 
@@ -74,7 +76,7 @@ def identity(scale: float = 1.0) -> Initializer:
     """
     check_number("scale", scale)
 
-    def init(key, shape, dtype=jnp.float32):
+    def init(key: Key, shape: Any, dtype: Any = jnp.float32):
         del key
         return jnp.asarray(scale, dtype) * jnp.eye(shape[0], shape[1], dtype=dtype)
 
@@ -87,7 +89,7 @@ def rotations() -> Initializer:
     The eigenvalues of exp(W − Wᵀ) are e^{±iθ}. Henaff, Szlam and LeCun (2016, arXiv 1602.06662).
     """
 
-    def init(key, shape, dtype=jnp.float32):
+    def init(key: Key, shape: Any, dtype: Any = jnp.float32):
         wide = wide_dtype(dtype)
         angles = jax.random.uniform(key, (shape[0] // 2,), wide, -jnp.pi, jnp.pi)
         first = 2 * jnp.arange(shape[0] // 2)
@@ -109,7 +111,7 @@ def sparse_spectral_radius(radius: float = 0.95, connections: int = 15) -> Initi
     check_number("radius", radius, least=0)
     check_size("connections", connections)
 
-    def init(key, shape, dtype=jnp.float32):
+    def init(key: Key, shape: Any, dtype: Any = jnp.float32):
         rows, columns = shape
         if rows != columns:
             raise invalid(
@@ -136,7 +138,7 @@ def stacked(init: Initializer, blocks: int) -> Initializer:
     if blocks == 1:
         return init
 
-    def stacked_init(key, shape, dtype=jnp.float32) -> Array:
+    def stacked_init(key: Key, shape: Any, dtype: Any = jnp.float32) -> Array:
         if shape[0] % blocks:
             remedy = "Draw a shape of that many gates."
             raise invalid("shape", shape, f"a first axis that {blocks} divides", remedy)

@@ -13,7 +13,7 @@ from rnn_jax.cells._lstm import LSTMState
 from rnn_jax.cells._structured import AffineParams, split_blocks
 from rnn_jax.cells.initializers import gaussian, orthogonal, stacked
 from rnn_jax.cells.maker import maker
-from rnn_jax.types import Array, Initializer
+from rnn_jax.types import Array, Initializer, Key
 
 
 @flax.struct.dataclass
@@ -59,7 +59,7 @@ def lstm_peephole(
         h = jax.nn.sigmoid(o + p_o * c) * jnp.tanh(c)
         return LSTMState(c=c, h=h), h
 
-    def with_peepholes(affine: AffineParams, key) -> PeepholeParams:
+    def with_peepholes(affine: AffineParams, key: Key) -> PeepholeParams:
         p = stacked(peephole_init, 3)(key, (3 * H,), dtype)
         return PeepholeParams(affine.W, affine.U, affine.b, p)
 

@@ -22,7 +22,7 @@ from rnn_jax.errors import (
     invalid,
     is_traced,
 )
-from rnn_jax.types import Array, Initializer, Params, State
+from rnn_jax.types import Array, Initializer, Key, Params, State
 
 Arguments = ParamSpec("Arguments")
 
@@ -82,7 +82,7 @@ def check_initializer(argument: str, init: Any) -> Initializer:
         remedy = "Pass cells.initializers.gaussian(0.1), or lambda key, shape, dtype: array."
         raise invalid(argument, init, "a function (key, shape, dtype) -> array", remedy)
 
-    def drawn(key, shape, dtype=jnp.float32) -> Array:
+    def drawn(key: Key, shape: Any, dtype: Any = jnp.float32) -> Array:
         array = jnp.asarray(init(key, shape, dtype))
         if array.shape != tuple(shape):
             got, expected = f"a function that drew {describe(array)}", f"an array {list(shape)}"
@@ -110,22 +110,22 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
 def _guarded(cell: Cell, name: str, expected: Callable[[], Params | None]) -> Cell:
     """Return `cell` with checks around its functions; `expected()` is what parameters look like."""
 
-    def init(key, input_size) -> Params:
+    def init(key: Key, input_size: int) -> Params:
         check_key("key", key)
         return cell.init(key, check_size("input_size", input_size, least=0))
 
-    def check_params(params) -> None:
+    def check_params(params: Params) -> None:
         model = expected()
         if model is not None and not _fits(params, model):
             those = f"those of {name}, {_layout(model)}"
             raise invalid("params", _layout(params), those, "Pass cell.init(key, I) of this cell.")
 
-    def initial_state(params, batch=()) -> State:
+    def initial_state(params: Params, batch: Any = ()) -> State:
         batch = check_sizes("batch", batch)
         check_params(params)
         return cell.initial_state(params, batch)
 
-    def step(params, state, x) -> tuple[State, Array]:
+    def step(params: Params, state: State, x: Array) -> tuple[State, Array]:
         try:
             return cell.step(params, state, x)
         except Exception:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import flax.struct
 import jax
@@ -15,7 +16,7 @@ from rnn_jax.cells._structured import split_blocks
 from rnn_jax.cells.initializers import gaussian, stacked
 from rnn_jax.cells.maker import maker
 from rnn_jax.errors import check_size
-from rnn_jax.types import Array, Initializer
+from rnn_jax.types import Array, Initializer, Key
 
 
 @flax.struct.dataclass
@@ -56,7 +57,7 @@ def min_gru(
     the paper also has one in logarithms, for a positive candidate.
     """
 
-    def coefficients(_, z: Array, n: Array) -> tuple[Array, Array]:
+    def coefficients(_: Any, z: Array, n: Array) -> tuple[Array, Array]:
         return jax.nn.sigmoid(-z), jax.nn.sigmoid(z) * n
 
     return _of_input_alone(hidden_size, 2, coefficients, lambda zeros: zeros, input_init, dtype)
@@ -80,7 +81,7 @@ def min_lstm(
     arguments, the state, errors and reference are those of `min_gru`.
     """
 
-    def coefficients(_, i: Array, f: Array, n: Array) -> tuple[Array, Array]:
+    def coefficients(_: Any, i: Array, f: Array, n: Array) -> tuple[Array, Array]:
         # f / (i + f), from logarithms: neither gate need be far from zero.
         kept = jax.nn.log_sigmoid(f) - jax.nn.log_sigmoid(i)
         return jax.nn.sigmoid(kept), jax.nn.sigmoid(-kept) * n
@@ -100,7 +101,7 @@ def _of_input_alone(
 ) -> Cell:
     check_size("hidden_size", H)
 
-    def init(key, input_size):
+    def init(key: Key, input_size: int):
         check_size("input_size", input_size, least=0)
         U = stacked(input_init, blocks)(key, (blocks * H, input_size), dtype)
         return InputParams(U, bias(jnp.zeros(blocks * H, dtype)))

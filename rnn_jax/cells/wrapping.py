@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,11 +23,13 @@ def around(
 ) -> Cell:
     """Return `cell` with `before(params, x)` for x, and `after(params, x, y)` for y."""
 
-    def step(params, state, x) -> tuple[State, Array]:
+    def step(params: Params, state: State, x: Array) -> tuple[State, Array]:
         state, y = cell.step(inner(params), state, before(params, x))
         return state, after(params, x, y)
 
-    def over_time(run, params, xs, start, marks, reverse) -> tuple[State, Array]:
+    def over_time(
+        run: Callable[..., Any], params: Params, xs: Any, start: State, marks: Any, reverse: bool
+    ) -> tuple[State, Array]:
         read = with_wide_sums(before)(params, xs)
         final, ys = run(cell, inner(params), read, start, marks, reverse)
         return final, with_wide_sums(after)(params, xs, ys)

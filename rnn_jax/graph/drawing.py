@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import matplotlib
 from matplotlib.figure import Figure
@@ -193,7 +194,7 @@ def _draw_states(canvas: Canvas, graph: Graph) -> None:
             _straight(canvas, edge, boxes)
 
 
-def _straight(canvas: Canvas, edge: Edge, boxes) -> None:
+def _straight(canvas: Canvas, edge: Edge, boxes: Any) -> None:
     start, end = boxes[edge.source], boxes[edge.target]
     others = [box for id, box in boxes.items() if id not in (edge.source, edge.target)]
     control = clear_curve(start[0], end[0], others)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -147,7 +148,7 @@ def _heights(
     return {slot: rise * value for slot, value in best.items()}
 
 
-def _relaxed(slots, links, nodes, rng) -> dict[Slot, float]:
+def _relaxed(slots: Any, links: Any, nodes: Any, rng: Any) -> dict[Slot, float]:
     """Return heights at which everything is near its neighbours, from a random start."""
     neighbours, parts, beside = defaultdict(list), defaultdict(list), defaultdict(list)
     for a, b in links:
@@ -189,7 +190,7 @@ def _relaxed(slots, links, nodes, rng) -> dict[Slot, float]:
     return height
 
 
-def _straighten(parts: list[Slot], slots, beside, height: dict[Slot, float]) -> None:
+def _straighten(parts: list[Slot], slots: Any, beside: Any, height: dict[Slot, float]) -> None:
     """Give the parts of a body one height, a neighbour's if there is room and edges are shorter."""
     own = set(parts)
     near = [height[other] for part in parts for other in beside[part] if other not in own]
@@ -242,7 +243,7 @@ def _spaced(wanted: list[float]) -> list[float]:
     return [mean + n for n, mean in enumerate(means)]
 
 
-def _crossings(links, height) -> int:
+def _crossings(links: Any, height: Any) -> int:
     by_layer = defaultdict(list)
     for a, b in links:
         by_layer[a[1]].append((height[a], height[b]))

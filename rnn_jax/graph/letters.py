@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from rnn_jax.types import Key
+
 GREEK = [
     "alpha",
     "beta",
@@ -95,7 +97,7 @@ def free(candidates: Iterable[str], taken: Collection[str]) -> Letter:
     return Letter(next(base for base in candidates if base not in taken))
 
 
-def _letter(path, bare: str, everything: bool) -> Letter:
+def _letter(path: Any, bare: str, everything: bool) -> Letter:
     words = [_key(key) for key in path]
     named = [i for i, word in enumerate(words) if isinstance(word, str)]
     base = str(words[named[-1]]) if named else bare
@@ -104,7 +106,7 @@ def _letter(path, bare: str, everything: bool) -> Letter:
     return Letter(base, tuple(str(word + 1 if isinstance(word, int) else word) for word in kept))
 
 
-def _key(key) -> str | int:
+def _key(key: Key) -> str | int:
     for attribute in ("name", "idx", "key"):
         if hasattr(key, attribute):
             value = getattr(key, attribute)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from graphlib import TopologicalSorter
 from types import MappingProxyType
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +72,7 @@ def step_graph(cell: Cell, params: Params, x: Array) -> Graph:
     return _graph(program, inputs, outputs, author_names(program, __file__), hidden)
 
 
-def _traced(cell, params, x):
+def _traced(cell: Cell, params: Params, x: Array):
     """Return (state, jaxpr of the step, y); our error where params do not fit the cell and x.
 
     That is what is wrong in an exception here, whatever it says: of `cell.initial_state`, or of a
@@ -94,7 +94,7 @@ def _traced(cell, params, x):
     return state, closed, y
 
 
-def _misfit(params, error):
+def _misfit(params: Params, error: Any):
     words = " ".join(str(error).split())[:200]
     got = f"{type(params).__name__}, with which the step ends in {type(error).__name__}: {words}"
     return invalid("params", got, FITTING, "Pass cell.init(key, len(x)) of this cell.")

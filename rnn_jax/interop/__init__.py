@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 
-def __getattr__(name):
+def __getattr__(name: str):
     if name == "NNXCell":
         from rnn_jax.interop.nnx_cell import NNXCell
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -61,7 +61,7 @@ class Leaf(NamedTuple):
 def parse(leaf: str) -> Leaf:
     """Return `"U_i -U_f / W_i -W_f"` as a Leaf."""
 
-    def block(word):
+    def block(word: Any):
         name = word.removesuffix("-1").lstrip("+-")
         return Block(name, word.startswith("-"), word.endswith("-1"), word.startswith("+"))
 
@@ -95,7 +95,7 @@ def read(
 def write(leaf: str, blocks: Mapping[str, Array], transposed: bool) -> Array:
     """Return the array of a leaf."""
 
-    def rows(block):
+    def rows(block: Any):
         ours = blocks[block.name]
         return jnp.zeros_like(ours) if block.added else block.theirs(ours)
 
@@ -104,7 +104,7 @@ def write(leaf: str, blocks: Mapping[str, Array], transposed: bool) -> Array:
     return array.T if transposed else array
 
 
-def _sizes(argument, leaves, arrays, transposed) -> tuple[int, int]:
+def _sizes(argument: str, leaves: Any, arrays: Any, transposed: Any) -> tuple[int, int]:
     """Return (H, I), by the leaves that hold W and U."""
     H = I = 0
     for path, array in arrays.items():
@@ -121,7 +121,7 @@ def _sizes(argument, leaves, arrays, transposed) -> tuple[int, int]:
     return H, I
 
 
-def _check_shape(argument, array, shape, transposed):
+def _check_shape(argument: str, array: Any, shape: Any, transposed: Any):
     expected = shape[::-1] if transposed else shape
     if array.shape != expected:
         raise invalid(

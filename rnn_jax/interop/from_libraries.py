@@ -57,13 +57,13 @@ def from_linen(module: Any, *, input_shape: tuple[int, ...] | None = None) -> Ce
     def carry():
         return module.initialize_carry(jax.random.key(0), input_shape or (1,))
 
-    def init(key, input_size):
+    def init(key: Key, input_size: int):
         start = carry()
         variables = module.init(key, start, reshape.zeros(input_size, _dtypes(start).pop()))
         _refuse_variables(sorted(set(variables) - {"params"}))
         return variables.get("params", {})
 
-    def step(params, state, x):
+    def step(params: Params, state: State, x: Array):
         state, y = module.apply({"params": params}, state, reshape(x))
         return state, reshape.flat(y)
 
@@ -93,22 +93,22 @@ def from_nnx(module: Any) -> Cell:
         _check_constructor("module", module, "(in_features, rngs) -> nnx.Module, or a module")
 
     @functools.cache
-    def graph(in_features):
+    def graph(in_features: Any):
         make = lambda: module if built else module(in_features, nnx.Rngs(0))
         split: Any = nnx.split(make() if built else nnx.eval_shape(make), nnx.Param, ...)
         graphdef, _, other = split
         _refuse_variables([".".join(map(str, path)) for path in nnx.to_flat_state(other).paths])
         return graphdef
 
-    def init(key, input_size):
+    def init(key: Key, input_size: int):
         graph(input_size)
         made = module if built else module(input_size, nnx.Rngs(key))
         return nnx.to_pure_dict(nnx.state(made, nnx.Param))
 
-    def start(params):
+    def start(params: Params):
         return nnx.merge(graph(1), params).initialize_carry((1,), nnx.Rngs(0))
 
-    def step(params, state, x):
+    def step(params: Params, state: State, x: Array):
         return nnx.merge(graph(x.shape[-1]), params)(state, x)
 
     return _cell(init, start, step)
@@ -146,15 +146,15 @@ def from_haiku(
     transformed = hk.transform(lambda x, state: make_core()(x, state))
 
     @hk.transform
-    def from_the_start(x):
+    def from_the_start(x: Array):
         # A learned initial state is a parameter too, and init makes those that are asked for.
         core = make_core()
         return core(x, _cast(core.initial_state(None), x.dtype))
 
-    def init(key, input_size):
+    def init(key: Key, input_size: int):
         return from_the_start.init(key, reshape.zeros(input_size, dtype))
 
-    def step(params, state, x):
+    def step(params: Params, state: State, x: Array):
         y, state = transformed.apply(params, None, reshape(x), state)
         return state, reshape.flat(y)
 
@@ -202,11 +202,11 @@ def from_equinox(
     if step is not None:
         _check_constructor("step", step, "(module, state, x) -> (state, y)")
 
-    def init(key, input_size):
+    def init(key: Key, input_size: int):
         made = module if isinstance(module, eqx.Module) else module(input_size, key)
         return jax.tree.map(_parameter_or_static, made)
 
-    def start(params):
+    def start(params: Params):
         if state is not None:
             return state(_module(params)) if callable(state) else state
         if not isinstance(params, eqx.nn.GRUCell | eqx.nn.LSTMCell):
@@ -219,7 +219,7 @@ def from_equinox(
         h = jnp.zeros(params.hidden_size, params.weight_hh.dtype)
         return (h, h) if isinstance(params, eqx.nn.LSTMCell) else h
 
-    def own_step(module, state, x):
+    def own_step(module: Any, state: State, x: Array):
         state = module(x, state)
         return state, jax.tree.leaves(state)[0]
 
@@ -231,7 +231,7 @@ def _check_constructor(argument: str, make: Any, expected: str) -> None:
         raise invalid(argument, make, f"a function {expected}", "Pass one that builds the cell.")
 
 
-def _parameter_or_static(leaf):
+def _parameter_or_static(leaf: Any):
     if not hasattr(leaf, "dtype"):
         return Static(leaf)
     if not jnp.issubdtype(leaf.dtype, jnp.inexact):
@@ -244,7 +244,7 @@ def _parameter_or_static(leaf):
     return leaf
 
 
-def _module(params):
+def _module(params: Params):
     is_static = lambda leaf: isinstance(leaf, Static)
     unwrap = lambda leaf: leaf.value if is_static(leaf) else leaf
     return jax.tree.map(unwrap, params, is_leaf=is_static)
@@ -279,7 +279,7 @@ def _cell(
     start: Callable[[Params], State],
     step: Callable[[Params, State, Array], tuple[State, Array]],
 ) -> Cell:
-    def start_in_dtype(params):
+    def start_in_dtype(params: Params):
         dtypes = _dtypes(params)
         state = jax.tree.map(jnp.asarray, start(params))
         return _cast(state, dtypes.pop()) if len(dtypes) == 1 else state
@@ -287,11 +287,11 @@ def _cell(
     return from_function(step, start_in_dtype, init)
 
 
-def _dtypes(tree) -> set:
+def _dtypes(tree: Any) -> set:
     return {a.dtype for a in jax.tree.leaves(tree) if jnp.issubdtype(a.dtype, jnp.floating)}
 
 
-def _cast(tree, dtype):
+def _cast(tree: Any, dtype: Any):
     is_float = lambda leaf: jnp.issubdtype(leaf.dtype, jnp.floating)
     return jax.tree.map(lambda leaf: leaf.astype(dtype) if is_float(leaf) else leaf, tree)
 

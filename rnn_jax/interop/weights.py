@@ -138,7 +138,7 @@ def _placed(layout: Layout, at: str | None) -> dict[str, str]:
     return {path.format(at=at): leaf for path, leaf in layout.leaves.items()}
 
 
-def _get(weights, path: str):
+def _get(weights: Any, path: str):
     """Return what is at a dotted path of keys and attributes; None where there is nothing."""
     for name in path.split("."):
         if isinstance(weights, Mapping):
@@ -158,13 +158,13 @@ def _as_array(argument: str, value: Any) -> Array:
     return jnp.asarray(value)
 
 
-def _paths(weights, prefix=""):
+def _paths(weights: Any, prefix: Any = ""):
     if not isinstance(weights, Mapping):
         return [prefix[:-1]]
     return [path for name in weights for path in _paths(weights[name], f"{prefix}{name}.")]
 
 
-def _refuse_others(weights, leaves, at):
+def _refuse_others(weights: Any, leaves: Any, at: Any):
     """Raise for a leaf that would be ignored; with `at`, one that is in another place may be."""
     if not isinstance(weights, Mapping):
         return

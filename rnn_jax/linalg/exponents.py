@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -28,7 +30,7 @@ def power_of_two(e: Array, dtype: jnp.dtype) -> Array:
     return jax.lax.bitcast_convert_type(bits, dtype)
 
 
-def _format(dtype) -> tuple[type, int, int]:
+def _format(dtype: Any) -> tuple[type, int, int]:
     """Return the integer of the float's size, the bits of its mantissa, and its exponent's bias."""
     info = jnp.finfo(dtype)
     integers = {16: jnp.uint16, 32: jnp.uint32, 64: jnp.uint64}[info.bits]

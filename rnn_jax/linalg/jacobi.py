@@ -17,6 +17,8 @@ is (Demmel and Veselić, SIAM J. Matrix Anal. Appl. 13, 1992); LAPACK's SVD give
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -45,17 +47,17 @@ def log_singular_values(U: Array, e: Array) -> tuple[Array, Array]:
     moved = moved if m > 1 else place
     enough = jnp.asarray(4 * S**0.5 * jnp.finfo(U.dtype).eps, U.dtype)
 
-    def meet(_, carry):
+    def meet(_: Any, carry: Any):
         U, e, worst = carry
         U, e, cosine = _turn(U[:m], e[:m], U[m:], e[m:], enough)
         return U[moved], e[moved], jnp.maximum(worst, cosine.max())
 
-    def sweep(carry):
+    def sweep(carry: Any):
         U, e, _, sweeps = carry
         U, e, worst = jax.lax.fori_loop(0, 2 * m - 1, meet, (U, e, jnp.zeros((), U.dtype)))
         return U, e, worst, sweeps + 1
 
-    def unfinished(carry):
+    def unfinished(carry: Any):
         *_, worst, sweeps = carry
         return (worst > enough) & (sweeps < MAX_SWEEPS)
 
@@ -68,7 +70,7 @@ def log_singular_values(U: Array, e: Array) -> tuple[Array, Array]:
 _SMALLEST = jnp.iinfo(jnp.int32).min // 4  # the exponent of a zero
 
 
-def _turn(a, e_a, b, e_b, enough):
+def _turn(a: Array, e_a: Any, b: Any, e_b: Any, enough: Any):
     """Make pairs of rows `[m, S]` orthogonal; return them with their sizes afterwards."""
     length_a, length_b = (jnp.sqrt(jnp.square(x).sum(1)) for x in (a, b))
     log2_ratio = _log2(length_b) - _log2(length_a) + (e_b - e_a).astype(a.dtype)
@@ -98,13 +100,13 @@ def _turn(a, e_a, b, e_b, enough):
     return jnp.concatenate([a, b]), jnp.concatenate([e_a + more_a, e_b + more_b]), jnp.abs(cosine)
 
 
-def _swapped(swap, x, y):
+def _swapped(swap: Any, x: Array, y: Any):
     return jnp.where(swap[:, None], y, x), jnp.where(swap[:, None], x, y)
 
 
-def _over(x, length):
+def _over(x: Array, length: Any):
     return x / jnp.where(length == 0, 1, length)[:, None]
 
 
-def _log2(length):
+def _log2(length: Any):
     return jnp.log2(jnp.where(length == 0, 1, length))

@@ -11,8 +11,8 @@ v_{j+1} is p_j(G) v_1 with
 
 and has length one, so that the part of v_1 along the leading eigenvector is at most 1/p_j(λ). The
 part of a random direction in S dimensions is below η with a probability of at most η √(2S/π), and
-p_j grows beyond θ. Hence, but for a probability of DOUBT, λ ≤ x for every x > θ where
-p_j(x) ≥ √(2S/π) / DOUBT. Steps are taken until x = (1 + tolerance) θ is such a point.
+p_j grows beyond θ. Hence, but for a probability of FAILURE_PROBABILITY, λ ≤ x for every x > θ where
+p_j(x) ≥ √(2S/π) / FAILURE_PROBABILITY. Steps are taken until x = (1 + tolerance) θ is such a point.
 
 Matrix products alone: no LAPACK, so this runs on every platform, and any number of it at once.
 
@@ -23,7 +23,7 @@ Probabilistic upper bounds for the matrix two-norm, J. Sci. Comput. 57 (2013).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +32,7 @@ import numpy as np
 from rnn_jax.linalg.norms import LogNorm
 from rnn_jax.types import Array
 
-DOUBT = 1e-6
+FAILURE_PROBABILITY = 1e-6
 """The probability that one norm exceeds its upper bound."""
 
 STEPS_PER_CHECK = 4
@@ -41,12 +41,12 @@ POINTS = 16
 """Of a bracket, looked at together."""
 
 
-def default_tolerance(dtype) -> float:
+def default_tolerance(dtype: Any) -> float:
     """Return the relative accuracy asked of a norm: 1e-12 in float64, 1e-5 in float32."""
     return 1e-12 if jnp.finfo(dtype).bits == 64 else 1e-5
 
 
-def start_vector(shape: tuple[int, ...], dtype) -> Array:
+def start_vector(shape: tuple[int, ...], dtype: Any) -> Array:
     """Return random unit vectors `[*lead, S]`, the same one at every index and in every call."""
     v = np.random.default_rng(1211).normal(size=shape[-1])
     return jnp.broadcast_to(jnp.asarray(v / np.linalg.norm(v), dtype), shape)
@@ -87,7 +87,7 @@ def _without_derivative(x: Array) -> Array:
 
 
 @_without_derivative.defjvp
-def _nan(primals, tangents):
+def _nan(primals: Any, tangents: Any):
     return primals[0], jnp.nan * tangents[0]
 
 
@@ -132,7 +132,7 @@ class _Tridiagonal(NamedTuple):
         fractions = jnp.asarray(np.arange(1, POINTS + 1) / POINTS, bracket.low.dtype)
         parts = fractions.reshape(-1, *[1] * bracket.low.ndim)
 
-        def narrow(carry):
+        def narrow(carry: Any):
             before, _ = carry
             x = before.low + (before.high - before.low) * parts
             p = self.polynomial(x, before.high, enough)
@@ -157,7 +157,7 @@ class _Tridiagonal(NamedTuple):
         inverse = 1 / jnp.maximum(self.beta, jnp.maximum(8 * info.eps * scale, info.tiny))
         squared = jnp.square(self.beta)
 
-        def row(j, carry):
+        def row(j: Any, carry: Any):
             # By d_j = β_j p_j / p_{j-1}, not by the difference of p_{j-1} and p_{j-2}: XLA computes
             # either anew for each of its readers, and rounds it differently.
             p, d_before, squared_before = carry
@@ -165,7 +165,7 @@ class _Tridiagonal(NamedTuple):
             undecided = (p > 0) & (p < enough)
             return jnp.where(undecided, p * (d * inverse[j]), p), d, squared[j]
 
-        def some_rows(i, carry):
+        def some_rows(i: Any, carry: Any):
             for j in range(STEPS_PER_CHECK):  # dispatch costs more than rows
                 carry = row(STEPS_PER_CHECK * i + j, carry)
             return carry
@@ -174,15 +174,17 @@ class _Tridiagonal(NamedTuple):
         return jax.lax.fori_loop(0, self.m // STEPS_PER_CHECK, some_rows, first)[0]
 
 
-def _lanczos(gram, start, rtol, max_steps) -> tuple[_Tridiagonal, _Bracket]:
+def _lanczos(
+    gram: Any, start: Array, rtol: float | None, max_steps: Any
+) -> tuple[_Tridiagonal, _Bracket]:
     """Take steps until the norms of all leading indices are certain, or max_steps are taken."""
     S = start.shape[-1]
     tolerance = 2 * (default_tolerance(start.dtype) if rtol is None else rtol)
     max_steps = 2 * min(S, 256) + 16 if max_steps is None else max_steps
-    enough = (2 * S / np.pi) ** 0.5 / DOUBT
+    enough = (2 * S / np.pi) ** 0.5 / FAILURE_PROBABILITY
     zeros = jnp.zeros((max_steps, *start.shape[:-1]), start.dtype)
 
-    def step(_, carry):
+    def step(_: Any, carry: Any):
         T, v, v_before, beta_before = carry
         w = gram(v)
         alpha = (v * w).sum(-1)
@@ -193,12 +195,12 @@ def _lanczos(gram, start, rtol, max_steps) -> tuple[_Tridiagonal, _Bracket]:
         T = _Tridiagonal(T.m + 1, T.alpha.at[T.m].set(alpha), T.beta.at[T.m].set(beta))
         return T, after, v, beta
 
-    def some_steps(carry):
+    def some_steps(carry: Any):
         inner, bracket = carry
         inner = jax.lax.fori_loop(0, STEPS_PER_CHECK, step, inner)
         return inner, inner[0].narrowed(bracket, tolerance, enough)
 
-    def unfinished(carry):
+    def unfinished(carry: Any):
         (T, *_), bracket = carry
         return ~jnp.all(bracket.is_within(tolerance)) & (T.m + STEPS_PER_CHECK <= max_steps)
 

@@ -11,7 +11,7 @@ whose eigenvalues are of one modulus, where w itself never settles.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +83,7 @@ def _largest_singular_value(W: Array, iterations: int, start: Array | None) -> S
         serves = jnp.isfinite(start).all(-1) & (norm(_times(held, start)) >= largest / 2)
         v = jnp.where(serves[..., None], start, v)
 
-    def again(_, v):
+    def again(_: Any, v: Array):
         return unit(_times_transposed(held, _times(held, v)), v)
 
     v = jax.lax.fori_loop(0, iterations, again, v, unroll=iterations <= UNROLLED)
@@ -108,7 +108,7 @@ def mean_log_growth(W: Array, w: Array, *, iterations: int) -> tuple[Array, Arra
     log_scale = jnp.log(scale)
     w = w.astype(m.dtype)
 
-    def again(_, carry):
+    def again(_: Any, carry: Any):
         w, total = carry
         grown = _times(m, w)
         length = norm(grown)

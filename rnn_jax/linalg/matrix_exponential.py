@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -45,12 +47,12 @@ def _exponential(A: Array, squarings: int) -> Array:
     B = jnp.where(within, exact, 0) * jnp.ldexp(jnp.ones((), exact.dtype), -s)
 
     # ‖B‖₁ < ½, so that the first term left out is below 0.5^15 / 15! = 2e-17.
-    def term(series, n):
+    def term(series: Any, n: Any):
         return identity + B @ series / n, None
 
     series, _ = jax.lax.scan(term, identity, jnp.arange(14, 0, -1).astype(exact.dtype))
 
-    def square(power, n):
+    def square(power: Any, n: Any):
         return jax.lax.cond(n < s, lambda P: P @ P, lambda P: P, power), None
 
     power = jax.lax.scan(square, series, jnp.arange(squarings, dtype=jnp.int32))[0]

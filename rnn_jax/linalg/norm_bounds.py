@@ -10,6 +10,8 @@ best u sees that α_q and α_p are seldom large in the same unit.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -41,13 +43,13 @@ def norm_of_sum(alpha: Array, omega: Array) -> Array:
     square = jnp.square(alpha)
     omega, scale = scaled(jnp.where(used[..., 0], omega * of_alpha, 0), (-1,))
 
-    def at(root):
+    def at(root: Any):
         """Return Σ_q α_qn² / u_q `[..., n]` for u_q = root_q / ω_q, and the bound."""
         over_u = omega / jnp.where(used[..., 0], root, 1)
         per_unit = (over_u[..., None] * square).sum(-2)
         return per_unit, jnp.sqrt(per_unit.max(-1) * (root * omega).sum(-1))
 
-    def improve(_, carry):
+    def improve(_: Any, carry: Any):
         weights, best = carry
         # No unit is given up: with u_q = 0 there would be no bound for one with α_qn > 0.
         weights = weights / weights.max(-1, keepdims=True) + 1e-6
@@ -68,7 +70,7 @@ def root_norm(gram: Array) -> Array:
     ‖G‖₂ ≤ ‖Gⁿ‖_F^(1/n) ≤ H^(1/2n) ‖G‖₂, with n = 2^50 by squaring a scaled mantissa.
     """
 
-    def square(A, _):
+    def square(A: Any, _: Any):
         return split_exponent(jnp.matmul(A, A, precision="highest"), (-2, -1))
 
     A, e_0 = split_exponent(gram, (-2, -1))

@@ -60,7 +60,8 @@ class LogNorm(NamedTuple):
       value: -inf for zero, NaN for what is not finite.
       error: ln ‖P‖ lies within value ± error; +inf where nothing is known. Lanczos' method alone,
         `root_of_largest_eigenvalue`, errs to one side, value ≤ ln σ_max ≤ value + error but for a
-        probability of DOUBT; the tools for products of Jacobians add what rounding may do.
+        probability of FAILURE_PROBABILITY; the tools for products of Jacobians add what rounding
+        may do.
     """
 
     value: Array

@@ -23,6 +23,7 @@ which `vmap` would run for all.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,7 +36,7 @@ from rnn_jax.transforms.compiled import compiled
 from rnn_jax.types import Array
 
 COLUMNS_AT_ONCE, MOST_PASSES = 32, 8
-REPROJECT_BELOW = 0.3
+REORTHOGONALIZE_BELOW = 0.3
 """Of a column's size, below which what Gram-Schmidt leaves is orthogonalized once more."""
 SMALLEST_SHARE = 1e-3
 """Of a column, below which Cholesky-QR leaves what is left of it to the next pass."""
@@ -91,7 +92,7 @@ def _orthonormalize(M: Array) -> tuple[Array, Array]:
     dependent = _hardly_any(R, share_of_rounding(S, K, float(jnp.finfo(M.dtype).eps)))
     fits = ~(dependent.any() | ill) & (_failure(Q, R) <= ENOUGH * jnp.finfo(M.dtype).eps)
 
-    def with_care(M, Q, R, dependent, ill):
+    def with_care(M: Array, Q: Array, R: Array, dependent: Any, ill: Any):
         # Columns from here on are taken one by one.
         first = jnp.where(dependent.any(), jnp.argmax(dependent), K).astype(jnp.int32)
         first = jnp.where(ill, 0, first)
@@ -120,7 +121,7 @@ def _hardly_any(R: Array, rounding: float) -> Array:
 
 
 @_orthonormalize.defjvp
-def _orthonormalize_jvp(primals, tangents):
+def _orthonormalize_jvp(primals: Any, tangents: Any):
     (M,), (dM,) = primals, tangents
     Q, R = _orthonormalize(M)
     dependent = jnp.diagonal(R) == 0
@@ -146,7 +147,7 @@ def _recursive(M: Array) -> tuple[Array, Array, Array, Array]:
     rest, R_12 = _project_out(Q_1, M[:, half:])
     Q_2, R_22, panels_2, passes_2 = _recursive(rest)
 
-    def straightened(Q_2, R_12):
+    def straightened(Q_2: Any, R_12: Any):
         # R_22⁻¹ has magnified what rounding left of Q_1 in `rest`.
         C = row_major_transpose(Q_1) @ Q_2
         return Q_2 - Q_1 @ C, R_12 + C @ R_22
@@ -164,12 +165,12 @@ def _project_out(Q: Array, M: Array) -> tuple[Array, Array]:
     C = Q_T @ M
     rest = M - Q @ C
 
-    def again(rest, C):
+    def again(rest: Any, C: Any):
         more = Q_T @ rest
         return rest - Q @ more, C + more
 
     size = lambda A: jnp.abs(A).max(0)
-    lost = (size(rest) < REPROJECT_BELOW * size(M)).any()
+    lost = (size(rest) < REORTHOGONALIZE_BELOW * size(M)).any()
     return jax.lax.cond(lost, again, lambda rest, C: (rest, C), rest, C)
 
 
@@ -178,17 +179,17 @@ def _repeated_cholesky_qr(M: Array) -> tuple[Array, Array, Array, Array]:
     identity = jnp.eye(M.shape[1], dtype=M.dtype)
     enough = 4 * COLUMNS_AT_ONCE * jnp.finfo(M.dtype).eps
 
-    def scaled(Q):
+    def scaled(Q: Array):
         m, e = split_exponent(Q, (0,))
         return m, e, row_major_transpose(m) @ m
 
-    def not_orthonormal(carry):
+    def not_orthonormal(carry: Any):
         _, e, G, *_, passes = carry
         target = jnp.where(G.diagonal() == 0, 0, identity)
         away = jnp.abs(jnp.ldexp(G, e[:, None] + e) - target).max()
         return (passes == 0) | ((passes < MOST_PASSES) & (away > enough))
 
-    def again(carry):
+    def again(carry: Any):
         m, e, G, R, condition, worst, passes = carry
         R_next, R_inverse = _cholesky(G)
         now = jnp.abs(R_next).max() * jnp.abs(R_inverse).max()
@@ -215,7 +216,7 @@ def _cholesky(G: Array) -> tuple[Array, Array]:
     least = jnp.asarray(SMALLEST_SHARE**2, G.dtype) * largest
     i, columns = jnp.arange(K)[:, None], jnp.arange(2 * K)
 
-    def eliminate(A, j):
+    def eliminate(A: Any, j: Any):
         # Masks over all of A, where slices would do: XLA makes one loop of them, six times as fast.
         clear = ~(A[j, j] <= least)  # so that NaN goes on
         pivot = jnp.where(clear, A[j, j], least)
@@ -238,7 +239,7 @@ def _corrected(Q: Array, R: Array) -> tuple[Array, Array, Array]:
     eps = jnp.finfo(Q.dtype).eps
     alive = (R.diagonal() != 0).astype(Q.dtype)
 
-    def correct(carry):
+    def correct(carry: Any):
         Q, R, *_, corrections = carry
         E = row_major_transpose(Q) @ Q - jnp.diag(alive)
         U = jnp.triu(E, 1) + jnp.diag(E.diagonal() / 2)
@@ -249,7 +250,7 @@ def _corrected(Q: Array, R: Array) -> tuple[Array, Array, Array]:
         Q = Q - Q @ U
         return Q, R, _failure(Q, R), hopeless, corrections + 1
 
-    def crooked(carry):
+    def crooked(carry: Any):
         *_, away, hopeless, corrections = carry
         return ~hopeless & (away > ENOUGH * eps) & (corrections < 3)
 
@@ -274,7 +275,7 @@ def _one_by_one(M: Array, Q: Array, R: Array, first: Array) -> tuple[Array, Arra
     rounding = jnp.asarray(share_of_rounding(S, K, float(jnp.finfo(M.dtype).eps)), M.dtype)
     M, e = split_exponent(M, (0,))
 
-    def add(carry):
+    def add(carry: Any):
         j, Q, R = carry
         rest, c = _outside(Q, M[:, j])
         left = _length(rest)
@@ -293,7 +294,7 @@ def renewed(Q: Array, wanted: Array) -> Array:
     They are orthogonal to all others, and the same ones every time.
     """
 
-    def add(carry):
+    def add(carry: Any):
         Q, wanted = carry
         j = jnp.argmax(wanted)
         noise = jax.random.fold_in(jax.random.key(11), j)

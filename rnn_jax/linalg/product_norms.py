@@ -75,11 +75,11 @@ class Factors(NamedTuple):
 def frobenius_norm() -> Norm:
     """Measure by the products themselves: exact but for their rounding."""
 
-    def of_matrices(P):
+    def of_matrices(P: Any):
         value = log_norm(P, (-2, -1))
         return LogNorm(value, jnp.where(jnp.isnan(value), jnp.nan, jnp.zeros_like(value)))
 
-    def of_products(A, B):
+    def of_products(A: Any, B: Any):
         (left, e, narrow_A), (right, f, narrow_B) = A.at_one_scale(), B.at_one_scale()
         (p, S, R), (q, _, C) = left.shape, right.shape
         P = left.swapaxes(1, 2).reshape(p * R, S) @ right.swapaxes(0, 1).reshape(S, q * C)
@@ -98,10 +98,10 @@ def frobenius_norm() -> Norm:
     return Norm(of_ones, of_matrices, of_products)
 
 
-def spectral_norm(rtol: float | None, solve=root_of_largest_eigenvalue) -> Norm:
+def spectral_norm(rtol: float | None, solve: Any = root_of_largest_eigenvalue) -> Norm:
     """Measure by Lanczos' method, each norm certain to the relative accuracy rtol."""
 
-    def of_matrices(P):
+    def of_matrices(P: Any):
         # (PᵀP)⁴: its largest eigenvalue is σ⁸, which stands four times as far apart from the next.
         G, exponent = split_exponent(P.mT @ P, (-2, -1))
         for _ in range(2):
@@ -113,7 +113,7 @@ def spectral_norm(rtol: float | None, solve=root_of_largest_eigenvalue) -> Norm:
         value, error = solve(gram, start, rtol=wanted)
         return LogNorm((value + log_power_of_two(exponent, P.dtype) / 2) / 4, error / 4)
 
-    def of_products(A, B):
+    def of_products(A: Any, B: Any):
         (p, *_), (q, _, C) = A.m.shape, B.m.shape
         d, top = A.between(B)
         start = start_vector((q, p, C), A.m.dtype)
@@ -125,7 +125,7 @@ def spectral_norm(rtol: float | None, solve=root_of_largest_eigenvalue) -> Norm:
         exponent = e + f
         d = d * power_of_two(-exponent, d.dtype)[..., None]
 
-        def gram(v):
+        def gram(v: Array):
             # Laid out so that each of the p + q matrices meets all of its vectors at once.
             u = (d * (v @ B_T).swapaxes(0, 1)) @ A_T
             return (d * (u @ A)).swapaxes(0, 1) @ B
@@ -188,7 +188,7 @@ def log_norms(P: Scaled, norm: Norm) -> LogNorm:
     return LogNorm(value + log_power_of_two(e, value.dtype), error)
 
 
-def _of_pairs(table, J, norm, rows, columns, keep, axes):
+def _of_pairs(table: Any, J: Any, norm: Any, rows: Any, columns: Any, keep: Any, axes: Any):
     """Return all products of two steps or more, this device's of them: `J [T, S, S]`.
 
     Segments of half = 1, 2, 4, .. steps lie side by side in pairs. Where step t is in the second
@@ -205,14 +205,14 @@ def _of_pairs(table, J, norm, rows, columns, keep, axes):
     J = jax.tree.map(lambda *parts: jnp.concatenate(parts), J, identity)
     seconds, firsts, ends = _tiles(T, levels, tile_size)
 
-    def level(carry, of_level):
+    def level(carry: Any, of_level: Any):
         table, A, B = carry
         half, begin, end = of_level
         first, second, middle = _pairs(N, half)
         of_A = Factors(*A.take(second).rows(rows).mT.by_rows())
         of_B = Factors(*B.take(first).columns(columns).by_rows())
 
-        def tile(i, table):
+        def tile(i: Any, table: Any):
             of_tile = lambda parts, at: jax.tree.map(
                 lambda x: jax.lax.dynamic_slice_in_dim(x, tile_size * at, tile_size), parts
             )
@@ -283,7 +283,7 @@ def _middles(states: int) -> np.ndarray:
     return np.clip((t - 1) >> bit << bit, 0, states - 1)
 
 
-def in_dtype(found: LogNorm, dtype) -> LogNorm:
+def in_dtype(found: LogNorm, dtype: Any) -> LogNorm:
     """Return values and errors in `dtype`, the errors with what rounding to it does to both."""
     if found.error is None or jnp.finfo(dtype).bits >= jnp.finfo(found.value.dtype).bits:
         return jax.tree.map(lambda part: part.astype(dtype), found)
@@ -327,7 +327,7 @@ def _tiles(T: int, levels: int, tile_size: int) -> tuple[Array, Array, np.ndarra
     return of_A, of_B, np.cumsum(counts)
 
 
-def _set(table, t, k, norms):
+def _set(table: Any, t: Any, k: Any, norms: Any):
     return jax.tree.map(lambda whole, part: whole.at[t, k].set(part), table, norms)
 
 

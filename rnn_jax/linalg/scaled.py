@@ -95,20 +95,20 @@ class Scaled(NamedTuple):
         """Return an exponent that no entry is above, `[...]`; ZERO for a matrix of zeros."""
         return jnp.maximum(self.r.max(-1) + self.c.max(-1), ZERO)
 
-    def rows(self, i) -> Scaled:
+    def rows(self, i: Any) -> Scaled:
         """Return some rows."""
         return Scaled(_some(self.m, i, -2), _some(self.r, i, -1), self.c)
 
-    def columns(self, i) -> Scaled:
+    def columns(self, i: Any) -> Scaled:
         """Return some columns."""
         return Scaled(_some(self.m, i, -1), self.r, _some(self.c, i, -1))
 
-    def take(self, i) -> Scaled:
+    def take(self, i: Any) -> Scaled:
         """Return the i-th ones of a leading axis."""
         # XLA on the CPU does not compile a product of which both factors are gathered.
         return jax.lax.optimization_barrier(jax.tree.map(lambda part: part[i], self))
 
-    def put(self, i, others: Scaled) -> Scaled:
+    def put(self, i: Any, others: Scaled) -> Scaled:
         """Return this with `others` in the place of the i-th ones."""
         return jax.tree.map(lambda part, new: part.at[i].set(new), self, others)
 
@@ -147,7 +147,7 @@ class Entries(NamedTuple):
         e = self.largest()
         return log_norm(self.at(e), (-1,)) + log_power_of_two(e, self.m.dtype)
 
-    def mapped(self, linear: Callable[[Array], Array], *, dtype=None) -> Entries:
+    def mapped(self, linear: Callable[[Array], Array], *, dtype: Any = None) -> Entries:
         """Return `linear(self)` of a linear map of the last axis, no entry of which is flushed.
 
         Entries within half of the dtype's range go through the map together, then those below them,
@@ -161,7 +161,7 @@ class Entries(NamedTuple):
             jnp.zeros(shapes.shape, shapes.dtype), jnp.full(shapes.shape, ZERO, jnp.int32)
         )
 
-        def band(carry):
+        def band(carry: Any):
             e, total, bands = carry
             top = e.max(-1, keepdims=True) - high
             within = e > top + high - width
@@ -172,7 +172,7 @@ class Entries(NamedTuple):
         return jax.lax.while_loop(unfinished, band, (self.e, total, 0))[1]
 
 
-def _some(x: Array, i, axis: int) -> Array:
+def _some(x: Array, i: Any, axis: int) -> Array:
     """Return the i-th ones along an axis."""
     if isinstance(i, np.ndarray) and i.size and (np.diff(i) == 1).all():
         return jax.lax.slice_in_dim(
@@ -217,7 +217,7 @@ def exact_unless(fits: Array, result: Any, exact: Callable[..., Any], *operands:
     not any example asks for the second one.
     """
 
-    def turn(carry):
+    def turn(carry: Any):
         # XLA would take what does not depend on the carry out of the loop, and so run it always.
         at, _ = jax.lax.optimization_barrier((operands, carry[1]))
         return exact(*at), jnp.ones((), bool)

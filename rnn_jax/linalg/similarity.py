@@ -10,6 +10,8 @@ r"""Changes of a square matrix that leave its eigenvalues alone, exactly.
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -40,7 +42,7 @@ def balance(W: Array) -> Array:
     counts = (W != 0) & ~jnp.eye(n, dtype=bool)
     logs = jnp.where(counts, jnp.log2(jnp.abs(jnp.where(counts, W, 1))), -jnp.inf)
 
-    def one_row(i, carry):
+    def one_row(i: Any, carry: Any):
         d, moved = carry
         row = jnp.max(logs[i] + d) - d[i]
         column = jnp.max(logs[:, i] - d) + d[i]
@@ -48,7 +50,7 @@ def balance(W: Array) -> Array:
         shift = jnp.where(both, jnp.round((row - column) / 2), 0)
         return d.at[i].add(shift), jnp.maximum(moved, jnp.abs(shift))
 
-    def sweep(carry):
+    def sweep(carry: Any):
         sweeps, d, _ = carry
         d, moved = jax.lax.fori_loop(0, n, one_row, (d, jnp.zeros((), W.dtype)))
         return sweeps + 1, d, moved

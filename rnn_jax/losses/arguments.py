@@ -29,7 +29,7 @@ def check_targets(target: Any, argument: str = "target") -> Any:
     return target
 
 
-def check_same_shape(argument, y, target):
+def check_same_shape(argument: str, y: Any, target: Any):
     """Return both in their wider dtype. ValueError unless floats, and numbers of that shape."""
     y = check_outputs(argument, y)
     expected = f"the shape of the output, {describe(y)}"
@@ -43,7 +43,7 @@ def check_same_shape(argument, y, target):
     return y.astype(dtype), target.astype(dtype)
 
 
-def where_known(values, known, argument, got, expected):
+def where_known(values: Any, known: Any, argument: str, got: Any, expected: Any):
     """Return `values`, NaN where `known [*batch]` is False; raise an error if that can be seen."""
     if is_traced(known):
         # A factor, so that the gradient is NaN too.

@@ -103,7 +103,7 @@ def one_a_step(loss: StepLoss, ys: Array, targets: Array) -> Array:
     return E
 
 
-def _lengths(lengths, batch, T):
+def _lengths(lengths: Any, batch: Any, T: Any):
     remedy = "Pass a length for each example."
     if not hasattr(lengths, "dtype"):
         try:
@@ -116,7 +116,7 @@ def _lengths(lengths, batch, T):
     return lengths.astype(jnp.int32) if lengths.dtype.itemsize < 4 else lengths
 
 
-def _sequence(ys):
+def _sequence(ys: Any):
     ys = check_array("ys", ys, ("T", "*batch", "O"), remedy="Pass ys [T, *batch, O] of unroll.")
     if len(ys) == 0:
         raise invalid("ys", ys, "T of at least 1", "Pass a sequence with a step in it.")

@@ -107,7 +107,7 @@ def grid_of_panels(
 def powers_of_ten(axis: Any) -> None:
     """Label an axis of decimal logarithms by the numbers themselves."""
 
-    def shown(exponent: float, _) -> str:
+    def shown(exponent: float, _: Any) -> str:
         whole = abs(exponent - round(exponent)) < 1e-6
         return f"$10^{{{round(exponent)}}}$" if whole else f"{10**exponent:.2g}"
 

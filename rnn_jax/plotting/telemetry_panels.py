@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -60,7 +61,7 @@ def _line(ax: Axes, values: np.ndarray, color: str, label: str | None = None) ->
     ax.plot(measured, values[measured], color=color, label=label, lw=1.0)
 
 
-def _gradient_norm(ax: Axes, record, clip_norm) -> None:
+def _gradient_norm(ax: Axes, record: Any, clip_norm: Any) -> None:
     _line(ax, record["grad_norm"], MEASURED)
     title = "gradient norm before clipping"
     if clip_norm is not None:
@@ -86,7 +87,7 @@ def _profile(figure: Figure, ax: Axes, log_norms: np.ndarray) -> None:
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda e, _: f"$10^{{{e:g}}}$"))
 
 
-def _matrices(ax: Axes, record) -> None:
+def _matrices(ax: Axes, record: Any) -> None:
     """‖W‖₂ and ρ(W) of each matrix; several of one name, the gates of an LSTM, in one colour."""
     symbols = {"spectral_norm": r"$\|{}\|_2$", "spectral_radius": r"$\rho({})$"}
     keys = [key for key in sorted(record) if key.partition("/")[0] in symbols]

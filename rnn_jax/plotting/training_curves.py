@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -71,7 +72,9 @@ def gradient_norms(panels: Mapping[str, Mapping[str, np.ndarray]], *, smooth: in
     return figure
 
 
-def _training_curves(axes, panels: Mapping[str, Mapping[str, np.ndarray]], smooth: int) -> None:
+def _training_curves(
+    axes: Any, panels: Mapping[str, Mapping[str, np.ndarray]], smooth: int
+) -> None:
     """A panel each; the second arm is dashed, so that it does not hide the first one."""
     styles = ((MEASURED, "-"), (BOUND, "--"))
     for ax, (title, arms) in zip(axes, panels.items(), strict=True):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,7 @@ def next_character(text: Text, *, T: int, batch_size: int) -> Task:
     batch_size = check_size("batch_size", batch_size)
     symbols = jnp.asarray(text.train)
 
-    def batch(key, step):
+    def batch(key: Key, step: Any):
         key = jax.random.fold_in(key, step)
         starts = jax.random.randint(key, (batch_size,), 0, len(text.train) - T)
         window = symbols[starts[None, :] + jnp.arange(T + 1)[:, None]]
@@ -91,7 +91,7 @@ def consecutive_characters(text: Text, *, T: int, batch_size: int) -> StreamTask
     inputs, targets = streams(text.train, batch_size)
     windows = longest // T
 
-    def batch(key, step):
+    def batch(key: Key, step: Any):
         epoch, window = jnp.divmod(jnp.asarray(step), windows)
         spare = longest - windows * T
         offset = jax.random.randint(jax.random.fold_in(key, epoch), (), 0, spare + 1)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import flax.struct
 import jax
@@ -71,11 +73,13 @@ def correlation(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _correlation(phi, sigma_w, sigma_b, sigma_u, rho_u):
+def _correlation(
+    phi: Callable[[Array], Array], sigma_w: Array, sigma_b: Array, sigma_u: Array, rho_u: Any
+):
     q, length_converged = _length(phi, sigma_w, sigma_b, sigma_u)
     shared = sigma_b**2 + rho_u * sigma_u**2
 
-    def next_covariance(c, rule=PAIR):
+    def next_covariance(c: Array, rule: Any = PAIR):
         return sigma_w**2 * pair_mean_over(rule, phi, phi, q, c) + shared
 
     # The map is convex in c ≥ 0: from below, Newton's steps end at the first fixed point, which is

@@ -26,6 +26,8 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
+from typing import Any
 
 import flax.struct
 import jax
@@ -104,7 +106,7 @@ def mean_field(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _mean_field(phi, sigma_w, sigma_b, sigma_u):
+def _mean_field(phi: Callable[[Array], Array], sigma_w: Array, sigma_b: Array, sigma_u: Array):
     q, converged = _length(phi, sigma_w, sigma_b, sigma_u)
     chi, again = (
         sigma_w**2 * mean_over(rule, _square(derivative(phi)), q, None) for rule in (ONE, OTHER_ONE)
@@ -122,11 +124,11 @@ def _mean_field(phi, sigma_w, sigma_b, sigma_u):
     )
 
 
-def _length(phi, sigma_w, sigma_b, sigma_u):
+def _length(phi: Callable[[Array], Array], sigma_w: Array, sigma_b: Array, sigma_u: Array):
     """Return the fixed point q, and whether it is one."""
     drive = sigma_b**2 + sigma_u**2
 
-    def next_length(q, rule=ONE):
+    def next_length(q: Array, rule: Any = ONE):
         return sigma_w**2 * mean_over(rule, _square(phi), q, None) + drive
 
     zero = jnp.zeros_like(drive)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
+from typing import Any
 
 import flax.struct
 import jax
@@ -36,7 +38,7 @@ def critical_line(q: ArrayLike, activation: str | Pointwise = "tanh") -> tuple[A
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _critical_line(phi, q):
+def _critical_line(phi: Callable[[Array], Array], q: Array):
     sigma_w, drive_variance = _critical(phi, q)
     again = _critical(phi, q, OTHER_ONE)[0]
     right = jnp.abs(sigma_w - again) <= TOLERANCE[q.dtype.itemsize] * sigma_w
@@ -82,12 +84,12 @@ def critical_gain(
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _critical_gain(phi, sigma_b, sigma_u):
+def _critical_gain(phi: Callable[[Array], Array], sigma_b: Array, sigma_u: Array):
     drive_variance = sigma_b**2 + sigma_u**2
     excess = lambda q: _critical(phi, q)[1] - drive_variance
 
-    def bisect(excess, start):
-        def halve(_, bracket):
+    def bisect(excess: Any, start: Array):
+        def halve(_: Any, bracket: Any):
             low, high = bracket
             middle = 0.5 * (low + high)
             above = excess(middle) >= 0
@@ -103,7 +105,7 @@ def _critical_gain(phi, sigma_b, sigma_u):
     return CriticalPoint(sigma_w, q, jax.lax.stop_gradient(right))
 
 
-def _is_critical(phi, q, drive_variance):
+def _is_critical(phi: Callable[[Array], Array], q: Array, drive_variance: Array):
     """Return whether what q is off by moves σ_w by no more than allowed."""
     at = lambda q, rule=ONE: _critical(phi, q, rule)
     (sigma_w, drive), (by_q, slope) = jax.jvp(at, (q,), (jnp.ones_like(q),))
@@ -114,18 +116,18 @@ def _is_critical(phi, q, drive_variance):
     return error <= TOLERANCE[q.dtype.itemsize] * sigma_w
 
 
-def _passes(phi, drive_variance):
+def _passes(phi: Callable[[Array], Array], drive_variance: Array):
     """Return whether φ's critical line reaches this drive, and not along its whole length."""
     far = _far(drive_variance)
     return _critical(phi, far)[1] > drive_variance + jnp.finfo(far.dtype).eps * 32 * far
 
 
-def _far(drive_variance):
+def _far(drive_variance: Array):
     """Return a q beyond that of the critical line."""
     return 1000 + 2 * drive_variance
 
 
-def _critical(phi, q, rule=ONE):
+def _critical(phi: Callable[[Array], Array], q: Array, rule: Any = ONE):
     """Return (σ_w, σ_b² + σ_u²) at which q is a fixed point with χ = 1."""
     squared_slope = mean_over(rule, _square(derivative(phi)), q, None)
     return squared_slope**-0.5, q - mean_over(rule, _square(phi), q, None) / squared_slope

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,15 +36,15 @@ def fixed_point(
       scale: errors are compared with this where it is larger than |x|.
     """
 
-    def newton(residual, start):
-        def step(carry):
+    def newton(residual: Any, start: Array):
+        def step(carry: Any):
             x, _, n = carry
             r, slope = jax.jvp(residual, (x,), (jnp.ones_like(x),))
             x_next = x - jnp.where(slope < 0, r / jnp.where(slope < 0, slope, -1), -r)
             x_next = jnp.clip(x_next, *limits)
             return x_next, jnp.abs(x_next - x), n + 1
 
-        def moving(carry):
+        def moving(carry: Any):
             x, moved, n = carry
             size = jnp.maximum(jnp.abs(x), jax.lax.stop_gradient(scale))
             return jnp.any(moved > 2 * jnp.finfo(x.dtype).eps * size) & (n < ITERATIONS)

@@ -43,6 +43,7 @@ is worked out here.
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import flax.struct
 import jax
@@ -119,10 +120,10 @@ def gru_mean_field(
 
 
 @jax.jit
-def _gru_mean_field(sigma_w, sigma_u, b_z, b_r):
+def _gru_mean_field(sigma_w: Array, sigma_u: Array, b_z: Any, b_r: Any):
     moments = functools.partial(_moments, sigma_w=sigma_w, sigma_u=sigma_u, b_z=b_z, b_r=b_r)
 
-    def next_power(power, rule=PAIR):
+    def next_power(power: Any, rule: Any = PAIR):
         m = moments(power, rule)
         return m["kept"] * power + m["renewed"] * m["candidate"]
 
@@ -169,7 +170,7 @@ def tied_growth(p: ArrayLike, q: ArrayLike, v: ArrayLike, kappa: ArrayLike = 0.0
     return _tied_growth(p, q, where_known("v", v, known, "at least 2 |kappa| √(p q)"), kappa)
 
 
-def _tied_growth(p, q, v, k):
+def _tied_growth(p: Any, q: Array, v: Array, k: Any):
     # (1 + 2κ) w² − 2 κ v w − (v² + 4 p q (1 + κ)²) = 0, and of its two roots that of the equation
     # before it was squared. v ≥ 2 |κ| √(p q) keeps what stands under the root from being negative.
     unit = _power_of_two(jnp.maximum(jnp.maximum(p, q), v))  # χ is homogeneous, squares overflow
@@ -181,13 +182,13 @@ def _tied_growth(p, q, v, k):
     return unit * (p + q + jnp.where(still, 0, c / jnp.where(still, 1, below)))
 
 
-def _power_of_two(x):
+def _power_of_two(x: Array):
     """Return the largest power of two up to x; 1 for zero."""
     x = jax.lax.stop_gradient(x)
     return jnp.where(x == 0, 1, x / (2 * jnp.frexp(x)[0]))
 
 
-def _growth(power, m, sigma_w):
+def _growth(power: Any, m: Any, sigma_w: Array):
     """Return (χ, χ if W were drawn anew at each step)."""
     p, q = m["A"] ** 2, sigma_w**2 * m["B"] ** 2
     squares = m["renewed"] * (m["BB"] + m["DD"]) + m["slope"] * (power + m["candidate"])
@@ -198,7 +199,9 @@ def _growth(power, m, sigma_w):
     return _tied_growth(p, q, jnp.maximum(v, 0), kappa), p + q + v
 
 
-def _moments(power, rule: Rule, *, sigma_w, sigma_u, b_z, b_r) -> dict[str, Array]:
+def _moments(
+    power: Any, rule: Rule, *, sigma_w: Array, sigma_u: Array, b_z: Any, b_r: Any
+) -> dict[str, Array]:
     """Return means over one unit's gates, at a given ⟨h²⟩."""
     square = lambda f: lambda x: jnp.square(f(x))
     slope = derivative(jnp.tanh)

@@ -18,6 +18,7 @@ the density of u at 0.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -83,7 +84,7 @@ def mean_over(rule: Rule, f: Pointwise, q: Array, mean: Array | None) -> Array:
 
 
 @mean_over.defjvp
-def _(rule, f, at, tangents):
+def _(rule: Any, f: Callable[..., Any], at: Any, tangents: Any):
     (q, mean), (dq, dmean) = at, tangents
     df = derivative(f)
     jump, kink = _jump(f, q.dtype), _jump(df, q.dtype)
@@ -108,7 +109,7 @@ def pair_mean_over(rule: Rule, f: Pointwise, g: Pointwise, q: Array, c: Array) -
 
 
 @pair_mean_over.defjvp
-def _(rule, f, g, at, tangents):
+def _(rule: Any, f: Callable[..., Any], g: Any, at: Any, tangents: Any):
     (q, c), (dq, dc) = at, tangents
     df, dg = derivative(f), derivative(g)
     by_c = pair_mean_over(rule, df, dg, q, c) + _steps_by_c(rule, f, g, q, c)
@@ -116,7 +117,7 @@ def _(rule, f, g, at, tangents):
     return pair_mean_over(rule, f, g, q, c), 0.5 * by_q * dq + by_c * dc
 
 
-def _by_one_variance(rule, f, g, q, c):
+def _by_one_variance(rule: Any, f: Callable[..., Any], g: Any, q: Array, c: Array):
     """Return ⟨f''(u) g(v)⟩ with what the jumps of f and f' at zero add: ⟨δ g⟩ and ⟨δ' g⟩."""
     df = derivative(f)
     jump, kink = _jump(f, q.dtype), _jump(df, q.dtype)
@@ -132,7 +133,7 @@ def _by_one_variance(rule, f, g, q, c):
     return total
 
 
-def _steps_by_c(rule, f, g, q, c):
+def _steps_by_c(rule: Any, f: Callable[..., Any], g: Any, q: Array, c: Array):
     """Return what the jumps of f and g at zero add to ⟨f'(u) g'(v)⟩."""
     left, zero = _left(q, c), jnp.zeros_like(q)
     f_jump, g_jump = _jump(f, q.dtype), _jump(g, q.dtype)
@@ -145,17 +146,17 @@ def _steps_by_c(rule, f, g, q, c):
     return total
 
 
-def _left(q, c):
+def _left(q: Array, c: Array):
     """Return the variance of v that is left when u is known."""
     return jnp.maximum((q - c) * ((q + c) / jnp.where(q > 0, q, 1)), 0)
 
 
-def _slope(q, c):
+def _slope(q: Array, c: Array):
     """Return the mean of v over u. One for q = 0, where both are the same number."""
     return jnp.where(q > 0, c / jnp.where(q > 0, q, 1), 1)
 
 
-def _density(mean, q):
+def _density(mean: Any, q: Array):
     """Return the density of N(m, q) at zero."""
     s = standard_deviation(q)
     return jnp.exp(-0.5 * jnp.square(mean / s)) / (np.sqrt(2 * np.pi).astype(q.dtype) * s)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
@@ -70,11 +72,11 @@ def forget_rate(bias: ArrayLike, variance: ArrayLike = 0.0) -> Array:
     return gaussian_mean(jax.nn.log_sigmoid, within("variance", q, least=0), b)
 
 
-def _factor(factor):
+def _factor(factor: Any):
     (factor,) = numbers(factor=factor)
     return within("factor", factor, above=-1, below=1)
 
 
-def _left(factor):
+def _left(factor: Any):
     """Return 1 − λ², also where λ² would be rounded to 1."""
     return (1 - factor) * (1 + factor)

@@ -14,7 +14,7 @@ exponentially small, as the tails of tanh, the logistic function, its logarithm 
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -82,7 +82,7 @@ def standard_deviation(q: Array, least: float = 1.0) -> Array:
     return jnp.maximum(jnp.sqrt(q), least * float(jnp.finfo(q.dtype).tiny) ** (2 / 3))
 
 
-def _about_zero(rule, s):
+def _about_zero(rule: Any, s: Any):
     """Return z and weights `[..., n]` for m = 0: constants, computed once, unless s is large."""
     large = lambda s: _panels(rule, _cuts_about_zero(rule, s))
     constants = large(jnp.ones(1, s.dtype))
@@ -91,7 +91,7 @@ def _about_zero(rule, s):
     return jax.lax.cond(jnp.any(is_large), large, small, s)
 
 
-def _panels(rule, cuts):
+def _panels(rule: Any, cuts: Any):
     """Return z and weights `[..., n]`, with panels between these cuts, sorted."""
     dtype = cuts.dtype
     cuts = cuts[..., None]
@@ -104,7 +104,7 @@ def _panels(rule, cuts):
     return z, weight / weight.sum(-1, keepdims=True)
 
 
-def _cuts(rule, m, s):
+def _cuts(rule: Any, m: Any, s: Any):
     """Return cuts of the line of z, m + s z zero at one of them, m and s `[..., 1]`."""
     dtype = s.dtype
     zero = jnp.clip(-m / s, -1e3, 1e3)  # beyond 1e3 standard deviations it is out of sight
@@ -116,7 +116,7 @@ def _cuts(rule, m, s):
     return jnp.sort(jnp.clip(cuts, -REACH, REACH), -1)
 
 
-def _cuts_about_zero(rule, s):
+def _cuts_about_zero(rule: Any, s: Any):
     """Return the same for m = 0, where their order is known."""
     even = np.linspace(0, REACH, rule.even // 2 + 1)
     if rule.even % 2:
@@ -127,11 +127,11 @@ def _cuts_about_zero(rule, s):
     return jnp.concatenate([-right[..., ::-1], jnp.zeros_like(s), right], -1)
 
 
-def _part(rule):
+def _part(rule: Any):
     return float(rule.ratio) ** -np.arange(1, rule.levels + 1)
 
 
-def _lower(rule, s, upper):
+def _lower(rule: Any, s: Any, upper: Any):
     """Return distances of the lower cuts from zero in standard deviations, none above `upper`."""
     u = (rule.least * float(rule.ratio) ** np.arange(rule.lower)).astype(s.dtype)
     return jnp.minimum(u / s, upper)

@@ -153,18 +153,30 @@ def teacher_forcing(
     return final, ys
 
 
-def _free_running(cell, params, state, x, steps, key, feed, xs=None, given=None):
+def _free_running(
+    cell: Cell,
+    params: Params,
+    state: State,
+    x: Array,
+    steps: Any,
+    key: Key | None,
+    feed: Any,
+    xs: Any = None,
+    given: Any = None,
+):
     """Return (final state, inputs, ys); `xs` are taken where they are `given`."""
     keys = jax.random.split(jax.random.key(0) if key is None else key, steps)
     return _run(cell, params, state, x, keys, feed, xs, given)
 
 
 @compiled("cell", "feed")
-def _run(cell, params, state, x, keys, feed, xs, given):
+def _run(
+    cell: Cell, params: Params, state: State, x: Array, keys: Any, feed: Any, xs: Any, given: Any
+):
     wide, rounded = for_sums(params, like=as_read(params, x.dtype))
     cell_step = with_wide_sums(cell.step)
 
-    def step(carry, at):
+    def step(carry: Any, at: Any):
         state, x = carry
         key, true_x, is_given = at
         if true_x is not None:
@@ -183,7 +195,7 @@ def _check_one_array(argument: str, xs: Any) -> None:
         raise invalid(argument, xs, "one array [T, *batch, I]", remedy)
 
 
-def _fed(feed, key, y, x):
+def _fed(feed: Any, key: Key, y: Any, x: Array):
     fed = feed(key, y)
     if (fed.shape, fed.dtype) != (x.shape, x.dtype):
         raise invalid(

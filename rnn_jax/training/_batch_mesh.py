@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -11,6 +11,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from rnn_jax.errors import invalid
 from rnn_jax.training.scopes import SHARED
+from rnn_jax.types import Params
 
 
 def batch_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -33,10 +34,10 @@ def mean_over_devices(values: Any, mesh: Mesh) -> Any:
         return jax.lax.pmean(values, mesh.axis_names)
 
 
-def share(function, mesh, batch_spec):
+def share(function: Callable[..., Any], mesh: Any, batch_spec: Any):
     """Return `function(params, batch)`, each device taking its part of the batch, averaged."""
 
-    def of_a_part(params, batch):
+    def of_a_part(params: Params, batch: Any):
         return mean_over_devices(function(params, batch), mesh)
 
     replicated = PartitionSpec()

@@ -114,7 +114,7 @@ def fit(
 class _Run:
     """Where the loop stands."""
 
-    def __init__(self, state, checkpoints, recorders, skipped, bar):
+    def __init__(self, state: Any, checkpoints: Any, recorders: Any, skipped: Any, bar: Any):
         self.state, self.taken = state, 0
         self.unread: list[Any] = []
         self._checkpoints, self._recorders = checkpoints, recorders
@@ -132,7 +132,7 @@ class _Run:
         # What a recorder could not write when the run ended.
         self._record(found.recorded)
 
-    def take(self, train_step, batch) -> None:
+    def take(self, train_step: Any, batch: Any) -> None:
         """Take one step."""
         # One statement, between whose assignments no signal is handled.
         self.taken, (self.state, metrics) = self.taken + 1, train_step(self.state, batch)
@@ -192,7 +192,7 @@ class _Bar:
     def __enter__(self):
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any):
         self._bar.close()
 
     def update(self, steps: int) -> None:

@@ -83,7 +83,7 @@ class Checkpoints:
             shutil.rmtree(partial, ignore_errors=True)
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, *_: Any):
         if self._lock is not None:
             self._lock.close()  # and with it goes the lock
 

@@ -147,7 +147,7 @@ def program_of(jaxpr: Any) -> dict[str, Any]:
     }
 
 
-def _program_differences(before, now, same_devices: bool) -> list[str]:
+def _program_differences(before: Any, now: Any, same_devices: bool) -> list[str]:
     found = []
     same_devices &= before["shared"] == now["shared"]
     for part in ("optimizer", "loss"):

@@ -90,11 +90,11 @@ class History:
         self.steps += steps
 
 
-def _pairs(values, shapes):
+def _pairs(values: Any, shapes: Any):
     return [(values[name], shapes[name]) for name in shapes]
 
 
-def _of_one(values, leading=1):
+def _of_one(values: Any, leading: Any = 1):
     return values.shape[leading:], np.dtype(values.dtype)
 
 

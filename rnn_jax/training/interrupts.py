@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import threading
+from typing import Any
 
 
 class Interrupts:
@@ -26,7 +27,7 @@ class Interrupts:
             self._installed = True
         return self
 
-    def __exit__(self, *errors):
+    def __exit__(self, *errors: Any):
         if self._installed:
             signal.signal(signal.SIGINT, signal.default_int_handler)
         if not errors[0]:
@@ -38,7 +39,7 @@ class Interrupts:
             self._pending = False
             raise KeyboardInterrupt
 
-    def _handle(self, *_):
+    def _handle(self, *_: Any):
         if self._pending:
             raise KeyboardInterrupt
         self._pending = True

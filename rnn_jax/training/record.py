@@ -22,7 +22,7 @@ from rnn_jax.training.on_disk import OnDisk
 Metrics = Mapping[str, np.ndarray]
 Recorder = Callable[[int, Metrics], None]
 
-FEW = 8
+MAX_SCALARS_PER_METRIC = 8
 """Numbers of a metric that TensorBoard gets one by one; more of them become a histogram."""
 BINS = 30
 """Of a histogram."""
@@ -152,7 +152,7 @@ def _summary(metrics: Metrics, offset: int) -> Any:
         value = metric[offset]
         if value.dtype.kind == "c":
             continue  # TensorBoard has none.
-        if value.size > FEW:
+        if value.size > MAX_SCALARS_PER_METRIC:
             finite = value[np.isfinite(value)]
             if finite.size:
                 histogram = make_histogram(finite.astype(float), BINS)

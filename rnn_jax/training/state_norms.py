@@ -8,6 +8,7 @@ received. Gradients of all states side by side, `[T, *batch, S]`, are never held
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +43,7 @@ def spread_slots(cell: Cell, params: Params, xs: Array) -> Callable[[Array], Sta
         zeros = lambda leaf: jnp.zeros((*slots.shape, *leaf.shape[batch_ndim:]), leaf.dtype)
         return jax.tree.map(zeros, shapes)
 
-    def backward(slots, received):
+    def backward(slots: Any, received: Any):
         return (state_log_norms(received, slots.ndim),)
 
     spread.defvjp(lambda slots: (spread(slots), slots), backward)
@@ -80,5 +81,5 @@ def state_log_norms(state: State, lead: int) -> Array:
     return jax.lax.cond(jnp.any(is_small | is_large), with_scales, lambda: as_it_is)
 
 
-def _state_shapes(cell, params, xs):
+def _state_shapes(cell: Cell, params: Params, xs: Any):
     return jax.eval_shape(lambda p: cell.initial_state(p, batch_of(xs)), params)

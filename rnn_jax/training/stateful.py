@@ -116,14 +116,14 @@ def make_stateful_train_step(
     check_mesh(mesh)
     update = make_update(optimizer, clip_norm)
 
-    def mean_loss(params, carried, batch) -> tuple[Array, State]:
+    def mean_loss(params: Params, carried: State, batch: Any) -> tuple[Array, State]:
         xs, marks = batch["xs"], _marks(batch)
         start = _start(cell, params, carried, batch)
         final_state, ys = unroll(cell, params, xs, start, strategy=strategy, **marks)
         E = per_step(loss, ys, batch["targets"], _mask(batch))
         return _mean_per_step(batch, mesh, at_least_float32(E).sum()).astype(E.dtype), final_state
 
-    def gradient(params, carried, batch) -> tuple[Array, Params, State]:
+    def gradient(params: Params, carried: State, batch: Any) -> tuple[Array, Params, State]:
         if k1 is None or k2 is None:
             run = jax.value_and_grad(mean_loss, has_aux=True)
             (value, final_state), grads = run(params, carried, batch)
@@ -181,11 +181,11 @@ AXES = {
 """What a batch may hold, and which of its axes is that of the streams."""
 
 
-def _sharing(mesh, batch):
+def _sharing(mesh: Any, batch: Any):
     """Return `(function, specs of its results) -> function`, each device taking its part of B."""
 
-    def share(function, results):
-        def of_a_part(params, carried, batch):
+    def share(function: Callable[..., Any], results: Any):
+        def of_a_part(params: Params, carried: State, batch: Any):
             *averaged, carried = function(params, carried, batch)
             return *mean_over_devices(averaged, mesh), carried
 
@@ -198,7 +198,7 @@ def _sharing(mesh, batch):
     return share
 
 
-def _start(cell, params, carried, batch):
+def _start(cell: Cell, params: Params, carried: State, batch: Any):
     """Return the state that each stream starts from."""
     if "starts" not in batch:
         return carried
@@ -206,17 +206,17 @@ def _start(cell, params, carried, batch):
     return select_state(batch["starts"], initial, carried)
 
 
-def _marks(batch):
+def _marks(batch: Any):
     """Return what `unroll` is told of the steps."""
     return {name: batch[name] for name in ("lengths", "resets") if name in batch}
 
 
-def _mask(batch):
+def _mask(batch: Any):
     T = len(batch["targets"])
     return length_mask(batch["lengths"], T) if "lengths" in batch else None
 
 
-def _mean_per_step(batch, mesh, total: Array) -> Array:
+def _mean_per_step(batch: Any, mesh: Any, total: Array) -> Array:
     """Scale `total`, summed over this device's steps, so that its mean over devices is E's mean.
 
     With lengths, devices may have different numbers of steps: each divides by their mean number.
@@ -254,7 +254,7 @@ def _named(batch: Any) -> dict[str, Array]:
     raise invalid("batch", got, f"xs, targets and any of {', '.join([*AXES][2:])}", remedy)
 
 
-def _check_streams(carried, batch):
+def _check_streams(carried: State, batch: Any):
     xs = _first_leaf(batch["xs"])
     if getattr(xs, "ndim", 0) != 3:
         raise invalid("xs", xs, "an array [T, B, I]", "Streams are the one batch axis.")

@@ -36,7 +36,7 @@ from rnn_jax.training.train_step import TrainState, create_train_state, make_upd
 from rnn_jax.types import Array, Params, State
 from rnn_jax.unrolling.unroll import unroll as plain_unroll
 
-MEMORY = 0.9
+EMA_DECAY = 0.9
 """Of the average of ln ‖W w‖ from one step to the next."""
 WARM_UP = 100
 """Iterations before the first step."""
@@ -175,11 +175,11 @@ def make_monitored_train_step(
     _check_telemetry(telemetry)
     update = make_update(optimizer, clip_norm)
 
-    def measured(params, batch):
+    def measured(params: Params, batch: Any):
         slots, spread, reverse = _slots_for(loss, params, batch)
 
-        def nudged_loss(params, slots):
-            def unroll(cell, params, xs, *args, **options):
+        def nudged_loss(params: Params, slots: Any):
+            def unroll(cell: Cell, params: Params, xs: Any, *args: Any, **options: Any):
                 return unroll_nudged(cell, params, xs, slots, *args, spread=spread, **options)
 
             return loss(params, batch, unroll)
@@ -189,12 +189,12 @@ def make_monitored_train_step(
         counted = counted_steps(at, reverse=reverse).astype(at.dtype)
         return value, grads, at, _back(log_norms, reverse), counted
 
-    def unmeasured(params, batch):
+    def unmeasured(params: Params, batch: Any):
         value, grads = jax.value_and_grad(loss)(params, batch, plain_unroll)
         shapes = jax.eval_shape(measured, params, batch)[2:]
         return value, grads, *(jnp.full(shape.shape, jnp.nan, shape.dtype) for shape in shapes)
 
-    def value_of(params, batch):
+    def value_of(params: Params, batch: Any):
         return loss(params, batch, plain_unroll)
 
     if mesh is not None:
@@ -219,11 +219,13 @@ def make_monitored_train_step(
     return train_step
 
 
-def _slots_for(loss, params, batch) -> tuple[Nudges, Callable[[Array], State], bool]:
+def _slots_for(
+    loss: Any, params: Params, batch: Any
+) -> tuple[Nudges, Callable[[Array], State], bool]:
     """Return slots of the one `unroll` that the loss calls, how to spread them, if reversed."""
     calls: list[tuple[Any, Any, bool]] = []
 
-    def unroll(cell, params, xs, *args, **options):
+    def unroll(cell: Cell, params: Params, xs: Any, *args: Any, **options: Any):
         slots = jax.eval_shape(functools.partial(zero_slots, cell), params, xs)
         calls.append((slots, spread_slots(cell, params, xs), options.get("reverse", False)))
         return plain_unroll(cell, params, xs, *args, **options)
@@ -269,10 +271,10 @@ def _summary(value: Array, at: Array, back: Array, counted: Array) -> dict[str, 
     }
 
 
-def _shared(function, mesh, batch_spec):
+def _shared(function: Callable[..., Any], mesh: Any, batch_spec: Any):
     """Return `function`, each device taking its part of the batch."""
 
-    def of_a_part(params, batch):
+    def of_a_part(params: Params, batch: Any):
         value, grads, at, back, counted = function(params, batch)
         # L is the mean over devices of each one's own.
         devices = math.log(mesh.size)
@@ -312,7 +314,7 @@ def _follow(
         w, log_growth = before.w, before.log_growth
         if w is not None and log_growth is not None:
             growth, w = mean_log_growth(W, w, iterations=n)
-            log_growth = MEMORY * log_growth + (1 - MEMORY) * growth
+            log_growth = EMA_DECAY * log_growth + (1 - EMA_DECAY) * growth
             metrics[f"spectral_radius/{name}"] = _without_one(jnp.exp(log_growth))
         followed[name] = Followed(v, w, log_growth)
     return followed, metrics

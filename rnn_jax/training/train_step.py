@@ -127,7 +127,7 @@ def make_update(
         check_number("clip_norm", clip_norm, above=0, infinite=True, remedy=remedy)
     extended = optax.with_extra_args_support(optimizer)
 
-    def clip(grads, norm):
+    def clip(grads: Any, norm: Any):
         most = jnp.asarray(clip_norm).astype(norm.value.dtype)
         is_clipped = norm.is_finite & (norm.value > most)
         select = functools.partial(jax.lax.select, is_clipped)

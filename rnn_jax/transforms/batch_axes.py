@@ -7,6 +7,8 @@ from typing import Any
 
 import jax
 
+from rnn_jax.types import State
+
 
 def over_batch(
     one_example: Callable[..., Any],
@@ -28,8 +30,8 @@ def over_batch(
     return mapped
 
 
-def _over_one_axis(function, out_axis, name):
-    def mapped(initial_state, *time_major):
+def _over_one_axis(function: Callable[..., Any], out_axis: Any, name: str | None):
+    def mapped(initial_state: State | None, *time_major: Any):
         in_axes = (0, *[1] * len(time_major))
         return jax.vmap(function, in_axes, out_axis, axis_name=name)(initial_state, *time_major)
 

@@ -60,7 +60,7 @@ def _evaluate(closed: ClosedJaxpr, args: Sequence[Any]) -> list[Any]:
     for eqn in jaxpr.eqns:
         bind_params = eqn.primitive.get_bind_params(_wide_inside(eqn))
 
-        def bind(*reads, eqn=eqn, bind_params=bind_params):
+        def bind(*reads: Any, eqn: Any = eqn, bind_params: Any = bind_params):
             return eqn.primitive.bind(*reads, **bind_params)
 
         reads = [value_of(atom) for atom in eqn.invars]

@@ -83,7 +83,7 @@ def _programs_of(cell: Any) -> OrderedDict[Hashable, Callable[..., Any]]:
     return _without_cell if cell is None else cell.__dict__.setdefault("_programs", OrderedDict())
 
 
-def _program(programs, key, function, fixed):
+def _program(programs: Any, key: Hashable, function: Callable[..., Any], fixed: Any):
     hash(key)
     if key not in programs:
         programs[key] = jax.jit(lambda arguments: function(**fixed, **arguments))

@@ -51,7 +51,7 @@ def for_sums(tree: Any, like: Any = None) -> tuple[Any, Callable[[Any], Any]]:
     dtypes = jax.tree.map(lambda leaf: leaf.dtype if hasattr(leaf, "dtype") else None, like)
 
     def rounded(wide: Any) -> Any:
-        def leaf(value, dtype):
+        def leaf(value: Any, dtype: Any):
             return value if dtype is None or value.dtype == dtype else value.astype(dtype)
 
         return jax.tree.map(leaf, wide, dtypes)
@@ -59,9 +59,9 @@ def for_sums(tree: Any, like: Any = None) -> tuple[Any, Callable[[Any], Any]]:
     return wide, rounded
 
 
-def _is_floating(leaf) -> bool:
+def _is_floating(leaf: Any) -> bool:
     return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.floating)
 
 
-def _is_half_array(leaf) -> bool:
+def _is_half_array(leaf: Any) -> bool:
     return hasattr(leaf, "dtype") and is_half(leaf.dtype)

@@ -64,7 +64,7 @@ def is_custom_vjp(primitive: Any) -> bool:
 def _evaluated(equation: Equation, reads: list[Array]) -> Any:
     bind_params = equation.primitive.get_bind_params(equation.params)
 
-    def bind(*reads):
+    def bind(*reads: Any):
         return equation.primitive.bind(*reads, **bind_params)
 
     if is_custom_vjp(equation.primitive):
@@ -87,10 +87,10 @@ def in_both_modes(function: Callable[..., tuple[Array, ...]]) -> Callable[..., t
         return function(*args)
 
     @call.defjvp
-    def derivative(primals, tangents):
+    def derivative(primals: Any, tangents: Any):
         moved = [i for i, value in enumerate(primals) if inexact(value)]
 
-        def of_moved(*values):
+        def of_moved(*values: Any):
             args = list(primals)
             for i, value in zip(moved, values, strict=True):
                 args[i] = value
@@ -176,11 +176,11 @@ class Program:
         """Return those of the value at `place`."""
         return self._avals[place].shape, self._avals[place].dtype
 
-    def _place(self, aval) -> Place:
+    def _place(self, aval: Any) -> Place:
         self._avals.append(aval)
         return len(self._avals) - 1
 
-    def _constant(self, aval, value) -> Place:
+    def _constant(self, aval: Any, value: Any) -> Place:
         place = self._place(aval)
         self.constants[place] = value
         return place
@@ -191,7 +191,7 @@ class Program:
         for var, value in zip(jaxpr.constvars, closed.consts, strict=True):
             places[var] = self._constant(var.aval, value)
 
-        def place_of(atom):
+        def place_of(atom: Any):
             return (
                 self._constant(atom.aval, atom.val) if isinstance(atom, Literal) else places[atom]
             )

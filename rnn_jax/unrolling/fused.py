@@ -14,7 +14,7 @@ vmap all work.
 
 Time goes by in chunks that fit the cache. For the backward pass a chunk keeps its states, and
 recomputes its pre-activations by one product, or keeps its pre-activations, and recomputes its
-states by pointwise maths.
+states by elementwise operations.
 
 All batch axes are one inside.
 """
@@ -70,7 +70,7 @@ def unroll_fused(
     batch = xs.shape[1:-1]
     at_padding = merge_batch(marks.at_padding(start, initial, reverse=reverse), batch)
 
-    def parts(params):
+    def parts(params: Params):
         Ws = [product.W(params) for product in structure.products]
         matrices = tuple((row_major_transpose(W), W) for W in Ws)
         return (
@@ -86,7 +86,7 @@ def unroll_fused(
     initial, initial_rounded = for_sums(merge_batch(initial, batch))
     take_chunk = _differentiable_chunk(structure, reverse, recompute)
 
-    def body(state, at):
+    def body(state: State, at: Any):
         xs, marks, more = at
         params, U_T, matrices, constants = rounded(wide)
         xs, *more = merge_batch((xs, *drives_of(more)), batch, lead=1)
@@ -103,17 +103,17 @@ def unroll_fused(
     return split_batch(state, batch), with_wide_sums(structure.output)(read, ys)
 
 
-def _drives(structure, params, Ux):
+def _drives(structure: Any, params: Params, Ux: Any):
     return with_wide_sums(structure.drive)(params, Ux)
 
 
 def closes_over_traced(structure: Structure, params: Params, xs: Array, start: State) -> bool:
-    """Return whether what is fed back, or the pointwise maths, reads a traced value of no argument.
+    """Return whether what is fed back, or the elementwise part, reads a traced value of no argument.
 
     A `custom_jvp` would not see that it is differentiated.
     """
 
-    def at_one_step(params, x, state):
+    def at_one_step(params: Params, x: Array, state: State):
         constants = structure.constants(params)
         a = list(structure.drive(params, matvec(structure.U(params), x)))
         for j, product in enumerate(structure.products):
@@ -124,7 +124,7 @@ def closes_over_traced(structure: Structure, params: Params, xs: Array, start: S
     read = as_read(params, xs.dtype)
     constants, a = jax.eval_shape(at_one_step, read, xs[0], start)
 
-    def inside(constants, state, a):
+    def inside(constants: Any, state: State, a: Array):
         fed_back = [p.of(constants, state, *a[:j]) for j, p in enumerate(structure.products)]
         return fed_back, structure.pointwise(constants, state, *a)
 
@@ -153,19 +153,27 @@ def scan_in_chunks(
     return carry, jax.tree.map(lambda *ys: ys[0] if len(ys) == 1 else jnp.concatenate(ys), *in_time)
 
 
-def _differentiable_chunk(structure, reverse, recompute):
+def _differentiable_chunk(structure: Any, reverse: bool, recompute: Any):
     """Make `(state, initial, drives, factors of W, constants, marks) -> (state, ys)` of a chunk."""
     run = _Chunk(structure, reverse)
 
     @jax.custom_jvp
-    def take_chunk(state, initial, at_padding, drives, matrices, constants, marks):
+    def take_chunk(
+        state: State,
+        initial: State,
+        at_padding: State,
+        drives: Any,
+        matrices: Any,
+        constants: Any,
+        marks: Any,
+    ):
         final, _, ys, _ = run.forward(
             state, initial, at_padding, drives, matrices, constants, marks
         )
         return final, ys
 
     @take_chunk.defjvp
-    def derivative(primals, tangents):
+    def derivative(primals: Any, tangents: Any):
         state, initial, at_padding, drives, matrices, constants, marks = primals
         # The primal reads one factor of each W; the other one stands in the derivative, and so in
         # the second derivative.
@@ -190,7 +198,7 @@ def _differentiable_chunk(structure, reverse, recompute):
             immediate[j] = immediate[j] + matrix_tangents(d_matrices[j][0], e)
 
         @functools.partial(jax.checkpoint, prevent_cse=False)
-        def step(d_state, at_step):
+        def step(d_state: Any, at_step: Any):
             at, a, d_a, marks = at_step
             d_constant = constants_rounded(d_constants)
             d_before = run.state_before(marks, d_state, initial_rounded(d_initial))
@@ -214,14 +222,23 @@ class _Chunk(NamedTuple):
     structure: Structure
     reverse: bool
 
-    def forward(self, state, initial, at_padding, drives, matrices, constants, marks):
+    def forward(
+        self,
+        state: State,
+        initial: State,
+        at_padding: State,
+        drives: Any,
+        matrices: Any,
+        constants: Any,
+        marks: Any,
+    ):
         """Return (final state, state before each step, ys, a_j of each step and product)."""
         n = len(matrices)
         # Sliced by gate before the loop over time: XLA on the CPU evaluates a fusion that slices
         # one array both by time and, at several places, by gate one number at a time.
         by_gate = [self.blocks(drive, state) for drive in drives[:n]]
 
-        def step(state, at):
+        def step(state: State, at: Any):
             drives, marks = at
             before = self.state_before(marks, state, initial)
             at = self.state_evaluated(marks, before, at_padding)
@@ -239,10 +256,12 @@ class _Chunk(NamedTuple):
         final, (before, ys, a) = jax.lax.scan(step, state, inputs, reverse=self.reverse)
         return final, before, ys, a
 
-    def states_before(self, state, initial, at_padding, a, constants, marks):
+    def states_before(
+        self, state: State, initial: State, at_padding: State, a: Array, constants: Any, marks: Any
+    ):
         """Return the state that each step starts from, from the pre-activations of all."""
 
-        def step(state, at):
+        def step(state: State, at: Any):
             blocks, marks = at
             before = self.state_before(marks, state, initial)
             at = self.state_evaluated(marks, before, at_padding)
@@ -252,11 +271,11 @@ class _Chunk(NamedTuple):
         by_gate = [self.blocks(a_j, state) for a_j in a]
         return jax.lax.scan(step, state, (by_gate, marks), reverse=self.reverse)[1]
 
-    def state_before(self, marks, state, initial):
+    def state_before(self, marks: Any, state: State, initial: State):
         """Return what a step starts from."""
         return marks.state_before(state, initial)
 
-    def state_evaluated(self, marks, before, at_padding):
+    def state_evaluated(self, marks: Any, before: Any, at_padding: State):
         """Return what a step is evaluated at, or what the steps of a chunk are."""
         if marks.valid is None:
             return before
@@ -264,24 +283,24 @@ class _Chunk(NamedTuple):
             return marks.state_evaluated(before, at_padding)
         return jax.vmap(Marks.state_evaluated, (0, 0, None))(marks, before, at_padding)
 
-    def state_after(self, marks, after, before):
+    def state_after(self, marks: Any, after: Any, before: Any):
         """Return what a step hands on."""
         return marks.state_after(after, before)
 
-    def pointwise(self, constants, state, *a):
+    def pointwise(self, constants: Any, state: State, *a: Any):
         """Return (state, y) of one step."""
         return with_wide_sums(self.structure.pointwise)(constants, state, *a)
 
-    def operand(self, product):
+    def operand(self, product: Any):
         """Map `(constants, state, *a)` of one step to what a W multiplies."""
         return with_wide_sums(product.of)
 
-    def blocks(self, a, state):
+    def blocks(self, a: Array, state: State):
         """Return `a` in blocks of as many features as there are units, one a gate."""
         width, leaf = a.shape[-1], jax.tree.leaves(state)[0]
         units = leaf.shape[-1] if self.structure.unitwise else width
         return jax.lax.split(a, [units] * (width // units), axis=a.ndim - 1)
 
-    def joined(self, blocks):
+    def joined(self, blocks: Any):
         """Return the inverse of `blocks`."""
         return jnp.concatenate(blocks, axis=-1)

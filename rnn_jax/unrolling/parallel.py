@@ -57,7 +57,7 @@ def unroll_parallel(
         # Where the first step starts afresh nothing of the given state is read, not even NaN.
         start = select_state(marks.fresh[first], jax.tree.map(jnp.zeros_like, start), start)
 
-    def states_of(start, initial, alpha, beta):
+    def states_of(start: State, initial: State, alpha: Any, beta: Any):
         alpha = jnp.broadcast_to(alpha, beta.shape)
         if marks.fresh is not None:
             beta = select(marks.fresh, alpha * initial + beta, beta)
@@ -122,13 +122,13 @@ def _if_finite(
 ) -> Array:
     """Return `at_once(beta)` if that is finite; if not, the same states one after the other."""
 
-    def step(s, at):
+    def step(s: Any, at: Any):
         alpha, beta, fresh = at
         after = alpha * s + beta
         s = after if fresh is None else select(fresh, beta, after)
         return s, s
 
-    def one_by_one(alpha, beta, s):
+    def one_by_one(alpha: Any, beta: Any, s: Any):
         return jax.lax.scan(step, jnp.zeros_like(beta[0]), (alpha, beta, fresh), reverse=reverse)[1]
 
     if not isinstance(alpha.shape[0], int):  # `jax.export` of any T

@@ -25,7 +25,7 @@ def products(W_T: Array, e: Array) -> Array:
 
 
 @functools.partial(products.defjvp, symbolic_zeros=True)
-def _products_jvp(primals, tangents):
+def _products_jvp(primals: Any, tangents: Any):
     (W_T, e), (d_W_T, d_e) = primals, tangents
     a = products(W_T, e)
     d_a = jnp.zeros_like(a)
@@ -51,7 +51,7 @@ def state_tangent(W: Array, d_e: Array) -> Array:
 def merge_batch(tree: Any, batch: tuple[int, ...], *, lead: int = 0) -> Any:
     """Return leaves `[*lead, N, ...]` of `[*lead, *batch, ...]`."""
 
-    def merged(leaf):
+    def merged(leaf: Any):
         before, after = leaf.shape[:lead], leaf.shape[lead + len(batch) :]
         return leaf.reshape(*before, math.prod(batch), *after)
 

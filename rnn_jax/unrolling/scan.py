@@ -18,7 +18,9 @@ from rnn_jax.types import Array, Params, State
 class Scan:
     """One `lax.scan` of the cell's own step, differentiated by JAX as it stands."""
 
-    def run(self, cell, params, xs, start, marks, reverse) -> tuple[State, Array]:
+    def run(
+        self, cell: Cell, params: Params, xs: Any, start: State, marks: Any, reverse: bool
+    ) -> tuple[State, Array]:
         """Return (final state, ys)."""
         final, (_, ys) = scan_steps(cell, params, xs, start, marks, reverse)
         return final, ys
@@ -34,7 +36,7 @@ def scan_steps(
     at_padding = marks.at_padding(start, initial_rounded(initial), reverse=reverse)
     step = with_wide_sums(cell.step)
 
-    def body(state, at):
+    def body(state: State, at: Any):
         x, marks = at
         before = marks.state_before(state, initial_rounded(initial))
         after, y = step(rounded(wide), marks.state_evaluated(before, at_padding), x)

@@ -45,7 +45,7 @@ def shapes_of(tree: Any) -> Any:
     return jax.tree.map(_shape, tree)
 
 
-def _shape(leaf):
+def _shape(leaf: Any):
     if not isinstance(leaf, jax.Array):
         return leaf
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, weak_type=getattr(leaf, "weak_type", False))

@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 
 import jax
 
-from rnn_jax.cell import Structure
+from rnn_jax.cell import Cell, Structure
 from rnn_jax.errors import check_size, invalid
 from rnn_jax.lengths import input_dtype, is_array, select_state, steps_of
 from rnn_jax.transforms.precision import as_read, for_sums
@@ -34,7 +34,7 @@ ROWS_PER_CHUNK = 256
 """Steps times examples in one chunk: enough for a product to be fast, few enough for the cache."""
 STEPS_PER_CHUNK = (4, 32)
 """The fewest and the most, however many examples there are."""
-KEPT_FROM = 512
+STORE_PREACTIVATIONS_FROM_WIDTH = 512
 """Columns of W from which recomputing a pre-activation takes longer than keeping it."""
 
 
@@ -46,9 +46,10 @@ class Fused:
       chunk: steps in a chunk; chosen by the number of examples if None. Any T will do, but a chunk
         that divides it saves a copy of the outputs.
       recompute: recompute the pre-activations in the backward pass, in one product a chunk, and
-        keep the state; otherwise keep them, and recompute the state by pointwise maths. If None,
+        keep the state; otherwise keep them, and recompute the state by elementwise operations. If None,
         where it saves memory at next to no cost in time: the pre-activations are wider than the
-        state, but no more than twice, and what is fed back is narrower than KEPT_FROM.
+        state, but no more than twice, and what is fed back is narrower than
+        STORE_PREACTIVATIONS_FROM_WIDTH.
     """
 
     chunk: int | None = None
@@ -68,17 +69,19 @@ class Fused:
         return {"chunk": self.chunk or _chunk_for(xs), "recompute": recompute}
 
     @staticmethod
-    def _saves_memory_by_recomputing(structure, params, start) -> bool:
+    def _saves_memory_by_recomputing(structure: Any, params: Params, start: State) -> bool:
         shapes = [product.W(params).shape for product in structure.products]
         state_width = sum(leaf.shape[-1] for leaf in jax.tree.leaves(start))
         kept_width = sum(G for G, _ in shapes)
-        narrow = all(E < KEPT_FROM for _, E in shapes)
+        narrow = all(E < STORE_PREACTIVATIONS_FROM_WIDTH for _, E in shapes)
         return state_width < kept_width <= 2 * state_width and narrow
 
-    def run(self, cell, params, xs, start, marks, reverse) -> tuple[State, Array]:
+    def run(
+        self, cell: Cell, params: Params, xs: Any, start: State, marks: Any, reverse: bool
+    ) -> tuple[State, Array]:
         """Return (final state, ys)."""
         if cell.over_time is not None:
-            return _part_by_part(self, cell, params, xs, start, marks, reverse)
+            return _unroll_layerwise(self, cell, params, xs, start, marks, reverse)
         if cell.structure is None:
             raise invalid(
                 "strategy",
@@ -107,10 +110,12 @@ class Parallel:
     More arithmetic than `Fused`: for devices on which one step after the other is slow.
     """
 
-    def run(self, cell, params, xs, start, marks, reverse) -> tuple[State, Array]:
+    def run(
+        self, cell: Cell, params: Params, xs: Any, start: State, marks: Any, reverse: bool
+    ) -> tuple[State, Array]:
         """Return (final state, ys)."""
         if cell.over_time is not None:
-            return _part_by_part(self, cell, params, xs, start, marks, reverse)
+            return _unroll_layerwise(self, cell, params, xs, start, marks, reverse)
         if cell.structure is None or cell.structure.linear is None:
             raise invalid(
                 "strategy",
@@ -129,10 +134,12 @@ class Auto:
     `Parallel` is never chosen: which one is faster depends on the device.
     """
 
-    def run(self, cell, params, xs, start, marks, reverse) -> tuple[State, Array]:
+    def run(
+        self, cell: Cell, params: Params, xs: Any, start: State, marks: Any, reverse: bool
+    ) -> tuple[State, Array]:
         """Return (final state, ys)."""
         if cell.over_time is not None:
-            return _part_by_part(self, cell, params, xs, start, marks, reverse)
+            return _unroll_layerwise(self, cell, params, xs, start, marks, reverse)
         any_length = not isinstance(steps_of(xs), int)  # `jax.export` of any T
         plain = cell.structure is None or any_length or not is_array(xs)
         strategy = Scan() if plain else Fused()
@@ -156,14 +163,16 @@ class Checkpointed:
         check_size("levels", self.levels, least=2)
         resolve(self.inside, "inside")
 
-    def run(self, cell, params, xs, start, marks, reverse) -> tuple[State, Array]:
+    def run(
+        self, cell: Cell, params: Params, xs: Any, start: State, marks: Any, reverse: bool
+    ) -> tuple[State, Array]:
         """Return (final state, ys)."""
         inside = resolve(self.inside)
         wide, rounded = for_sums(params)
         initial = state_afresh(cell, as_read(params, input_dtype(xs)), xs, marks)
         at_padding = marks.at_padding(start, initial, reverse=reverse)
 
-        def segment(state, at, levels):
+        def segment(state: State, at: Any, levels: Any):
             xs, marks = at
             params = rounded(wide)
             if levels == 1:
@@ -209,13 +218,15 @@ def resolve(strategy: Strategy | str, argument: str = "strategy") -> Any:
     )
 
 
-def _part_by_part(strategy, cell, params, xs, start, marks, reverse):
+def _unroll_layerwise(
+    strategy: Any, cell: Any, params: Params, xs: Any, start: State, marks: Any, reverse: bool
+):
     # What stands between the parts (a readout, a normalization) reads params of one precision.
     params = as_read(params, input_dtype(xs))
     return cell.over_time(strategy.run, params, xs, start, marks, reverse)
 
 
-def _chunk_for(xs) -> int:
+def _chunk_for(xs: Any) -> int:
     T, *batch, _ = xs.shape
     if not isinstance(T, int):
         return 1

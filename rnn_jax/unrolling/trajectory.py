@@ -39,8 +39,8 @@ def trajectory(
 
 
 @compiled("cell", "reverse")
-def _trajectory(cell, params, xs, start, marks, reverse):
-    def run(params, xs, start, marks):
+def _trajectory(cell: Cell, params: Params, xs: Any, start: State, marks: Any, reverse: bool):
+    def run(params: Params, xs: Any, start: State, marks: Any):
         xs = marks.fill(xs, reverse=reverse)
         final, (states, _) = scan_steps(cell, params, xs, start, marks, reverse)
         if reverse:

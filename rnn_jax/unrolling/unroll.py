@@ -76,8 +76,10 @@ def unroll(
 
 
 @compiled("cell", "reverse", "strategy")
-def _unroll(cell, params, xs, start, marks, reverse, strategy):
-    def run(params, xs, start, marks):
+def _unroll(
+    cell: Cell, params: Params, xs: Any, start: State, marks: Any, reverse: bool, strategy: Any
+):
+    def run(params: Params, xs: Any, start: State, marks: Any):
         xs = marks.fill(xs, reverse=reverse)
         final, ys = strategy.run(cell, params, xs, start, marks, reverse)
         return final, marks.zero_padding(ys)
@@ -159,7 +161,7 @@ def checked(
     return xs, initial_state
 
 
-def _checked_xs(xs):
+def _checked_xs(xs: Any):
     for leaf in jax.tree.leaves(xs) or [xs]:
         if not hasattr(leaf, "ndim") or not hasattr(leaf, "dtype") or leaf.ndim < 2:
             remedy = "Add the time or the feature axis."
@@ -174,7 +176,7 @@ def _checked_xs(xs):
     return jax.tree.map(jnp.asarray, xs)
 
 
-def _check_precision(xs, params):
+def _check_precision(xs: Any, params: Params):
     precisions = {
         jnp.finfo(leaf.dtype).dtype
         for leaf in jax.tree.leaves(params)
@@ -192,7 +194,7 @@ def _check_precision(xs, params):
                 )
 
 
-def _check_same_state(argument, got, expected, remedy):
+def _check_same_state(argument: str, got: Any, expected: Any, remedy: Any):
     trees: list[Any] = [jax.tree.structure(state) for state in (got, expected)]
     if trees[0] != trees[1] or any(
         (a.shape, a.dtype) != (b.shape, b.dtype)
@@ -201,7 +203,7 @@ def _check_same_state(argument, got, expected, remedy):
         raise invalid(argument, layout(got), layout(expected), remedy)
 
 
-def _checked_lengths(lengths, xs) -> Array:
+def _checked_lengths(lengths: Any, xs: Any) -> Array:
     T, batch = steps_of(xs), batch_of(xs)
     lengths = as_array(lengths)
     remedy = "Pass one number of valid steps for each example."

@@ -76,7 +76,7 @@ def _from_diagonals(cell: Cell, params: Params, xs: Array, start: State) -> Arra
     """Find `comparison_matrices` of a cell whose structure is unit-wise."""
     structure: Any = cell.structure
 
-    def diagonals(start, xs):
+    def diagonals(start: State, xs: Any):
         step = LinearizedStep(cell, params, start)
         J = jax.vmap(step.parts)(step.states(xs)[:-1], xs)
         return J.A, [(product.A, product.D, product.D_before) for product in J.products]
@@ -149,10 +149,10 @@ def _blocks(matrices: Array) -> Array:
     k = jnp.arange(T + 1).reshape(T + 1, *[1] * len(batch), 1, 1)
     identity, zero = jnp.eye(m, dtype=matrices.dtype), jnp.zeros((m, m), jnp.int32)
 
-    def logs(product, exponent):
+    def logs(product: Any, exponent: Array):
         return jnp.log(product) + log_power_of_two(exponent, product.dtype)
 
-    def next_row(carry, step):
+    def next_row(carry: Any, step: Any):
         t, M, e_M = step
         product, exponent = _times_by_entry((M, e_M), carry)
         carry = jnp.where(k == t, identity, product), jnp.where(k == t, 0, exponent)

@@ -12,7 +12,7 @@ which falls with the lag if and only if ρ(M) < 1. `docs/bounds.md` derives the 
 from __future__ import annotations
 
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +23,7 @@ from rnn_jax.errors import check_array, check_number, check_size, invalid
 from rnn_jax.gradients.bounds.comparison_matrices import comparison_bound, comparison_matrix
 from rnn_jax.gradients.step.step_jacobian import FedBack, StepJacobian, UnitBlocks
 from rnn_jax.transforms.compiled import compiled
-from rnn_jax.types import Array
+from rnn_jax.types import Array, Params
 
 REFINEMENTS = 20
 
@@ -145,15 +145,15 @@ def lstm_matrix(
 
 
 @compiled()
-def _lstm_matrix(params, driven, c_0, h_0, steps) -> Array:
+def _lstm_matrix(params: Params, driven: Any, c_0: Any, h_0: Any, steps: Any) -> Array:
     H = len(c_0)
 
-    def gates(h):
+    def gates(h: Array):
         radius = driven + jnp.abs(params.W) @ h
         ends = zip(*(_blocks(a, 4) for a in (params.b, radius)), strict=True)
         return [Range.around(b, R, H + params.U.shape[1]) for b, R in ends]
 
-    def refine(_, bounds):
+    def refine(_: Any, bounds: Any):
         i, f, o, g = gates(bounds[1])
         g_bar, forgets = g.tanh()[1], f.one_minus_sigmoid()[1]
         written = jnp.where(g_bar > 0, _not_zero(i.sigmoid()[1] * g_bar), 0)
@@ -223,7 +223,7 @@ def gru_matrix(
 
 
 @compiled()
-def _gru_matrix(params, driven, h_0) -> Array:
+def _gru_matrix(params: Params, driven: Any, h_0: Any) -> Array:
     b_n: Array | None = None
     if isinstance(params, GRUResetBeforeParams):
         (W_r, W_z), W_n = _blocks(params.W, 2), params.W_n
@@ -234,7 +234,7 @@ def _gru_matrix(params, driven, h_0) -> Array:
     b_r, b_z, b = _blocks(params.b, 3)
     zero = jnp.zeros_like(h_0)
 
-    def gates(h):
+    def gates(h: Array):
         r = Range.around(b_r, driven[0] + jnp.abs(W_r) @ h, terms)
         z = Range.around(b_z, driven[1] + jnp.abs(W_z) @ h, terms)
         r_bar = r.sigmoid()[1]
@@ -287,7 +287,7 @@ def _radius(U: Array, input_bound: ArrayLike) -> Array:
     return jnp.where(U == 0, 0, jnp.abs(U) * bound).sum(-1)
 
 
-def _largest(leaf: Array, H: int, dtype) -> Array:
+def _largest(leaf: Array, H: int, dtype: Any) -> Array:
     return jnp.abs(leaf.astype(dtype)).reshape(-1, H).max(0)
 
 

@@ -128,7 +128,7 @@ def _product_bound(jacobians: Array, weights: Array | None) -> Array:
         log_condition = jnp.log(weights.max()) - jnp.log(weights.min())
     k = jnp.arange(T + 1).reshape(T + 1, *[1] * len(batch))
 
-    def next_row(carry, step):
+    def next_row(carry: Any, step: Any):
         # Π ‖J_i‖ itself, with an exponent apart: a sum of logarithms would be rounded at its size
         # in every step.
         t, norm, e = step

@@ -100,15 +100,15 @@ def backward_sweep(
     """
     T, S = hs.shape
 
-    def body(carry, at_k):
+    def body(carry: Any, at_k: Any):
         rows, sums, lost = carry
         k, h, x, target = at_k
 
-        def advance(wrt, h):
+        def advance(wrt: Any, h: Array):
             after, _, aux = step(wrt, h, x)
             return after, aux
 
-        def E_k(wrt, h):
+        def E_k(wrt: Any, h: Array):
             y = step(wrt, h, x)[1]
             return one_a_step(loss, y, target), y
 
@@ -156,7 +156,7 @@ def with_bands_if_lost(run: Callable[[bool], tuple[Any, Array]]) -> Any:
     return jax.lax.cond(lost.any(), lambda: run(True)[0], lambda: result)
 
 
-def _with_low(pull, received, at_h, exponent, low):
+def _with_low(pull: Any, received: Any, at_h: Any, exponent: Array, low: Any):
     """Pull the low entries back as well, a band of exponents at a time, none in ordinary cases.
 
     Returns:
@@ -164,7 +164,7 @@ def _with_low(pull, received, at_h, exponent, low):
     """
     exponents = jax.tree.map(lambda _: exponent, received)
 
-    def body(carry):
+    def body(carry: Any):
         low, received, exponents, rows = carry
         band, top, rest = _leading_band(low)
         to_wrt, to_h = jax.vmap(pull)(band)
@@ -179,7 +179,7 @@ def _with_low(pull, received, at_h, exponent, low):
     return jax.lax.while_loop(left, body, start)[1:]
 
 
-def _band_width(dtype) -> int:
+def _band_width(dtype: Any) -> int:
     """Return how far apart entries of one row may be, so that products of two do not underflow."""
     return int(jnp.finfo(dtype).maxexp) // 2
 
@@ -209,7 +209,7 @@ def _leading_band(low: Low) -> tuple[Array, Array, Low]:
     return band, top, Low(jnp.where(taken, 0, mantissa), e)
 
 
-def _power(e: Array, dtype) -> Array:
+def _power(e: Array, dtype: Any) -> Array:
     """Return 2^e for e ≤ 0, to rounding."""
     return jnp.exp2(jnp.minimum(e, 0).astype(dtype))
 
@@ -220,7 +220,7 @@ def _largest_exponent(there: Array, e: Array) -> Array:
     return jnp.where(top > lowest, top, 0)
 
 
-def _add_entries(rows, x: Array, exponent: Array) -> tuple[Array, Array, Low]:
+def _add_entries(rows: Any, x: Array, exponent: Array) -> tuple[Array, Array, Low]:
     """Add to rows and their low entries `x [n, S]` times 2^exponent, entry by entry."""
     mantissa, row_exponent, low = rows
     whole = jnp.where(mantissa != 0, row_exponent[:, None], low.exponent)
@@ -257,7 +257,7 @@ def _sum_of_rows(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array,
     return total, jnp.where(e > jnp.iinfo(jnp.int32).min // 4, e, 0)
 
 
-def _add_at_start(k, received, exponents, rows, from_start):
+def _add_at_start(k: Any, received: Any, exponents: Array, rows: Any, from_start: Any):
     """Add at step 0 what the rows at the initial state give to wrt by way of it."""
     mantissa, exponent, low = rows
 
@@ -270,7 +270,7 @@ def _add_at_start(k, received, exponents, rows, from_start):
         return pick(0), pick(1)
 
     def of_entries():
-        def body(carry):
+        def body(carry: Any):
             low, received, exponents = carry
             band, top, rest = _leading_band(low)
             more = jax.vmap(from_start)(band)

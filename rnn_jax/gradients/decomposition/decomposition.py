@@ -96,10 +96,12 @@ def decompose(
 
 
 @compiled("cell", "loss", "learn")
-def _decompose(cell, params, xs, start, targets, loss, learn) -> Decomposition:
+def _decompose(
+    cell: Cell, params: Params, xs: Any, start: State, targets: Any, loss: Any, learn: Any
+) -> Decomposition:
     T, learned = steps_of(xs), LearnedStart(cell, params, learn, batch_of(xs))
 
-    def one_example(bands, start_and_number, xs, targets):
+    def one_example(bands: bool, start_and_number: Any, xs: Any, targets: Any):
         start, number = start_and_number
         sweep = LogNormSweep(cell, params, start, xs, targets, loss, learned, number)
         at_start, (states, per_leaf), lost = sweep(max_lag=T, bands=bands)
@@ -108,7 +110,7 @@ def _decompose(cell, params, xs, start, targets, loss, learn) -> Decomposition:
         norms = Decomposition(by_t(states)[1:], sweep.like_params([by_t(p) for p in per_leaf]))
         return norms, lost[None, None]
 
-    def run(bands):
+    def run(bands: bool):
         mapped = over_batch(functools.partial(one_example, bands), len(batch_of(xs)), out_axis=2)
         return mapped((start, learned.examples()), xs, targets)
 
@@ -118,7 +120,17 @@ def _decompose(cell, params, xs, start, targets, loss, learn) -> Decomposition:
 class LogNormSweep:
     """The backward sweep of one example that collects logarithms of norms."""
 
-    def __init__(self, cell, params, start, xs, targets, loss, learned, number):
+    def __init__(
+        self,
+        cell: Cell,
+        params: Params,
+        start: State,
+        xs: Any,
+        targets: Any,
+        loss: Any,
+        learned: Any,
+        number: Any,
+    ):
         self._tapped = TappedStep(cell, params, start, step_at(xs, 0), learned.leaves)
         self._pull = learned.pull(number)
         self._unravel = ravel_pytree(start)[1]
@@ -167,7 +179,7 @@ class LogNormSweep:
         leaves = jax.tree.leaves(self._pull(received))
         return zeros._replace(leaves={leaf: leaves[leaf] for leaf in zeros.leaves})
 
-    def _step(self, wrt, h, x):
+    def _step(self, wrt: Any, h: Array, x: Array):
         (state, y), factors = self._tapped(wrt, self._unravel(h), x)
         return ravel_pytree(state)[0], y, factors
 
@@ -207,18 +219,20 @@ def decompose_terms(
 
 
 @compiled("cell", "loss", "learn")
-def _decompose_terms(cell, params, xs, start, targets, loss, learn) -> Params:
+def _decompose_terms(
+    cell: Cell, params: Params, xs: Any, start: State, targets: Any, loss: Any, learn: Any
+) -> Params:
     learned = LearnedStart(cell, params, learn, batch_of(xs))
 
-    def one_example(bands, start_and_number, xs, targets):
+    def one_example(bands: bool, start_and_number: Any, xs: Any, targets: Any):
         start, number = start_and_number
 
-        def step(params, h, x):
+        def step(params: Params, h: Array, x: Array):
             after, y = LinearizedStep(cell, params, start)(h, x)
             return after, y, None
 
-        def terms(at):
-            def term(ct, exponent):
+        def terms(at: Any):
+            def term(ct: Any, exponent: Array):
                 along = lambda row: row.reshape(-1, *[1] * (ct.ndim - 1))
                 values = jnp.ldexp(ct, along(exponent))
                 return jnp.where(along(at.trusted_before), values, jnp.nan)
@@ -241,7 +255,7 @@ def _decompose_terms(cell, params, xs, start, targets, loss, learn) -> Params:
         by_t = lambda leaf: jnp.swapaxes(shifted_rows(leaf, len(leaf), 0), 0, 1)
         return jax.tree.map(by_t, by_step), lost
 
-    def run(bands):
+    def run(bands: bool):
         mapped = over_batch(functools.partial(one_example, bands), len(batch_of(xs)), out_axis=0)
         return mapped((start, learned.examples()), xs, targets)
 

@@ -56,7 +56,7 @@ class LearnedStart:
         if of is None or not self.leaves:
             return None
 
-        def flat(params):
+        def flat(params: Params):
             state = of(params)
             if not self._each:
                 lead = len(self._batch)

@@ -162,7 +162,18 @@ def truncation_error(
 
 
 def _truncated_gradients(
-    cell, params, xs, targets, loss, initial_state, k1, k2s, lengths, resets, strategy, name
+    cell: Cell,
+    params: Params,
+    xs: Any,
+    targets: Any,
+    loss: Any,
+    initial_state: State | None,
+    k1: Any,
+    k2s: Any,
+    lengths: Any,
+    resets: Any,
+    strategy: Any,
+    name: str,
 ) -> tuple[Array, list[Params], State]:
     """Return E; its gradient by BPTT(k2; k1) for each k2 of `k2s`; the final state."""
     k1, k2s = _checked_steps(k1, k2s, name)
@@ -177,7 +188,20 @@ def _truncated_gradients(
 
 
 @compiled("cell", "loss", "learn", "k1", "k2s", "strategy")
-def _passes(cell, params, xs, targets, loss, learn, given, k1, k2s, lengths, resets, strategy):
+def _passes(
+    cell: Cell,
+    params: Params,
+    xs: Any,
+    targets: Any,
+    loss: Any,
+    learn: Any,
+    given: Any,
+    k1: Any,
+    k2s: Any,
+    lengths: Any,
+    resets: Any,
+    strategy: Any,
+):
     start_of = _starting_from(learn or given, cell, xs)
     states = trajectory(cell, params, xs, start_of(params), lengths=lengths, resets=resets)
     T, batch = steps_of(xs), batch_of(xs)
@@ -188,17 +212,17 @@ def _passes(cell, params, xs, targets, loss, learn, given, k1, k2s, lengths, res
     reaches = [min(k2, T) for k2 in k2s]
     falling = sorted(set(reaches), reverse=True)
 
-    def over_batch(of_pass):
+    def over_batch(of_pass: Any):
         """Return `[.., N]` to `[.., N, *batch]`, if it is not so yet."""
         lead = of_pass.shape if lengths is None else of_pass.shape[: of_pass.ndim - len(batch)]
         shape = (*lead, *[1] * len(batch)) if lengths is None else of_pass.shape
         return jnp.broadcast_to(of_pass.reshape(shape), (*lead, *batch))
 
-    def at(tree, steps):
+    def at(tree: Any, steps: Any):
         """Return leaves `[T, *batch, ...]` at `steps [.., N]` or `[.., N, *batch]`."""
         return jax.tree.map(lambda leaf: leaf[(steps, *places)], tree)
 
-    def E(params_of_stretch, n):
+    def E(params_of_stretch: Any, n: Any):
         """Return Σ E_t over the passes `n [N]`.
 
         The i-th stretch of a pass, from falling[i] steps before its end to falling[i+1], has
@@ -227,7 +251,7 @@ def _passes(cell, params, xs, targets, loss, learn, given, k1, k2s, lengths, res
         its_own = (steps >= n * k1) & (steps < end)
         return per_step(loss, ys, at(targets, steps), over_batch(its_own)).sum()
 
-    def add_passes(total, n):
+    def add_passes(total: Any, n: Any):
         return jax.tree.map(jnp.add, total, jax.value_and_grad(E)([params] * len(falling), n)), None
 
     # As many passes at a time as cover T steps, in rounds of equal size.
@@ -244,14 +268,14 @@ def _passes(cell, params, xs, targets, loss, learn, given, k1, k2s, lengths, res
     return value, [truncated[reach] for reach in reaches], final_state
 
 
-def _starting_from(initial_state, cell, xs) -> Callable[[Params], State]:
+def _starting_from(initial_state: State | None, cell: Cell, xs: Any) -> Callable[[Params], State]:
     """Return the initial state as a function of params, however it was given."""
     if initial_state is None:
         return lambda params: cell.initial_state(params, batch_of(xs))
     return initial_state if callable(initial_state) else lambda params: initial_state
 
 
-def _checked_steps(k1, k2s, name) -> tuple[int, tuple[int, ...]]:
+def _checked_steps(k1: Any, k2s: Any, name: str) -> tuple[int, tuple[int, ...]]:
     remedy = "A pass goes back k2 steps, at least over the k1 whose losses it takes."
     if not hasattr(k2s, "__len__") or len(k2s) == 0:
         raise invalid("k2s", k2s, "at least one number of steps", "Pass (1, 10, 100), say.")
@@ -268,7 +292,7 @@ def _rows(leaf: Array) -> Array:
 def _compare(g: Array, full: Array) -> tuple[Array, Array]:
     """Return cosine and relative error `[n]` of `g [n, P]` against `full [1, P]`."""
 
-    def unit(rows):
+    def unit(rows: Any):
         mantissas, _ = split_exponent(rows, (1,))
         return mantissas / jnp.linalg.norm(mantissas, axis=1, keepdims=True)
 

@@ -34,7 +34,7 @@ from rnn_jax.gradients.decomposition.learned_start import LearnedStart, Start
 from rnn_jax.lengths import batch_of, steps_of
 from rnn_jax.transforms.batch_axes import over_batch
 from rnn_jax.transforms.compiled import compiled
-from rnn_jax.types import Array, Params, StepLoss
+from rnn_jax.types import Array, Params, State, StepLoss
 
 MEANS = ("steps", "examples")
 
@@ -95,7 +95,15 @@ def decompose_windows(
 
 @compiled("cell", "loss", "learn", "max_lag", "mean_over")
 def _decompose(
-    cell, params, xs, start, targets, loss, learn, max_lag, mean_over
+    cell: Cell,
+    params: Params,
+    xs: Any,
+    start: State,
+    targets: Any,
+    loss: Any,
+    learn: Any,
+    max_lag: Any,
+    mean_over: Any,
 ) -> WindowedDecomposition:
     T, batch = steps_of(xs), batch_of(xs)
     learned = LearnedStart(cell, params, learn, tuple(batch))
@@ -103,7 +111,7 @@ def _decompose(
     names = tuple(f"examples {i}" for i in range(len(batch))) if "examples" in mean_over else ()
     lags = np.arange(max_lag + 1)
 
-    def one_example(bands, start_and_number, xs, targets):
+    def one_example(bands: bool, start_and_number: Any, xs: Any, targets: Any):
         start, number = start_and_number
         sweep = LogNormSweep(cell, params, start, xs, targets, loss, learned, number)
         none = jnp.full(max_lag + 1, -jnp.inf, sweep.dtype)
@@ -126,7 +134,7 @@ def _decompose(
         lost = lost.reshape([1] * (out_axis or 0))
         return WindowedDecomposition(states, sweep.like_params(leaves)), lost
 
-    def run(bands):
+    def run(bands: bool):
         example = functools.partial(one_example, bands)
         mapped = over_batch(example, len(batch), out_axis=out_axis, axis_names=names)
         return mapped((start, learned.examples()), xs, targets)
@@ -144,7 +152,7 @@ def _mean(logs: Array, names: tuple[str, ...]) -> Array:
     return top + jnp.log(jax.lax.pmean(jnp.exp(logs - top), names))
 
 
-def _check_means(mean_over):
+def _check_means(mean_over: Any):
     unknown = [name for name in mean_over if name not in MEANS]
     if unknown or isinstance(mean_over, str):
         raise invalid("mean_over", mean_over, f"some of {MEANS}", "Pass ('steps',), say.")

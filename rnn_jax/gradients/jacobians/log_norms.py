@@ -6,6 +6,7 @@ h is the flattened state, in the order of `jax.flatten_util.ravel_pytree`: (c, h
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 import jax
 import numpy as np
@@ -115,7 +116,7 @@ def _tables(
     axes = () if mesh is None else mesh.axis_names
     keep = (lambda x: x) if certified else (lambda found: found._replace(error=None))
 
-    def table_of(J):
+    def table_of(J: Any):
         table = log_norm_table(J, NORMS[norm](rtol), rows, columns, keep, axes)
         return with_rounding(table) if certified else table
 

@@ -46,7 +46,7 @@ from rnn_jax.transforms.batch_axes import over_batch
 from rnn_jax.transforms.compiled import compiled
 from rnn_jax.types import Array, Params, State, at_least_float32
 
-AT_ONCE = 32
+MATRICES_PER_BATCH = 32
 """Matrices, or columns, at a time."""
 
 
@@ -95,25 +95,37 @@ def jacobian_log_norms_by_lag(
 
 
 @compiled("norm", "rtol", "entries")
-def _at_all_times(jacobians, lags, norm, rtol, entries) -> LogNorm:
+def _at_all_times(
+    jacobians: Any, lags: Any, norm: Any, rtol: float | None, entries: Any
+) -> LogNorm:
     """Return `[T+1, len(lags), *batch]` from `jacobians [T, *batch, S, S]`."""
     T, *batch, S, _ = jacobians.shape
     rows, columns = map(np.array, entries)
     J = at_least_float32(jacobians)
     J = jnp.moveaxis(J.reshape(T, math.prod(batch), S, S), 1, 0)
     one = lambda J: _all_times(J, lags, NORMS[norm](rtol), rows, columns)
-    found = over_examples(one, J, AT_ONCE * S**2)
+    found = over_examples(one, J, MATRICES_PER_BATCH * S**2)
     shape = (T + 1, len(lags), *batch)
     placed = lambda part: jnp.moveaxis(part, 0, -1).reshape(shape)
     return in_dtype(jax.tree.map(placed, found), jacobians.dtype)
 
 
 @compiled("cell", "norm", "rtol", "entries")
-def _at_times(cell, params, xs, start, lags, times, norm, rtol, entries) -> LogNorm:
+def _at_times(
+    cell: Cell,
+    params: Params,
+    xs: Any,
+    start: State,
+    lags: Any,
+    times: Any,
+    norm: Any,
+    rtol: float | None,
+    entries: Any,
+) -> LogNorm:
     """Return `[len(times), len(lags), *batch]`, by vectors."""
     rows, columns = map(np.array, entries)
 
-    def one_example(start, xs):
+    def one_example(start: State, xs: Any):
         walks = _Walks(cell, params, start, xs, times)
         of_lag = walks.spectral if norm == "spectral" else walks.frobenius
         found = jax.lax.map(lambda lag: of_lag(lag, rows, columns, rtol), lags)
@@ -124,11 +136,11 @@ def _at_times(cell, params, xs, start, lags, times, norm, rtol, entries) -> LogN
     return in_dtype(found, dtype)
 
 
-def _all_times(J: Array, lags: Array, norm: Norm, rows, columns) -> LogNorm:
+def _all_times(J: Array, lags: Array, norm: Norm, rows: Any, columns: Any) -> LogNorm:
     """Return `[T+1, len(lags)]` of one example, `J [T, S, S]`."""
     T, S, _ = J.shape
-    chunks = -(-(T + 1) // AT_ONCE)
-    t = jnp.arange(chunks * AT_ONCE, dtype=jnp.int32).reshape(chunks, AT_ONCE)
+    chunks = -(-(T + 1) // MATRICES_PER_BATCH)
+    t = jnp.arange(chunks * MATRICES_PER_BATCH, dtype=jnp.int32).reshape(chunks, MATRICES_PER_BATCH)
     eps = jnp.asarray(jnp.finfo(J.dtype).eps, J.dtype)
     finite = jnp.isfinite(J).all((1, 2))
     scaled = Scaled.of(jnp.where(finite[:, None, None], J, 0))
@@ -138,7 +150,7 @@ def _all_times(J: Array, lags: Array, norm: Norm, rows, columns) -> LogNorm:
     noise = jax.random.normal(jax.random.key(0), (T, S), J.dtype)
     steps = (*scaled.at_one_scale(), scaled.log2_size(), noise)
 
-    def of_lag(lag):
+    def of_lag(lag: Array):
         step, span = jnp.arange(T, dtype=jnp.int32), jnp.maximum(lag, 1)
         begins, ends = step % span == 0, step % span == span - 1
         A = _running_products(scaled, begins)
@@ -146,7 +158,7 @@ def _all_times(J: Array, lags: Array, norm: Norm, rows, columns) -> LogNorm:
         lost_A = _accumulated_rounding(steps, A, begins)
         lost_B = _accumulated_rounding(steps, B, ends, reverse=True)
 
-        def some(t):
+        def some(t: Any):
             k = t - lag
             last, first = (jnp.clip(i, 0, T - 1) for i in (t - 1, k))
             one_span = k % span == 0  # A alone is the product
@@ -180,7 +192,7 @@ def _running_products(J: Scaled, restart: Array, *, reverse: bool = False) -> Sc
     `J [n, S, S]`, `restart [n]`. Before any restart, the first J counts as one.
     """
 
-    def multiply(before, at_i):
+    def multiply(before: Any, at_i: Any):
         J, restart = at_i
         product = _select(restart, J, before @ J if reverse else J @ before)
         return product, product
@@ -206,7 +218,7 @@ def _accumulated_rounding(
     sizes = products.log2_size()
     before = jnp.concatenate([sizes[1:], sizes[:1]] if reverse else [sizes[-1:], sizes[:-1]])
 
-    def multiply(carry, at_i):
+    def multiply(carry: Any, at_i: Any):
         z, e = carry
         J_m, J_e, new, restart, noise = at_i
         e = jnp.where(restart, ZERO, e + J_e)
@@ -242,17 +254,17 @@ class _Walks:
         step = lambda i, U: self._multiply(self._vjp, self.times - 1 - i, U)
         return jax.lax.fori_loop(0, lag, step, U)
 
-    def _step(self, i, lag, V: Entries) -> Entries:
+    def _step(self, i: Any, lag: Array, V: Entries) -> Entries:
         return self._multiply(self._jvp, self.times - lag + i, V)
 
-    def _multiply(self, products, step, V: Entries) -> Entries:
+    def _multiply(self, products: Any, step: Any, V: Entries) -> Entries:
         at = jnp.clip(step, 0, steps_of(self.xs) - 1)
         h, x = self.states[at], step_at(self.xs, at)
         return V.mapped(
             lambda V: products(h, x, V.astype(h.dtype)).astype(self._dtype), dtype=h.dtype
         )
 
-    def spectral(self, lag, rows, columns, rtol) -> LogNorm:
+    def spectral(self, lag: Array, rows: Any, columns: Any, rtol: float | None) -> LogNorm:
         """Return ln of the largest singular value of P[rows, columns], `[n]`."""
         start = start_vector((len(self.times), len(columns)), self._dtype)
         through, gram = self._block(lag, rows, columns)
@@ -263,35 +275,37 @@ class _Walks:
         value = value + log_power_of_two(exponent, self._dtype)
         return self._where_there(lag, value, error + self._rounding(lag, value, rows, columns))
 
-    def frobenius(self, lag, rows, columns, rtol) -> LogNorm:
+    def frobenius(self, lag: Array, rows: Any, columns: Any, rtol: float | None) -> LogNorm:
         """Return ln of the Frobenius norm of P[rows, columns], `[n]`."""
         n, S = self.states[self.times].shape
 
-        def of_columns(some):
+        def of_columns(some: Any):
             V = jnp.broadcast_to(jax.nn.one_hot(some, S, dtype=self._dtype), (n, len(some), S))
             u = self.forward(lag, Entries.of(V))
             return Entries(u.m[..., rows], u.e[..., rows]).log_norm()
 
-        padded = np.full(-(-len(columns) // AT_ONCE) * AT_ONCE, S)  # past the end: zero columns
+        padded = np.full(
+            -(-len(columns) // MATRICES_PER_BATCH) * MATRICES_PER_BATCH, S
+        )  # past the end: zero columns
         padded[: len(columns)] = columns
-        logs = jax.lax.map(of_columns, jnp.asarray(padded).reshape(-1, AT_ONCE))
+        logs = jax.lax.map(of_columns, jnp.asarray(padded).reshape(-1, MATRICES_PER_BATCH))
         value = 0.5 * jax.nn.logsumexp(2 * logs, axis=(0, 2))
         return self._where_there(lag, value, self._rounding(lag, value, rows, columns))
 
-    def _block(self, lag, rows, columns):
+    def _block(self, lag: Array, rows: Any, columns: Any):
         """Return v -> P v and v -> PᵀP v of P[rows, columns], on `Entries [n, len(columns)]`."""
         part = lambda v, at: Entries(v.m[:, 0, at], v.e[:, 0, at])
         through = lambda v: part(self.forward(lag, self._embed(v, columns)), rows)
         back = lambda u: part(self.back(lag, self._embed(u, rows)), columns)
         return through, lambda v: back(through(v))
 
-    def _embed(self, v: Entries, at) -> Entries:
+    def _embed(self, v: Entries, at: Any) -> Entries:
         """Return `[n, 1, S]` with `v [n, len(at)]` at some entries, and zeros."""
         shape = len(self.times), 1, self.states.shape[-1]
         m, e = jnp.zeros(shape, self._dtype), jnp.full(shape, ZERO, jnp.int32)
         return Entries(m.at[:, 0, at].set(v.m), e.at[:, 0, at].set(v.e))
 
-    def _rounding(self, lag, value, rows, columns) -> Array:
+    def _rounding(self, lag: Array, value: Any, rows: Any, columns: Any) -> Array:
         """Return how far rounding may have moved ln ‖P‖ = `value`, nats: `[n]`.
 
         A random vector and what a power iteration makes of it, near v_1, go forward once more, each
@@ -305,7 +319,7 @@ class _Walks:
         nothing = Entries(jnp.zeros_like(V.m), jnp.full_like(V.e, ZERO))
         log2_eps = -jnp.finfo(self.states.dtype).nmant  # J v comes out in the state's dtype
 
-        def step(i, both):
+        def step(i: Any, both: Any):
             after = self._step(i, lag, both)
             before, now = both.e.max(-1), after.e.max(-1)
             gain = jnp.where(before > ZERO // 2, now - before, ZERO).max(1, keepdims=True)
@@ -324,7 +338,7 @@ class _Walks:
         delta = jnp.where(jnp.isneginf(value) & (lag > 1), jnp.inf, delta)
         return jnp.where(lag > 0, rounding_in_nats(delta, value), 0)
 
-    def _where_there(self, lag, value, error) -> LogNorm:
+    def _where_there(self, lag: Array, value: Any, error: Any) -> LogNorm:
         k = jnp.maximum(self.times - lag, 0)
         before = jnp.where(k > 0, self._broken[k - 1], 0)
         finite = (self._broken[self.times] == before) | (lag == 0)

@@ -18,6 +18,7 @@ directions first. The singular values of D T are those of `graded_singular_value
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import flax.struct
 import jax
@@ -97,12 +98,14 @@ def singular_spectra(
 
 
 @compiled("cell", "longest")
-def _singular_spectra(cell, params, xs, start, lags, times, longest) -> SingularSpectra:
-    def one_example(start, xs):
+def _singular_spectra(
+    cell: Cell, params: Params, xs: Any, start: State, lags: Any, times: Any, longest: Any
+) -> SingularSpectra:
+    def one_example(start: State, xs: Any):
         step = LinearizedStep(cell, params, start)
         states = step.states(xs)
 
-        def at(t):
+        def at(t: Any):
             return _spectra_at(step, states, xs, t, lags, longest)
 
         return jax.lax.map(at, times)
@@ -110,13 +113,15 @@ def _singular_spectra(cell, params, xs, start, lags, times, longest) -> Singular
     return over_batch(one_example, len(batch_of(xs)), out_axis=3)(start, xs)
 
 
-def _spectra_at(linearized, states, xs, t, lags, longest) -> SingularSpectra:
+def _spectra_at(
+    linearized: Any, states: Any, xs: Any, t: Any, lags: Any, longest: Any
+) -> SingularSpectra:
     S, wide = states.shape[-1], at_least_float32(states).dtype
     # Products with J come out in the state's dtype.
     eps = jnp.asarray(8 * S**0.5 * jnp.finfo(states.dtype).eps, wide)
     frame = orthonormalize(jax.random.normal(jax.random.key(1211), (S, S), wide))[0].T
 
-    def step(carry, l):
+    def step(carry: Any, l: Any):
         Q, (m, e), T, lost, kept = carry
         i = jnp.clip(t - l, 0, steps_of(xs) - 1)
         M = linearized.vjp(states[i], step_at(xs, i), Q.astype(states.dtype)).astype(wide)
@@ -156,7 +161,7 @@ def _spectra_at(linearized, states, xs, t, lags, longest) -> SingularSpectra:
     return SingularSpectra(log_values, rounding, trusted)
 
 
-def _scaled_triangle(T, m, e):
+def _scaled_triangle(T: Any, m: Any, e: Array):
     """Return d_j / d_i T_ij, d = m 2^e, of unit upper triangular T."""
     above = jnp.triu(jnp.ones_like(T), 1)
     limit = jnp.finfo(T.dtype).maxexp // 2
@@ -165,7 +170,7 @@ def _scaled_triangle(T, m, e):
     return jnp.eye(len(T), dtype=T.dtype) + above * T * ratio * power
 
 
-def _condition(T):
+def _condition(T: Any):
     """Return ‖T̂‖ ‖T̂⁻¹‖ (Frobenius), T̂ unit upper triangular `T [m, S, S]` with unit rows."""
     T = T / jnp.sqrt(jnp.square(T).sum(-1, keepdims=True))
     identity = jnp.broadcast_to(jnp.eye(T.shape[-1], dtype=T.dtype), T.shape)

@@ -9,7 +9,7 @@ from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
 from rnn_jax.cell import Cell, check_cell, state_shapes
 from rnn_jax.errors import invalid
 from rnn_jax.gradients.step.continuous import real_leaves
-from rnn_jax.types import Params, State
+from rnn_jax.types import Key, Params, State
 
 Block = tuple[str | None, str | None]
 """(to, from): names of parts of the state, None for all of it. ("c", "h") is ∂c_t/∂h_k."""
@@ -68,7 +68,7 @@ def block_entries(cell: Cell, params: Params, block: Block | None) -> Entries:
     return tuple(to), tuple(of)
 
 
-def _name(key) -> str:
+def _name(key: Key) -> str:
     match key:
         case GetAttrKey(name=name):
             return str(name)

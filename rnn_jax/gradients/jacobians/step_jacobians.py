@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 
@@ -31,7 +33,7 @@ def step_jacobians(
 
 @compiled("cell")
 def _step_jacobians(cell: Cell, params: Params, xs: Array, start: State) -> Array:
-    def one_example(start, xs):
+    def one_example(start: State, xs: Any):
         step = LinearizedStep(cell, params, start)
         hs = step.states(xs)
         # A relu that is off, or a gate that is shut, makes a finite derivative of what is not.

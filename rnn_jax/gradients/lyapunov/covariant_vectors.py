@@ -17,6 +17,8 @@ J_t ··· J_1 Q_0 B_0 = Q_t (B_t R'_t ··· R'_1).
 
 from __future__ import annotations
 
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
@@ -107,17 +109,26 @@ def covariant_vectors(
 
 
 @compiled("cell", "K", "warmup", "cooldown")
-def _covariant_vectors(cell, params, xs, start, frame, K, warmup, cooldown) -> CovariantVectors:
+def _covariant_vectors(
+    cell: Cell,
+    params: Params,
+    xs: Any,
+    start: State,
+    frame: Any,
+    K: Any,
+    warmup: Any,
+    cooldown: Any,
+) -> CovariantVectors:
     """Find the first K of those that `frame [*batch, S, L]` turns into."""
     T, batch = steps_of(xs), batch_of(xs)
     L = frame.shape[-1]
     n = T - warmup - cooldown
 
-    def one_example(start_and_frame, xs):
+    def one_example(start_and_frame: Any, xs: Any):
         start, Q = start_and_frame
         advance = LinearizedStep(cell, params, start).advance
 
-        def forward(carry, x):
+        def forward(carry: Any, x: Array):
             h, Q, B = carry
             h, M = advance(h, Q, x)
             M = jnp.where(jnp.isfinite(h).all(), M, jnp.nan)
@@ -125,7 +136,7 @@ def _covariant_vectors(cell, params, xs, start, frame, K, warmup, cooldown) -> C
             B, R_other = jax.vmap(orthonormalize)(R @ B)
             return (h, Q, B), (h, Q, R, B, R_other)
 
-        def settle(carry, x):
+        def settle(carry: Any, x: Array):
             return forward(carry, x)[0], None
 
         frames_key, coefficients_key = jax.random.split(jax.random.key(1))
@@ -170,7 +181,7 @@ def _coefficients(c: Array, Rs: Array, n: int) -> tuple[Array, Array]:
     """
     identity = jnp.eye(len(c), dtype=c.dtype)
 
-    def back(c, R):
+    def back(c: Array, R: Array):
         dead = R.diagonal() == 0
         # The vector that dies here is what R maps to zero, which 1 in place of R_ii finds.
         c = jnp.where(dead, identity, jnp.where(dead[:, None], 0, c))
@@ -178,7 +189,7 @@ def _coefficients(c: Array, Rs: Array, n: int) -> tuple[Array, Array]:
         norms = jnp.linalg.norm(c, axis=0)
         return c / norms, jnp.where(dead, -jnp.inf, -jnp.log(norms))
 
-    def emit(after, R):
+    def emit(after: Any, R: Array):
         before, log_growth = back(after, R)
         return before, (after, log_growth)
 

@@ -35,7 +35,7 @@ GIVEN_UP = 8
 """Orthonormalizations in a row that swallow a direction, after which it is not renewed."""
 FAR = 8
 """Powers of two that a column may grow or shrink by before its scale is taken out."""
-FORGET = 0.95
+RATE_DECAY = 0.95
 """What a fast time counts at the next orthonormalization: growth is not as even as its average."""
 
 
@@ -97,7 +97,16 @@ def lyapunov_spectrum(
 
 
 @compiled("cell", "warmup", "interval", "blocks")
-def _lyapunov_spectrum(cell, params, xs, start, M, warmup, interval, blocks) -> LyapunovSpectrum:
+def _lyapunov_spectrum(
+    cell: Cell,
+    params: Params,
+    xs: Any,
+    start: State,
+    M: Array,
+    warmup: Any,
+    interval: Any,
+    blocks: Any,
+) -> LyapunovSpectrum:
     """Find the spectrum from the frame `M [*batch, S, K]`."""
     T, batch = steps_of(xs), batch_of(xs)
     S, K = M.shape[-2:]
@@ -117,21 +126,21 @@ def _lyapunov_spectrum(cell, params, xs, start, M, warmup, interval, blocks) -> 
     block = jnp.where(counted < 0, blocks, jnp.searchsorted(ends, counted, side="right"))
     forced = jnp.isin(counted + 1, jnp.concatenate([jnp.zeros_like(ends[:1]), ends]))
 
-    def body(carry, at_t):
+    def body(carry: Any, at_t: Any):
         h, M, e, peak, finite, since, limit, rate, sums, rounding, count, lost = carry
         x, block, forced = at_t
         h, M = advance(h, M, x)
         finite = finite & jnp.isfinite(h).all(-1)
         since = since + 1
 
-        def now(M, e, lost):
+        def now(M: Array, e: Array, lost: Any):
             Q, log_R, lost = orthonormalize_all(M, e, lost, since)
             log_R = jnp.where(finite[..., None], log_R, jnp.nan)
             known = jax.lax.stop_gradient(log_R)
             # What is lost in a single step asks for nothing: no interval is shorter.
             held = (lost.in_a_row > 0) & (since == 1)
             spread = _rate(jnp.where(held, -jnp.inf, known), since, eps)
-            fastest = jnp.maximum(spread, FORGET * rate)
+            fastest = jnp.maximum(spread, RATE_DECAY * rate)
             chosen = _steps_until_singular(fastest, limit, T)
             moved = jnp.where(
                 lost.in_a_row > 0, jnp.inf, _lost_to_rounding(known, since, peak, eps)
@@ -139,7 +148,7 @@ def _lyapunov_spectrum(cell, params, xs, start, M, warmup, interval, blocks) -> 
             chosen = chosen if interval is None else limit
             return Q, e * 0, e[..., 0] * 0, log_R, moved, since * 0, chosen, fastest, lost
 
-        def not_yet(M, e, lost):
+        def not_yet(M: Array, e: Array, lost: Any):
             # Columns are M 2^e, so that none leaves its range however a rate may change.
             size = exponents(jnp.abs(jax.lax.stop_gradient(M)).max(-2))
             size = jnp.where(size == ZERO, 0, size)

@@ -7,6 +7,7 @@ the mean may be off, and whether it has settled.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import flax.struct
 import jax.numpy as jnp
@@ -104,12 +105,12 @@ def spectrum_of_sums(
     )
 
 
-def _halves(means):
+def _halves(means: Array):
     half = len(means) // 2
     return means[:half].mean(0), means[-half:].mean(0)
 
 
-def _standard_errors(means):
+def _standard_errors(means: Array):
     """Return those of the mean over blocks `[blocks, ...]`."""
     if len(means) < 2:
         return jnp.asarray(jnp.nan, means.dtype)
@@ -118,16 +119,16 @@ def _standard_errors(means):
     return jnp.maximum(of_blocks, jnp.abs(late - early) / 2)
 
 
-def _settled(means, tiny):
+def _settled(means: Array, tiny: Any):
     """Return whether exponents and their distances from neighbours do not drift, `[K, *batch]`."""
 
-    def steady(means, errors=4):
+    def steady(means: Array, errors: Any = 4):
         early, late = _halves(means)
         noise = jnp.sqrt(jnp.square(jnp.diff(means, axis=0)).mean(0) / 2)
         tolerance = errors * noise * math.sqrt(2 / (len(means) // 2))
         return jnp.abs(late - early) <= tolerance + tiny * (1 + jnp.abs(early) + jnp.abs(late))
 
-    def steady_throughout(means):
+    def steady_throughout(means: Array):
         # A transient that is steep at first hides how it goes on, but not in the second half.
         rest = means[len(means) // 2 :]
         return steady(means) & (steady(rest, 6) if len(rest) >= 4 else True)
@@ -142,19 +143,19 @@ def _settled(means, tiny):
     return steady_throughout(means) & beside
 
 
-def _degenerate(exponents, errors):
+def _degenerate(exponents: Array, errors: Any):
     close = exponents[:-1] - exponents[1:] <= 2 * jnp.hypot(errors[:-1], errors[1:])
     none = jnp.zeros_like(exponents[:1], bool)
     return jnp.concatenate([close, none]) | jnp.concatenate([none, close])
 
 
-def _entropy(exponents, S):
+def _entropy(exponents: Array, S: Any):
     known = (exponents[-1] <= 0) | (len(exponents) == S)
     # A maximum, unlike a mask, hands NaN on.
     return jnp.where(known, jnp.maximum(exponents, 0).sum(0), jnp.nan)
 
 
-def _kaplan_yorke(exponents, standard_errors, rounding, S):
+def _kaplan_yorke(exponents: Array, standard_errors: Any, rounding: Any, S: Any):
     K = len(exponents)
     sums = jnp.cumsum(exponents, 0)
     eps = jnp.finfo(sums.dtype).eps

@@ -21,7 +21,7 @@ from rnn_jax.types import Array, Params, State, at_least_float32
 from rnn_jax.unrolling.trajectory import trajectory
 from rnn_jax.unrolling.unroll import checked_marks
 
-LEAST_SQUARE = 1e-20
+MIN_SQUARED_GRADIENT_NORM = 1e-20
 """Of ‖∂E/∂h_{k+1}‖² to what it is at the last step that has any, below which Ω has no step."""
 
 
@@ -75,11 +75,20 @@ def omega(
 
 
 @compiled("cell", "objective", "derivative")
-def _omega(cell, params, xs, objective, start, lengths, marks, derivative) -> Array:
+def _omega(
+    cell: Cell,
+    params: Params,
+    xs: Any,
+    objective: Any,
+    start: State,
+    lengths: Any,
+    marks: Any,
+    derivative: Any,
+) -> Array:
     states = trajectory(cell, params, xs, start, lengths=lengths)
     batch_ndim = len(batch_of(xs))
 
-    def outputs(nudges):
+    def outputs(nudges: Any):
         return unroll_nudged(cell, params, xs, nudges, start, lengths=lengths)[1]
 
     ys, pull = jax.vjp(outputs, zero_nudges(cell, params, xs))
@@ -120,7 +129,7 @@ def counted_steps(log_at: Array, *, reverse: bool = False) -> Array:
     last = last if reverse else len(log_at) - 1 - last
     entered = jnp.take_along_axis(log_at, last[None], axis=0)
     # Written so that NaN counts.
-    small = 2 * (log_at - entered) < math.log(LEAST_SQUARE)
+    small = 2 * (log_at - entered) < math.log(MIN_SQUARED_GRADIENT_NORM)
     return ~(small | (log_at == -jnp.inf))
 
 
@@ -136,7 +145,7 @@ def _mantissas(tree: State, lead: int) -> tuple[State, Array]:
     rows = jax.lax.stop_gradient(flat_rows(tree, lead))
     e = split_exponent(rows, (lead,))[1]
 
-    def scaled(leaf):
+    def scaled(leaf: Any):
         along = e.reshape(*e.shape, *[1] * (leaf.ndim - lead))
         one, half = jnp.ones((), leaf.dtype), along // 2
         return leaf * jnp.ldexp(one, -half) * jnp.ldexp(one, half - along)
@@ -153,7 +162,7 @@ def _any_nan(params: Params) -> Array:
     return jnp.stack([jnp.isnan(leaf).any() for leaf in floats] or [jnp.asarray(False)]).any()
 
 
-def _check_objective(objective, ys, xs):
+def _check_objective(objective: Any, ys: Any, xs: Any):
     """Raise ValueError unless E is a float for all, for each example or for each step of each."""
     E = jax.eval_shape(objective, ys)
     T, batch = steps_of(xs), batch_of(xs)

@@ -13,6 +13,7 @@ The penalties ask of W what would do so wherever the gradient points.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +21,7 @@ import optax
 
 from rnn_jax.errors import check_array, check_flag, check_number, invalid
 from rnn_jax.linalg.largest_singular_value import largest_singular_value
-from rnn_jax.types import Array, Params
+from rnn_jax.types import Array, Params, State
 
 
 def spectral_norm_penalty(
@@ -77,7 +78,7 @@ def add_penalty(penalty: Callable[[Params], Array], weight: float) -> optax.Grad
         raise invalid("penalty", penalty, "a function of params", "Pass lambda params: ...")
     check_number("weight", weight)
 
-    def update(updates, state, params=None):
+    def update(updates: Any, state: State, params: Params = None):
         if params is None:
             raise invalid(
                 "params", params, "the parameters", "Call update(updates, state, params)."

@@ -104,7 +104,7 @@ def _continued(cell: Cell) -> Cell:
         return tree.unflatten(state), x
 
     def step(params: Params, reals: State, x: Array) -> tuple[State, Any]:
-        def plain(params, reals, x):
+        def plain(params: Params, reals: Any, x: Array):
             state, x = whole(params, reals, x)
             after, y = cell.step(params, state, x)
             return real_leaves(after), y
@@ -120,7 +120,7 @@ def _continued(cell: Cell) -> Cell:
     return continued
 
 
-def _kind(leaf) -> str:
+def _kind(leaf: Any) -> str:
     if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
         return "complex"
     return "real" if jnp.issubdtype(leaf.dtype, jnp.floating) else "other"
@@ -145,12 +145,12 @@ def _first_unreal(state: State) -> str:
     return f"a leaf that is no float, {leaf.dtype}{list(leaf.shape)}"
 
 
-def _words(leaf) -> Any:
+def _words(leaf: Any) -> Any:
     """Return the numbers that `leaf`, of one example, is stored as."""
     return jax.random.key_data(leaf) if is_key(leaf) else leaf
 
 
-def _bytes(leaf) -> int:
+def _bytes(leaf: Any) -> int:
     words = _words(leaf)
     return math.prod(words.shape) * words.dtype.itemsize
 

@@ -104,7 +104,17 @@ def unroll_nudged(
 
 
 @compiled("cell", "reverse", "chosen", "spread")
-def _unroll_nudged(cell, params, xs, along, start, marks, reverse, chosen, spread):
+def _unroll_nudged(
+    cell: Cell,
+    params: Params,
+    xs: Any,
+    along: Any,
+    start: State,
+    marks: Any,
+    reverse: bool,
+    chosen: Any,
+    spread: Any,
+):
     spread_both = lambda along: tuple(map(spread, along))
     if cell.structure is None or isinstance(chosen, Scan):
         return _scanned(cell, params, xs, along, spread_both, start, marks, reverse)
@@ -124,14 +134,23 @@ def _unroll_nudged(cell, params, xs, along, start, marks, reverse, chosen, sprea
     return final, marks.zero_padding(ys)
 
 
-def _scanned(cell, params, xs, along, spread, start, marks, reverse) -> tuple[State, Array]:
+def _scanned(
+    cell: Cell,
+    params: Params,
+    xs: Any,
+    along: Any,
+    spread: Any,
+    start: State,
+    marks: Any,
+    reverse: bool,
+) -> tuple[State, Array]:
     """Scan the steps, with nudges."""
     wide, rounded = for_sums(params)
     initial, initial_rounded = for_sums(state_afresh(cell, params, xs, marks))
     at_padding = marks.at_padding(start, initial_rounded(initial), reverse=reverse)
     step = _nudged(with_wide_sums(cell.step), old=3)
 
-    def body(state, at):
+    def body(state: State, at: Any):
         x, marks, nudges = at
         before = marks.state_before(state, initial_rounded(initial))
         evaluated = marks.state_evaluated(before, at_padding)
@@ -145,7 +164,7 @@ def _nudged_structure(structure: Structure, like: tuple[State, State]) -> Struct
     """Return `structure` with the leaves of two nudges as last drives, which `pointwise` takes."""
     leaves, tree = jax.tree.flatten(like)
 
-    def pointwise(constants, state, *a):
+    def pointwise(constants: Any, state: State, *a: Any):
         nudges = jax.tree.unflatten(tree, a[-len(leaves) :])
         nudged = _nudged(structure.pointwise, old=2)
         return nudged(nudges, constants, state, *a[: -len(leaves)])
@@ -197,5 +216,5 @@ def _add_nothing(value: Array, nudge: Array) -> Array:
 
 
 @_add_nothing.defjvp
-def _derivative(primals, tangents):
+def _derivative(primals: Any, tangents: Any):
     return _add_nothing(*primals), tangents[0] + tangents[1]

@@ -13,7 +13,7 @@ where A and D map blocks of H units to blocks of H units, unit by unit.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import flax.struct
 import jax
@@ -131,7 +131,7 @@ def step_jacobian(structure: Structure, params: Params, state: State, x: Array) 
     s, unravel = ravel_pytree(state)
     H = jax.tree.leaves(state)[0].shape[-1]
 
-    def after(s, *a):
+    def after(s: Any, *a: Any):
         return ravel_pytree(structure.pointwise(constants, unravel(s), *a)[0])[0]
 
     A, *by_a = _unit_blocks(after, H, s, *a)
