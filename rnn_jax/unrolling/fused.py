@@ -108,7 +108,7 @@ def _drives(structure: Any, params: Params, Ux: Any):
 
 
 def closes_over_traced(structure: Structure, params: Params, xs: Array, start: State) -> bool:
-    """Return whether what is fed back, or the elementwise part, reads a traced value of no argument.
+    """Return whether an operand or the elementwise part reads a traced value of no argument.
 
     A `custom_jvp` would not see that it is differentiated.
     """

@@ -46,10 +46,9 @@ class Fused:
       chunk: steps in a chunk; chosen by the number of examples if None. Any T will do, but a chunk
         that divides it saves a copy of the outputs.
       recompute: recompute the pre-activations in the backward pass, in one product a chunk, and
-        keep the state; otherwise keep them, and recompute the state by elementwise operations. If None,
-        where it saves memory at next to no cost in time: the pre-activations are wider than the
-        state, but no more than twice, and what is fed back is narrower than
-        STORE_PREACTIVATIONS_FROM_WIDTH.
+        keep the state; otherwise keep them, and recompute the state elementwise. If None, where it
+        saves memory at next to no cost in time: the pre-activations are wider than the state, but
+        no more than twice, and operands are narrower than STORE_PREACTIVATIONS_FROM_WIDTH.
     """
 
     chunk: int | None = None
