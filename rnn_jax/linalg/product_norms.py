@@ -25,6 +25,7 @@ from rnn_jax.linalg.exponents import ZERO, power_of_two
 from rnn_jax.linalg.lanczos import default_tolerance, root_of_largest_eigenvalue, start_vector
 from rnn_jax.linalg.norms import LogNorm
 from rnn_jax.linalg.scaled import Scaled, exact_unless, exponent_range
+from rnn_jax.transforms.batch_axes import vmap_in_groups
 from rnn_jax.types import Array
 
 ROUNDING = 64
@@ -331,26 +332,11 @@ def _set(table: Any, t: Any, k: Any, norms: Any):
     return jax.tree.map(lambda whole, part: whole.at[t, k].set(part), table, norms)
 
 
-def over_examples(function: Callable, arrays: Array, size: int):
-    """Map a function of one example over the leading axis, several at once while small.
-
-    `size` is the number of entries that one example works on at a time.
-    """
-    n = len(arrays)
-    most = max(1, min(n, 2**16 // size))
-    at_once = next(m for m in range(most, 0, -1) if n % m == 0)
-    if at_once == 1:  # XLA on the CPU takes twice as long for batches of one matrix
-        return jax.lax.map(function, arrays)
-    groups = arrays.reshape(n // at_once, at_once, *arrays.shape[1:])
-    results = jax.lax.map(jax.vmap(function), groups)
-    return jax.tree.map(lambda leaf: leaf.reshape(n, *leaf.shape[2:]), results)
-
-
 def tables_of_examples(table_of: Callable[[Array], Any], jacobians: Array) -> Any:
     """Make the table of each example of `jacobians [T, *batch, S, S]`: `[T+1, T+1, *batch]`."""
     T, *batch, S, _ = jacobians.shape
     if not batch:
         return table_of(jacobians)
     examples = jnp.moveaxis(jacobians.reshape(T, math.prod(batch), S, S), 1, 0)
-    tables = over_examples(table_of, examples, BLOCK**2 * S)
+    tables = vmap_in_groups(table_of, examples, BLOCK**2 * S)
     return jax.tree.map(lambda t: jnp.moveaxis(t, 0, -1).reshape(T + 1, T + 1, *batch), tables)

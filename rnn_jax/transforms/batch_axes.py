@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from rnn_jax.types import State
+from rnn_jax.types import Array, State
 
 
 def over_batch(
@@ -36,3 +36,18 @@ def _over_one_axis(function: Callable[..., Any], out_axis: Any, name: str | None
         return jax.vmap(function, in_axes, out_axis, axis_name=name)(initial_state, *time_major)
 
     return mapped
+
+
+def vmap_in_groups(function: Callable, arrays: Array, size: int):
+    """Map a function of one example over the leading axis, several at once while small.
+
+    `size` is the number of entries that one example works on at a time.
+    """
+    n = len(arrays)
+    most = max(1, min(n, 2**16 // size))
+    at_once = next(m for m in range(most, 0, -1) if n % m == 0)
+    if at_once == 1:  # XLA on the CPU takes twice as long for batches of one matrix
+        return jax.lax.map(function, arrays)
+    groups = arrays.reshape(n // at_once, at_once, *arrays.shape[1:])
+    results = jax.lax.map(jax.vmap(function), groups)
+    return jax.tree.map(lambda leaf: leaf.reshape(n, *leaf.shape[2:]), results)
