@@ -197,6 +197,10 @@ def _of_pairs(table: Any, J: Any, norm: Any, rows: Any, columns: Any, keep: Any,
     B_k = ··· J_k up to there. The steps of all second segments are taken in tiles of `BLOCK`, and
     those of all first segments.
     """
+    # A pair (t, k) belongs to the level at which the bits of t − 1 and k first differ, from above:
+    # there t is in the second segment of a pair and k in the first. So each pair is found once,
+    # as a product of two matrices that exist at that level, and the segments themselves grow by
+    # one product a step and level: T log T products, where a product for each pair would be T².
     device, devices = jax.lax.axis_index(axes), jax.lax.axis_size(axes)
     T, S, _ = J.m.shape
     levels = math.ceil(math.log2(T))

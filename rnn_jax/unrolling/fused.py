@@ -155,6 +155,10 @@ def scan_in_chunks(
 
 def _differentiable_chunk(structure: Any, reverse: bool, recompute: Any):
     """Make `(state, initial, drives, factors of W, constants, marks) -> (state, ys)` of a chunk."""
+    # The rule below is the whole backward pass of a fused cell, written as a tangent. Its immediate
+    # part is products over all steps of the chunk; only W ė_t, in `step`, has to go one by one. JAX
+    # transposes it: the products become the gradients of W, one each, and `step` the recursion of
+    # the cotangents. What a chunk keeps for that is named KEPT, all else is computed again.
     run = _Chunk(structure, reverse)
 
     @jax.custom_jvp

@@ -112,6 +112,10 @@ def backward_sweep(
             y = step(wrt, h, x)[1]
             return one_a_step(loss, y, target), y
 
+        # One sweep carries the cotangents of all E_t together: row i holds ∂E_{k+i}/∂h_k, so that
+        # one vmapped pullback of step k serves every t. E_k itself enters in front of the rows, by
+        # way of y_k, and the last row, whose lag has reached L, drops out at the end of the turn.
+        # What reaches θ at step k is read before the rows move on: it is the (t, k) term.
         after, pull, aux = jax.vjp(advance, wrt, h, has_aux=True)
         now, y = jax.grad(E_k, argnums=(0, 1), has_aux=True)(wrt, h)
         received, at_h = jax.tree.map(_in_front, now, jax.vmap(pull)(rows.mantissa))

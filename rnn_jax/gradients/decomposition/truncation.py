@@ -202,6 +202,10 @@ def _passes(
     resets: Any,
     strategy: Any,
 ):
+    # BPTT(k2; k1) runs a pass every k1 steps, k2 steps back from there. The passes of all ends are
+    # a batch axis N: each starts from the state that the one trajectory has k2 steps before its
+    # end. Several k2 share the longest pass, cut into stretches with parameters of their own: the
+    # gradient of a shorter k2 is what the last stretches add.
     start_of = _starting_from(learn or given, cell, xs)
     states = trajectory(cell, params, xs, start_of(params), lengths=lengths, resets=resets)
     T, batch = steps_of(xs), batch_of(xs)

@@ -129,6 +129,10 @@ def _lyapunov_spectrum(
     def body(carry: Any, at_t: Any):
         h, M, e, peak, finite, since, limit, rate, sums, rounding, count, lost = carry
         x, block, forced = at_t
+        # Between orthonormalizations only J M is taken, and columns are M 2^e. When one is due, by
+        # the chosen limit or since a block ends, ln R_ii goes to the block's sum, the frame starts
+        # anew, and the next limit is chosen from how far R came towards singular. `rounding`
+        # collects how far rounding may have moved each ln R_ii, and `lost` what it has swallowed.
         h, M = advance(h, M, x)
         finite = finite & jnp.isfinite(h).all(-1)
         since = since + 1
