@@ -119,6 +119,18 @@ def exported(module: ModuleType) -> list[str]:
     return [name for name, value in vars(module).items() if name[0] != "_" and own(value)]
 
 
+def test_names_are_found_where_they_were_before_the_cell_had_a_file():
+    from rnn_jax import cell, types
+
+    assert (types.Cell, types.Complex, types.Recurrence) == (
+        cell.Cell,
+        cell.Complex,
+        cell.Recurrence,
+    )
+    with pytest.raises(AttributeError, match="no attribute 'Cellar'"):
+        _ = types.Cellar
+
+
 def words(name: str) -> set[str]:
     """Return the words of a name in snake_case or CamelCase, in lower case."""
     return {

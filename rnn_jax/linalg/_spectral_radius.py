@@ -57,7 +57,7 @@ def _spectral_radius(W: Array, squarings: int) -> Array:
 
     none = jnp.iinfo(jnp.int32).min
 
-    def scaled(A: Any, more: Any):
+    def scaled(A: Array, more: Any):
         """Return A · 2^more, the largest of each block in [½, 1), and its exponent."""
         _, e = jnp.frexp(A)
         of_rows = jnp.where(A != 0, e + more, none).max(1)
@@ -65,7 +65,7 @@ def _spectral_radius(W: Array, squarings: int) -> Array:
         e = jnp.where(of_blocks > none, of_blocks, 0).astype(jnp.int32)
         return jnp.ldexp(A, more - e[:, None]), e
 
-    def square(A: Any, _: Any):
+    def square(A: Array, _: Any):
         return scaled(jnp.matmul(A, A, precision="highest"), jnp.zeros((), jnp.int32))
 
     A, e_0 = scaled(A, d[None, :] - d[:, None])

@@ -70,7 +70,7 @@ def root_norm(gram: Array) -> Array:
     ‖G‖₂ ≤ ‖Gⁿ‖_F^(1/n) ≤ H^(1/2n) ‖G‖₂, with n = 2^50 by squaring a scaled mantissa.
     """
 
-    def square(A: Any, _: Any):
+    def square(A: Array, _: Any):
         return split_exponent(jnp.matmul(A, A, precision="highest"), (-2, -1))
 
     A, e_0 = split_exponent(gram, (-2, -1))

@@ -92,7 +92,7 @@ def _orthonormalize(M: Array) -> tuple[Array, Array]:
     dependent = _hardly_any(R, share_of_rounding(S, K, float(jnp.finfo(M.dtype).eps)))
     fits = ~(dependent.any() | ill) & (_failure(Q, R) <= ENOUGH * jnp.finfo(M.dtype).eps)
 
-    def with_care(M: Array, Q: Array, R: Array, dependent: Any, ill: Any):
+    def with_care(M: Array, Q: Array, R: Array, dependent: Array, ill: Array):
         # Columns from here on are taken one by one.
         first = jnp.where(dependent.any(), jnp.argmax(dependent), K).astype(jnp.int32)
         first = jnp.where(ill, 0, first)
@@ -147,7 +147,7 @@ def _recursive(M: Array) -> tuple[Array, Array, Array, Array]:
     rest, R_12 = _project_out(Q_1, M[:, half:])
     Q_2, R_22, panels_2, passes_2 = _recursive(rest)
 
-    def straightened(Q_2: Any, R_12: Any):
+    def straightened(Q_2: Array, R_12: Array):
         # R_22⁻¹ has magnified what rounding left of Q_1 in `rest`.
         C = row_major_transpose(Q_1) @ Q_2
         return Q_2 - Q_1 @ C, R_12 + C @ R_22
@@ -165,7 +165,7 @@ def _project_out(Q: Array, M: Array) -> tuple[Array, Array]:
     C = Q_T @ M
     rest = M - Q @ C
 
-    def again(rest: Any, C: Any):
+    def again(rest: Array, C: Array):
         more = Q_T @ rest
         return rest - Q @ more, C + more
 
@@ -216,7 +216,7 @@ def _cholesky(G: Array) -> tuple[Array, Array]:
     least = jnp.asarray(SMALLEST_SHARE**2, G.dtype) * largest
     i, columns = jnp.arange(K)[:, None], jnp.arange(2 * K)
 
-    def eliminate(A: Any, j: Any):
+    def eliminate(A: Array, j: Any):
         # Masks over all of A, where slices would do: XLA makes one loop of them, six times as fast.
         clear = ~(A[j, j] <= least)  # so that NaN goes on
         pivot = jnp.where(clear, A[j, j], least)

@@ -76,11 +76,11 @@ class Factors(NamedTuple):
 def frobenius_norm() -> Norm:
     """Measure by the products themselves: exact but for their rounding."""
 
-    def of_matrices(P: Any):
+    def of_matrices(P: Array):
         value = log_norm(P, (-2, -1))
         return LogNorm(value, jnp.where(jnp.isnan(value), jnp.nan, jnp.zeros_like(value)))
 
-    def of_products(A: Any, B: Any):
+    def of_products(A: Factors, B: Factors):
         (left, e, narrow_A), (right, f, narrow_B) = A.at_one_scale(), B.at_one_scale()
         (p, S, R), (q, _, C) = left.shape, right.shape
         P = left.swapaxes(1, 2).reshape(p * R, S) @ right.swapaxes(0, 1).reshape(S, q * C)
@@ -102,7 +102,7 @@ def frobenius_norm() -> Norm:
 def spectral_norm(rtol: float | None, solve: Any = root_of_largest_eigenvalue) -> Norm:
     """Measure by Lanczos' method, each norm certain to the relative accuracy rtol."""
 
-    def of_matrices(P: Any):
+    def of_matrices(P: Array):
         # (PᵀP)⁴: its largest eigenvalue is σ⁸, which stands four times as far apart from the next.
         G, exponent = split_exponent(P.mT @ P, (-2, -1))
         for _ in range(2):
@@ -114,22 +114,22 @@ def spectral_norm(rtol: float | None, solve: Any = root_of_largest_eigenvalue) -
         value, error = solve(gram, start, rtol=wanted)
         return LogNorm((value + log_power_of_two(exponent, P.dtype) / 2) / 4, error / 4)
 
-    def of_products(A: Any, B: Any):
+    def of_products(A: Factors, B: Factors):
         (p, *_), (q, _, C) = A.m.shape, B.m.shape
         d, top = A.between(B)
         start = start_vector((q, p, C), A.m.dtype)
-        A_T, B = A.m, B.m
-        A, B_T = jax.lax.optimization_barrier((A_T.mT, B.mT))
+        L_T, R = A.m, B.m
+        L, R_T = jax.lax.optimization_barrier((L_T.mT, R.mT))
         # ‖A B start‖ is ‖A B‖ to within a factor of about √C, and A B may be far below A and B.
-        Bv, e = split_exponent((start @ B_T).swapaxes(0, 1) * d, (-1,))
-        _, f = split_exponent(Bv @ A_T, (-1,))
+        Bv, e = split_exponent((start @ R_T).swapaxes(0, 1) * d, (-1,))
+        _, f = split_exponent(Bv @ L_T, (-1,))
         exponent = e + f
         d = d * power_of_two(-exponent, d.dtype)[..., None]
 
         def gram(v: Array):
             # Laid out so that each of the p + q matrices meets all of its vectors at once.
-            u = (d * (v @ B_T).swapaxes(0, 1)) @ A_T
-            return (d * (u @ A)).swapaxes(0, 1) @ B
+            u = (d * (v @ R_T).swapaxes(0, 1)) @ L_T
+            return (d * (u @ L)).swapaxes(0, 1) @ R
 
         value, error = (part.T for part in solve(gram, start, rtol=rtol))
         return LogNorm(value + log_power_of_two(exponent + top, value.dtype), error)
@@ -189,7 +189,7 @@ def log_norms(P: Scaled, norm: Norm) -> LogNorm:
     return LogNorm(value + log_power_of_two(e, value.dtype), error)
 
 
-def _of_pairs(table: Any, J: Any, norm: Any, rows: Any, columns: Any, keep: Any, axes: Any):
+def _of_pairs(table: Any, J: Scaled, norm: Norm, rows: Any, columns: Any, keep: Keep, axes: Any):
     """Return all products of two steps or more, this device's of them: `J [T, S, S]`.
 
     Segments of half = 1, 2, 4, .. steps lie side by side in pairs. Where step t is in the second

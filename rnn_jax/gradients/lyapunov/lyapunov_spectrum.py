@@ -153,7 +153,8 @@ def _lyapunov_spectrum(
             return Q, e * 0, e[..., 0] * 0, log_R, moved, since * 0, chosen, fastest, lost
 
         def not_yet(M: Array, e: Array, lost: Any):
-            # Columns are M 2^e, so that none leaves its range however a rate may change.
+            # Columns are M 2^e, M within 2^±FAR before a step, so that however a rate may change,
+            # none leaves its range but by a step that does nearly so alone.
             size = exponents(jnp.abs(jax.lax.stop_gradient(M)).max(-2))
             size = jnp.where(size == ZERO, 0, size)
             highest = jnp.maximum(peak, (e + size).max(-1))
