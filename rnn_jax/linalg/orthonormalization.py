@@ -53,8 +53,8 @@ ENOUGH = 20_000
 def orthonormalize(M: Array) -> tuple[Array, Array]:
     r"""Return Q `[S, K]` with orthonormal columns, or zeros, and R `[K, K]` of `M [S, K]`, K ≤ S.
 
-    M = Q R to rounding, column by column, whatever the rank, the condition and the scale of M. R is
-    upper triangular. R_ii is positive and column i of Q of length 1, orthogonal to all others, or
+    M = Q R to rounding, column by column, whatever the rank, the condition and the scale of M, if the
+    lengths of its columns are normal numbers. R is upper triangular. R_ii is positive and column i of Q of length 1, orthogonal to all others, or
     both are zero: where what the columns before leave of column i is less than 2 ε √(S + K) of it.
     QᵀQ − I, but for these, is some ε, and at most some 20,000 ε.
     NaN where M is not finite.
@@ -76,6 +76,8 @@ def orthonormalize(M: Array) -> tuple[Array, Array]:
     if M.shape[1] > M.shape[0]:
         remedy = "There are no more than S orthonormal columns of S numbers."
         raise invalid("M", M, "K ≤ S columns", remedy)
+    if M.shape[1] == 0:
+        return M, jnp.zeros((0, 0), M.dtype)
     return _compiled(M)
 
 
