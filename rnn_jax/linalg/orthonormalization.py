@@ -42,6 +42,8 @@ SMALLEST_SHARE = 1e-3
 """Of a column, below which Cholesky-QR leaves what is left of it to the next pass."""
 ILL_CONDITIONED = 1e5
 """Condition of R in a pass, from which on M R⁻¹ is not trusted."""
+REFINE_FROM = 10
+"""Condition of R in a pass, from which on Q = M R⁻¹ is refined, so that Q R is M to rounding."""
 MAGNIFIED = 1e3
 """Condition of R, of all passes together, from which on M R⁻¹ is projected once more."""
 PROJECTIONS = 3
@@ -197,7 +199,13 @@ def _repeated_cholesky_qr(M: Array) -> tuple[Array, Array, Array, Array]:
         now = jnp.abs(R_next).max() * jnp.abs(R_inverse).max()
         R = jnp.ldexp(R_next, e) @ R
         worst = jnp.maximum(worst, now)
-        return *scaled(m @ R_inverse), R, condition * now, worst, passes + 1
+
+        def refined(Q: Array) -> Array:
+            # m R⁻¹ R differs from m by ε times the condition of R: what is missing is added.
+            return Q + (m - Q @ R_next) @ R_inverse
+
+        Q = jax.lax.cond(now > REFINE_FROM, refined, lambda Q: Q, m @ R_inverse)
+        return *scaled(Q), R, condition * now, worst, passes + 1
 
     one = jnp.ones((), M.dtype)
     first = (*scaled(M), identity, one, one, 0)
