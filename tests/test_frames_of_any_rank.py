@@ -28,6 +28,8 @@ def matrices(S, K):
     yield "zero", np.zeros((S, K))
     for rank in (1, 2, K // 2, K - 1, K):
         yield f"rank {rank}", normal(S, rank) @ normal(rank, K)
+    for k in (2, 3, 4, 5, 7):
+        yield f"condition 1e{k}", graded(k)
     for k in (10, 16, 25, 300):
         yield f"condition 1e{k}", graded(k)
         yield f"rows over 1e{k}", normal(S, K) * np.logspace(0, -k, S)[:, None]
@@ -42,8 +44,13 @@ def matrices(S, K):
     yield "large", 1e300 * normal(S, K)
 
 
+def test_a_frame_of_no_columns():
+    Q, R = orthonormalize(jnp.zeros((3, 0)))
+    assert (Q.shape, R.shape) == ((3, 0), (0, 0))
+
+
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-@pytest.mark.parametrize(("S", "K"), [(16, 16), (72, 70)])
+@pytest.mark.parametrize(("S", "K"), [(16, 16), (72, 70), (256, 200)])
 def test_m_is_q_r_whatever_m_is(S, K, dtype):
     eps = np.finfo(dtype).eps
     qr = jax.jit(orthonormalize)
@@ -58,7 +65,7 @@ def test_m_is_q_r_whatever_m_is(S, K, dtype):
         alive = np.diagonal(R) > 0
         assert (np.diagonal(R) >= 0).all(), name
         assert np.abs((Q @ R - M) / size).max() < 400 * eps, name
-        assert np.abs(Q.T @ Q - np.diag(alive)).max() < 60_000 * eps, name
+        assert np.abs(Q.T @ Q - np.diag(alive)).max() < 20_000 * eps, name
         if name in ("ones", "equal columns", "half zero", "zero"):
             assert alive.sum() == np.linalg.matrix_rank(M), name
 

@@ -31,6 +31,7 @@ import numpy as np
 
 from rnn_jax.errors import check_array, invalid
 from rnn_jax.linalg import row_major_transpose, split_exponent
+from rnn_jax.linalg.exponents import ZERO, exponents
 from rnn_jax.linalg.scaled import exact_unless
 from rnn_jax.transforms.compiled import compiled
 from rnn_jax.types import Array
@@ -42,6 +43,8 @@ SMALLEST_SHARE = 1e-3
 """Of a column, below which Cholesky-QR leaves what is left of it to the next pass."""
 ILL_CONDITIONED = 1e5
 """Condition of R in a pass, from which on M R⁻¹ is not trusted."""
+FAR = 40
+"""Powers of two from which on columns are scaled."""
 REFINE_FROM = 10
 """Condition of R in a pass, from which on Q = M R⁻¹ is refined, so that Q R is M to rounding."""
 MAGNIFIED = 1e3
@@ -55,9 +58,10 @@ ENOUGH = 20_000
 def orthonormalize(M: Array) -> tuple[Array, Array]:
     r"""Return Q `[S, K]` with orthonormal columns, or zeros, and R `[K, K]` of `M [S, K]`, K ≤ S.
 
-    M = Q R to rounding, column by column, whatever the rank, the condition and the scale of M, if the
-    lengths of its columns are normal numbers. R is upper triangular. R_ii is positive and column i of Q of length 1, orthogonal to all others, or
-    both are zero: where what the columns before leave of column i is less than 2 ε √(S + K) of it.
+    M = Q R to rounding, column by column, whatever the rank, the condition and the scale of M, as
+    far as R is in its dtype's range. R is upper triangular. R_ii is positive and column i of Q of
+    length 1, orthogonal to all others, or both are zero: where what the columns before leave of
+    column i is less than 2 ε √(S + K) of it.
     QᵀQ − I, but for these, is some ε, and at most some 20,000 ε.
     NaN where M is not finite.
 
@@ -91,6 +95,11 @@ def _compiled(M: Array) -> tuple[Array, Array]:
 @jax.custom_jvp
 def _orthonormalize(M: Array) -> tuple[Array, Array]:
     S, K = M.shape
+    # Columns that are far from 1 are scaled, so that nothing they are made of is lost on the way.
+    e = exponents(jnp.abs(M).max(0))
+    far = (jnp.abs(e) > FAR) & (e != ZERO)
+    e = jnp.where(far, e, 0)
+    M = jax.lax.cond(far.any(), _times_power_of_two, lambda M, e: M, M, -e)
     Q, R, _, worst = _recursive(M)
     ill = worst > ILL_CONDITIONED
     dependent = _hardly_any(R, share_of_rounding(S, K, float(jnp.finfo(M.dtype).eps)))
@@ -104,7 +113,14 @@ def _orthonormalize(M: Array) -> tuple[Array, Array]:
         first = jnp.where(hopeless, 0, first)
         return _one_by_one(M, *_leading(Q, R, first), first)
 
-    return exact_unless(fits, (Q, R), with_care, M, Q, R, dependent, ill)
+    Q, R = exact_unless(fits, (Q, R), with_care, M, Q, R, dependent, ill)
+    return Q, jax.lax.cond(far.any(), _times_power_of_two, lambda R, e: R, R, e)
+
+
+def _times_power_of_two(A: Array, e: Array) -> Array:
+    """Return columns of `A [n, K]` times 2^e: two powers, for one of them may be out of range."""
+    half, one = e // 2, jnp.ones((), A.dtype)
+    return A * jnp.ldexp(one, half) * jnp.ldexp(one, e - half)
 
 
 def share_of_rounding(S: int, K: int, eps: float) -> float:
@@ -283,7 +299,6 @@ def _one_by_one(M: Array, Q: Array, R: Array, first: Array) -> tuple[Array, Arra
     """
     S, K = M.shape
     rounding = jnp.asarray(share_of_rounding(S, K, float(jnp.finfo(M.dtype).eps)), M.dtype)
-    M, e = split_exponent(M, (0,))
 
     def add(carry: Any):
         j, Q, R = carry
@@ -293,7 +308,7 @@ def _one_by_one(M: Array, Q: Array, R: Array, first: Array) -> tuple[Array, Arra
         left = jnp.where(independent, left, 0)
         q = jnp.where(independent, rest / jnp.where(independent, left, 1), 0)
         r = jnp.where(jnp.arange(K, dtype=jnp.int32) == j, left, c)
-        return j + 1, Q.at[:, j].set(q), R.at[:, j].set(jnp.ldexp(r, e[j]))
+        return j + 1, Q.at[:, j].set(q), R.at[:, j].set(r)
 
     return jax.lax.while_loop(lambda carry: carry[0] < K, add, (first, Q, R))[1:]
 
