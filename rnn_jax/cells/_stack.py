@@ -1,4 +1,4 @@
-"""Cells on cells: depth, skip connections and normalization."""
+"""Cells on cells: depth."""
 
 from __future__ import annotations
 

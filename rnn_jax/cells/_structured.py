@@ -40,7 +40,7 @@ def structured(
     check_function("init", init, "(key, input_size) -> params")
     check_function("initial_state", initial_state, "(params, batch) -> state")
     if not isinstance(structure, Structure):
-        raise invalid("structure", structure, "a Structure", "See rnn_jax.structure.")
+        raise invalid("structure", structure, "a Structure", "See rnn_jax.cell.")
 
     def start(params: Params, batch: tuple[int, ...] = ()) -> State:
         state = with_wide_sums(lambda params: initial_state(params, batch))(params)

@@ -1,4 +1,4 @@
-"""Text, character by character."""
+"""A text as integers, and what is known of it without a network."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ STORE_PREACTIVATIONS_FROM_WIDTH = 512
 
 @dataclass(frozen=True)
 class Fused:
-    """Chunks of steps; drives and weight gradients as one large product a chunk (`rnn_jax.fused`).
+    """Chunks of steps; drives and weight gradients as one large product a chunk (`fused.py`).
 
     Attributes:
       chunk: steps in a chunk; chosen by the number of examples if None. Any T will do, but a chunk

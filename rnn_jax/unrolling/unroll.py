@@ -55,7 +55,7 @@ def unroll(
         `initial_state`.
       reverse: go from the last step to the first; `ys` stays in the order of `xs`.
       strategy: "auto", "scan", "fused", "parallel", "checkpointed" or an instance of one of the
-        classes of `rnn_jax.strategies`, whose table says what each supports. The numbers are the
+        classes of `unrolling.strategies`, whose table says what each supports. The numbers are the
         same to rounding; time and memory are not. "auto" is fused where the cell has a structure.
 
     Returns:
@@ -127,7 +127,7 @@ def checked(
     """Return xs and the state to start from, once they, params and the cell are known to fit.
 
     With `may_mix`, float32 parameters may be read in the half precision of xs: see
-    `rnn_jax.precision`.
+    `transforms.precision`.
 
     Raises the errors that `unroll` lists.
     """

@@ -1,4 +1,10 @@
-"""Ω of Pascanu, Mikolov and Bengio (2013)."""
+r"""Ω of Pascanu, Mikolov and Bengio (2013): gradients that keep their norm on their way back.
+
+.. math::
+    \Omega = \sum_k \left( \frac{\left\| \frac{\partial E}{\partial h_{k+1}}
+        \frac{\partial h_{k+1}}{\partial h_k} \right\|}
+        {\left\| \frac{\partial E}{\partial h_{k+1}} \right\|} - 1 \right)^2
+"""
 
 from __future__ import annotations
 

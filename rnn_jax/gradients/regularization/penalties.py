@@ -1,13 +1,7 @@
-r"""Scalars to add to a loss, so that gradients neither vanish nor explode.
+"""Penalties on W, to add to a loss, and an optimizer that adds them.
 
-Pascanu's Ω asks of the gradient that it keeps its norm on its way back through each step:
-
-.. math::
-    \Omega = \sum_k \left( \frac{\left\| \frac{\partial E}{\partial h_{k+1}}
-        \frac{\partial h_{k+1}}{\partial h_k} \right\|}
-        {\left\| \frac{\partial E}{\partial h_{k+1}} \right\|} - 1 \right)^2
-
-The penalties ask of W what would do so wherever the gradient points.
+They ask of W that gradients neither vanish nor explode, wherever these point. Ω, in `omega`, asks
+it of the one gradient that there is.
 """
 
 from __future__ import annotations
