@@ -48,12 +48,28 @@ def split_exponent(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
     largest = jnp.max(jnp.abs(x), axis=axes, keepdims=True, initial=0)
     _, e = jnp.frexp(largest)
     e = jnp.where(jnp.isfinite(largest) & (largest > 0), e, 0).astype(jnp.int32)
-    # Two powers of two, for one of them may be out of range. jnp.ldexp(x, -e) on all of x, which
+    return _times_power_of_two(x, -e), jnp.squeeze(e, axes)
+
+
+def column_exponents(M: Array) -> Array:
+    """Return int32 e `[..., K]`, the largest of a column of `M [..., S, K]` in [½, 1) · 2^e.
+
+    0 for a column of zeros.
+    """
+    e = exponents(jnp.abs(M).max(-2, initial=0))
+    return jnp.where(e == ZERO, 0, e)
+
+
+def scale_columns(M: Array, e: Array) -> Array:
+    """Return `M [..., S, K]`, its columns times 2^e, `e [..., K]`."""
+    return _times_power_of_two(M, e[..., None, :])
+
+
+def _times_power_of_two(x: Array, e: Array) -> Array:
+    # Two powers of two, for one of them may be out of range. jnp.ldexp(x, e) on all of x, which
     # XLA does not vectorize, takes seven times as long.
-    half = e // 2
-    one = jnp.ones((), x.dtype)
-    m = x * jnp.ldexp(one, -half) * jnp.ldexp(one, half - e)
-    return m, jnp.squeeze(e, axes)
+    half, one = e // 2, jnp.ones((), x.dtype)
+    return x * jnp.ldexp(one, half) * jnp.ldexp(one, e - half)
 
 
 def log_power_of_two(e: Array, dtype: jnp.dtype) -> Array:

@@ -31,7 +31,7 @@ import numpy as np
 
 from rnn_jax.errors import check_array, invalid
 from rnn_jax.linalg import row_major_transpose, split_exponent
-from rnn_jax.linalg.exponents import ZERO, exponents
+from rnn_jax.linalg.exponents import column_exponents, scale_columns
 from rnn_jax.linalg.scaled import exact_unless
 from rnn_jax.transforms.compiled import compiled
 from rnn_jax.types import Array
@@ -95,11 +95,10 @@ def _compiled(M: Array) -> tuple[Array, Array]:
 @jax.custom_jvp
 def _orthonormalize(M: Array) -> tuple[Array, Array]:
     S, K = M.shape
-    # Columns that are far from 1 are scaled, so that nothing they are made of is lost on the way.
-    e = exponents(jnp.abs(M).max(0))
-    far = (jnp.abs(e) > FAR) & (e != ZERO)
-    e = jnp.where(far, e, 0)
-    M = jax.lax.cond(far.any(), _times_power_of_two, lambda M, e: M, M, -e)
+    # Columns far from 1 are scaled, so that nothing that they are made of is lost on the way.
+    e = column_exponents(M)
+    far = (jnp.abs(e) > FAR).any()
+    M = jax.lax.cond(far, scale_columns, lambda M, e: M, M, -e)
     Q, R, _, worst = _recursive(M)
     ill = worst > ILL_CONDITIONED
     dependent = _hardly_any(R, share_of_rounding(S, K, float(jnp.finfo(M.dtype).eps)))
@@ -114,13 +113,7 @@ def _orthonormalize(M: Array) -> tuple[Array, Array]:
         return _one_by_one(M, *_leading(Q, R, first), first)
 
     Q, R = exact_unless(fits, (Q, R), with_care, M, Q, R, dependent, ill)
-    return Q, jax.lax.cond(far.any(), _times_power_of_two, lambda R, e: R, R, e)
-
-
-def _times_power_of_two(A: Array, e: Array) -> Array:
-    """Return columns of `A [n, K]` times 2^e: two powers, for one of them may be out of range."""
-    half, one = e // 2, jnp.ones((), A.dtype)
-    return A * jnp.ldexp(one, half) * jnp.ldexp(one, e - half)
+    return Q, jax.lax.cond(far, scale_columns, lambda R, e: R, R, e)
 
 
 def share_of_rounding(S: int, K: int, eps: float) -> float:

@@ -26,7 +26,7 @@ from rnn_jax.gradients.step.continuous import continuous
 from rnn_jax.gradients.step.linearized_step import LinearizedStep, flat_state, zeros_of_one
 from rnn_jax.lengths import batch_of, steps_of
 from rnn_jax.linalg import log_power_of_two
-from rnn_jax.linalg.exponents import ZERO, exponents, power_of_two
+from rnn_jax.linalg.exponents import column_exponents, scale_columns
 from rnn_jax.linalg.orthonormalization import orthonormalize, renewed, share_of_rounding
 from rnn_jax.transforms.compiled import compiled
 from rnn_jax.types import Array, Key, Params, State
@@ -155,10 +155,9 @@ def _lyapunov_spectrum(
         def not_yet(M: Array, e: Array, lost: Any):
             # Columns are M 2^e, M within 2^±FAR before a step, so that however a rate may change,
             # none leaves its range but by a step that does nearly so alone.
-            size = exponents(jnp.abs(jax.lax.stop_gradient(M)).max(-2))
-            size = jnp.where(size == ZERO, 0, size)
+            size = column_exponents(jax.lax.stop_gradient(M))
             highest = jnp.maximum(peak, (e + size).max(-1))
-            scaled = lambda M, e: (M * power_of_two(-size, M.dtype)[..., None, :], e + size)
+            scaled = lambda M, e: (scale_columns(M, -size), e + size)
             far = (jnp.abs(size) > FAR).any()
             M, e = jax.lax.cond(far, scaled, lambda M, e: (M, e), M, e)
             zeros = jnp.zeros_like(sums[0])
