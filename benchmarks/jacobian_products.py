@@ -32,7 +32,7 @@ from benchmarks.timing import compiled, in_rounds, large_product, seconds
 from rnn_jax import cells, trajectory
 from rnn_jax.gradients import jacobian_log_norms, jacobian_log_norms_by_lag, step_jacobians
 from rnn_jax.linalg.lanczos import steps_taken
-from rnn_jax.linalg.product_norms import log_norm_table, spectral_norm
+from rnn_jax.linalg.product_norms import lanczos_norm, log_norm_table
 from rnn_jax.training import batch_mesh
 
 
@@ -111,7 +111,7 @@ def network(name, H, config):
 
 def lanczos_steps(J, rtol) -> float:
     """Lanczos steps of a norm, those of single steps left out."""
-    norm = spectral_norm(rtol, steps_taken)
+    norm = lanczos_norm(rtol, steps_taken)
     entries = np.arange(J.shape[-1])
     counts = jax.jit(
         lambda J: log_norm_table(J, norm, entries, entries, lambda found: found.error)

@@ -294,7 +294,7 @@ def _measure(
     jacobians = ensemble(lambda p: step_jacobians(cell, p, xs))(params)
     log_norms = ensemble(product_log_norms)(jacobians)
     bounds = {"product_bound": ensemble(product_bound)(jacobians)}
-    if cell.recurrence is not None:
+    if cell.norm_bound_terms is not None:
         lambda_W, lambda_phi = ensemble(functools.partial(norm_bound, cell))(params)
         bounds["power_bound"] = ensemble(functools.partial(power_bound, T=len(xs)))(
             lambda_W, lambda_phi

@@ -33,13 +33,13 @@ class Cell:
       step: `(params, state, x [*batch, I]) -> (state, y [*batch, O])`, one instant. It must serve
         a single example (no batch axes) and any leading batch axes; `cells.from_function` makes
         such a step from one that is written for a single example.
-      recurrence: `params -> Recurrence` for a cell whose step Jacobian ∂h_t/∂h_{t-1} is one matrix
-        times one diagonal of φ', which is what `gradients.norm_bound` is a theorem about; None
-        for every other cell.
+      norm_bound_terms: `params -> (W, sup |φ'|)` for a cell whose step Jacobian ∂h_t/∂h_{t-1} is
+        one matrix times one diagonal of φ', which is what `gradients.norm_bound` is a theorem
+        about; None for every other cell.
       structure: the description that `step` is derived from, for a cell that has one.
-      over_time: for a cell that is made of other cells, `(run, params, xs, start, marks, reverse)
-        -> (final state, ys)`: its parts one after the other, each over the whole sequence by
-        `run(cell, params, xs, start, marks, reverse)`.
+      unroll_layers: for a cell that is made of other cells, `(run, params, xs, start, masks,
+        reverse) -> (final state, ys)`: its layers one after the other, each over the whole sequence
+        by `run(cell, params, xs, start, masks, reverse)`.
       name: the call that made it, as in `lstm(64)`, which it prints as; two Cells that are equal
         may differ in it.
     """
@@ -47,10 +47,15 @@ class Cell:
     init: Callable[..., Params]
     initial_state: Callable[..., State]
     step: Callable[[Params, State, Array], tuple[State, Array]]
-    recurrence: Callable[[Params], Recurrence] | None = None
+    norm_bound_terms: Callable[[Params], NormBoundTerms] | None = None
     structure: Structure | None = None
-    over_time: Callable[..., tuple[State, Array]] | None = None
+    unroll_layers: Callable[..., tuple[State, Array]] | None = None
     name: str | None = field(default=None, compare=False)
+
+    @property
+    def recurrence(self) -> Callable[[Params], NormBoundTerms] | None:
+        """Return `norm_bound_terms` by its former name."""
+        return self.norm_bound_terms
 
     def __repr__(self) -> str:
         step = getattr(self.step, "__qualname__", type(self.step).__name__)
@@ -62,12 +67,13 @@ class Product(NamedTuple):
 
     Attributes:
       W: `params -> [G, E]`.
-      of: `(constants, state, *a) -> [*batch, E]`, what is fed back: pointwise in the state before
-        the step and in the a_1 .. a_{j-1} of the products before this one.
+      operand: `(constants, state, *a) -> [*batch, E]`, the vector that W multiplies (the recurrent
+        input): elementwise in the state before the step and in the a_1 .. a_{j-1} of the products
+        before this one.
     """
 
     W: Callable[[Params], Array]
-    of: Callable[..., Array]
+    operand: Callable[..., Array]
 
 
 class Linear(NamedTuple):
@@ -91,7 +97,7 @@ class Structure:
 
     .. math::
         d = \mathrm{drive}(\theta, U x_t), \qquad
-        a_j = d_j + W_j\, \mathrm{of}_j(s_{t-1}, a_1 .. a_{j-1}), \qquad
+        a_j = d_j + W_j\, \mathrm{operand}_j(s_{t-1}, a_1 .. a_{j-1}), \qquad
         s_t, y_t = \mathrm{pointwise}(s_{t-1}, a)
 
     `unroll` takes the products out of the loop over time wherever the mathematics allows it.
@@ -103,11 +109,12 @@ class Structure:
         `pointwise` as they are.
       products: the recurrent products, in the order in which they are taken.
       pointwise: `(constants, state, *a) -> (state, y)`.
-      constants: `params -> pytree`, the parameters that `of` and `pointwise` read; none by default.
+      constants: `params -> pytree`, the parameters that `operand` and `pointwise` read;
+        none by default.
       output: `(params, y [*lead, H]) -> [*lead, O]`, what is made of y outside the recurrence.
-      unitwise: whether every leaf of the state has H units, every a_j and fed-back vector is blocks
-        of H, and unit n of what `pointwise` and `of` return depends on unit n of the states and of
-        each block, and on no other unit. The step Jacobian is then diagonals and products of
+      unitwise: whether every leaf of the state has H units, every a_j and operand is gates of H
+        units, and unit n of what `pointwise` and `operand` return depends on unit n of the states
+        and of each gate, and on no other unit. The step Jacobian is then diagonals and products of
         diagonals with the W_j, and `gradients.step_jacobian` makes it so; layer normalization, for
         one, is not unit-wise.
       linear: for a step without products that is linear in its state, that step once more as
@@ -144,7 +151,7 @@ class Structure:
         """Return [a_1, a_2, ..] with a_j = `add_product(d_j, W_j, e_j)`."""
         a = list(drives)
         for j, (product, W) in enumerate(zip(self.products, matrices, strict=True)):
-            a[j] = add_product(a[j], W, product.of(constants, state, *a[:j]))
+            a[j] = add_product(a[j], W, product.operand(constants, state, *a[:j]))
         return a
 
     def inside(
@@ -153,7 +160,7 @@ class Structure:
         """Return this of a cell around it: its parameters are a part, y goes through `output`."""
 
         def of_part(product: Product) -> Product:
-            return Product(lambda params: product.W(part(params)), product.of)
+            return Product(lambda params: product.W(part(params)), product.operand)
 
         return replace(
             self,
@@ -165,7 +172,7 @@ class Structure:
         )
 
 
-class Recurrence(NamedTuple):
+class NormBoundTerms(NamedTuple):
     """What the norm bound of Pascanu, Mikolov and Bengio (2013) needs to know of a cell.
 
     Attributes:

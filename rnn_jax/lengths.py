@@ -17,18 +17,18 @@ from rnn_jax.errors import as_array, check_array, check_sizes
 from rnn_jax.types import Array, State
 
 
-class Marks(NamedTuple):
+class StepMasks(NamedTuple):
     """What is special about a step of an example; None where nothing is.
 
     Attributes:
       valid: `[T, *batch]`, False where there is padding: the state stands still, the output is
         zero, and the input is not read.
-      fresh: `[T, *batch]`, True where the state is put back to the cell's initial state before the
+      reset: `[T, *batch]`, True where the state is put back to the cell's initial state before the
         step.
     """
 
     valid: Array | None = None
-    fresh: Array | None = None
+    reset: Array | None = None
 
     def fill(self, xs: Any, *, reverse: bool = False) -> Any:
         """Return `xs`, leaves `[T, *batch, ...]`, with a step of the example's own in its padding.
@@ -63,8 +63,8 @@ class Marks(NamedTuple):
         if self.valid is None:
             return ()
         state = start
-        if self.fresh is not None:
-            state = select_state(self.fresh[-1 if reverse else 0], initial, start)
+        if self.reset is not None:
+            state = select_state(self.reset[-1 if reverse else 0], initial, start)
         return jax.lax.stop_gradient(state)
 
     def state_before(self, state: State, initial: State) -> State:
@@ -72,10 +72,10 @@ class Marks(NamedTuple):
 
         Random keys (`jax.random.key`) go on: the noise of a new sequence is new.
         """
-        fresh = self.fresh
-        if fresh is None:
+        reset = self.reset
+        if reset is None:
             return state
-        anew = lambda new, old: old if is_key(old) else select(fresh, new, old)
+        anew = lambda new, old: old if is_key(old) else select(reset, new, old)
         return jax.tree.map(anew, initial, state)
 
     def state_evaluated(self, before: State, at_padding: State) -> State:

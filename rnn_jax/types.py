@@ -51,5 +51,6 @@ if not TYPE_CHECKING:
     def __getattr__(name: str) -> Any:
         """Find the names that were here before the Cell had a file of its own."""
         if name in ("Cell", "Complex", "Recurrence", "as_number", "as_state"):
+            name = "NormBoundTerms" if name == "Recurrence" else name
             return getattr(importlib.import_module("rnn_jax.cell"), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

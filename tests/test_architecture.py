@@ -125,7 +125,7 @@ def test_names_are_found_where_they_were_before_the_cell_had_a_file():
     assert (types.Cell, types.Complex, types.Recurrence) == (
         cell.Cell,
         cell.Complex,
-        cell.Recurrence,
+        cell.NormBoundTerms,
     )
     with pytest.raises(AttributeError, match="no attribute 'Cellar'"):
         _ = types.Cellar

@@ -263,7 +263,7 @@ def test_the_orthogonal_matrix_stays_orthogonal():
     params = cell.init(jax.random.key(0), I)
     for scale in (0, 0.01, 1, 10, 100):
         W = scale * normal(3, 8, 8)
-        Q = cell.recurrence(params.replace(W=W)).W
+        Q = cell.norm_bound_terms(params.replace(W=W)).W
         np.testing.assert_allclose(Q @ Q.T, np.eye(8), atol=1e-13 * max(scale, 1))
         np.testing.assert_allclose(Q, scipy.linalg.expm(W - W.T), atol=1e-12 * max(scale, 1))
 
@@ -272,7 +272,7 @@ def test_rotations_start_at_angles():
     for size in (6, 7):
         cell = cells.orthogonal_rnn(size, dtype=jnp.float64)
         params = cell.init(jax.random.key(0), I)
-        eigenvalues = np.linalg.eigvals(cell.recurrence(params).W)
+        eigenvalues = np.linalg.eigvals(cell.norm_bound_terms(params).W)
         angles = np.sort(np.abs(np.angle(eigenvalues)))
         drawn = np.repeat(np.sort(np.abs(np.diagonal(params.W, 1)[::2])), 2)
         np.testing.assert_allclose(angles[size % 2 :], drawn, atol=1e-10)

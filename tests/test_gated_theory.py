@@ -43,7 +43,7 @@ def test_gated_networks_of_512_units(sigma_w, sigma_u, update_bias, reset, N=512
     np.testing.assert_allclose(measured, expected.largest_exponent, atol=0.02)
     np.testing.assert_allclose(power, expected.power, rtol=0.15)
     if sigma_u == 1:  # where memory matters, weights drawn anew are another theory
-        assert measured - 0.5 * np.log(expected.chi_drawn_anew) > 0.03
+        assert measured - 0.5 * np.log(expected.chi_untied) > 0.03
 
 
 def test_gated_networks_with_weights_drawn_anew(sigma_w=2.0, N=512):  # noqa: PT028
@@ -61,7 +61,7 @@ def test_gated_networks_with_weights_drawn_anew(sigma_w=2.0, N=512):  # noqa: PT
 
     measured, power = growth(step, normal(1, N), normal(2, N), 300, 50)
     expected = gru_mean_field(sigma_w, 1.0)
-    np.testing.assert_allclose(measured, 0.5 * np.log(expected.chi_drawn_anew), atol=0.02)
+    np.testing.assert_allclose(measured, 0.5 * np.log(expected.chi_untied), atol=0.02)
     np.testing.assert_allclose(power, expected.power, rtol=0.02)
 
 
@@ -77,7 +77,7 @@ def test_gated_mean_field_by_quadrature():
     steep = mean(lambda x: slope(x) ** 2, drive)
     gate = mean(lambda x: (special.expit(bias + x) * special.expit(-bias - x)) ** 2, drive)
     chi = kept + sigma_w**2 * (renewed * steep + gate * (got.power + candidate))
-    np.testing.assert_allclose(got.chi_drawn_anew, chi, rtol=1e-10)
+    np.testing.assert_allclose(got.chi_untied, chi, rtol=1e-10)
 
     exponent = jax.jit(
         jax.value_and_grad(lambda w: theory.gru_mean_field(w, sigma_u, bias).largest_exponent)
@@ -90,7 +90,7 @@ def test_gated_mean_field_by_quadrature():
 def test_gates_of_any_size():
     """Shut gates, large weights, and derivatives through an open reset gate: numbers, or a flag."""
     shut = theory.gru_mean_field(1.0, 1.0, 0.0, -1e4)
-    np.testing.assert_allclose(shut.chi, shut.chi_drawn_anew, rtol=1e-12)
+    np.testing.assert_allclose(shut.chi, shut.chi_untied, rtol=1e-12)
     for reset_bias in (-np.inf, -1e4):
         np.testing.assert_allclose(theory.gru_mean_field(1.0, 1.0, 0.0, reset_bias).chi, shut.chi)
     # z = 0 leaves h = tanh(a) with a network of its own inside: r W h.
@@ -117,7 +117,7 @@ def test_shut_update_gates(dtype, biases):
         assert got.converged
         z = mean(lambda x, bias=bias: np.exp(2 * (special.log_expit(x + bias) - bias)), 1.0)
         np.testing.assert_allclose(got.chi, z * np.exp(2.0 * bias), rtol=1e-5)
-        np.testing.assert_allclose(got.chi_drawn_anew, got.chi, rtol=1e-5)
+        np.testing.assert_allclose(got.chi_untied, got.chi, rtol=1e-5)
     # ⟨z²⟩ underflows: nothing, by every quadrature, is no answer.
     assert not theory.gru_mean_field(*(jnp.asarray(x, dtype) for x in (0, 1, -400))).converged
 

@@ -55,7 +55,7 @@ def total(ys):
 
 def strategies_of(cell):
     names = ["scan"]
-    if cell.structure is not None or cell.over_time is not None:
+    if cell.structure is not None or cell.unroll_layers is not None:
         names.append("fused")
     if cell.structure is not None and cell.structure.linear is not None:
         names.append("parallel")

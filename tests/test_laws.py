@@ -301,7 +301,8 @@ def test_measured_norms_keep_their_bounds(cell, params):
     xs, _, start = data(cell, params, (4,), steps=30)
     jacobians = jax.jit(lambda p: gradients.step_jacobians(cell, p, xs, start))(params)
     log_norms, bounds = product_log_norms(jacobians), [product_bound(jacobians)]
-    if cell.recurrence is not None:  # apart: see `linalg.spectral_norm` on two batches in one jit
+    # Outside the jit above: see `linalg.spectral_norm` on two batches in one jit.
+    if cell.norm_bound_terms is not None:
         table = gradients.power_bound(*gradients.norm_bound(cell, params), T=30)
         bounds.append(table[..., None])
         assert (bounds[0] <= bounds[1] + 1e-12).all()  # Π‖J_i‖ is the tighter

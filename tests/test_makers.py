@@ -149,7 +149,7 @@ def test_any_elementwise_function_is_an_activation(name, phi):
     exact = jax.jacfwd(lambda h: cell.step(p, h, xs[-1])[0])(last)
     np.testing.assert_allclose(J[-1], exact, rtol=1e-11, atol=1e-13)
     assert cell.structure.unitwise
-    assert cell.recurrence is None  # sup |φ'| is not known
+    assert cell.norm_bound_terms is None  # sup |φ'| is not known
 
 
 def test_an_activation_with_its_supremum_has_a_norm_bound():
@@ -201,7 +201,7 @@ def test_a_cell_prints_as_the_call_that_made_it():
 
 def test_a_name_is_no_part_of_equality():
     cell = cells.lstm(3)
-    parts = (cell.init, cell.initial_state, cell.step, cell.recurrence, cell.structure)
+    parts = (cell.init, cell.initial_state, cell.step, cell.norm_bound_terms, cell.structure)
     assert cells.Cell(*parts) == cell
     assert hash(cells.Cell(*parts)) == hash(cell)
     assert cells.lstm(3) != cell

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from rnn_jax.cell import Cell, Recurrence
+from rnn_jax.cell import Cell, NormBoundTerms
 from rnn_jax.cells._linear import linear
 from rnn_jax.cells.initializers import gaussian, uniform
 from rnn_jax.cells.maker import maker
@@ -71,6 +71,6 @@ def diagonal(
         drive=lambda params, Ux: (Ux + params.b,),
         coefficients=lambda a, Ux: (a, Ux),
         constants=lambda params: params.a,
-        recurrence=lambda params: Recurrence(jnp.diag(params.a), 1.0),
+        norm_bound_terms=lambda params: NormBoundTerms(jnp.diag(params.a), 1.0),
         unitwise=True,
     )

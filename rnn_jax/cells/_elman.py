@@ -59,7 +59,7 @@ def elman(
         recurrent_init=recurrent_init,
         input_init=input_init,
         dtype=dtype,
-        recurrence=found.recurrence(lambda params: params.W),
+        norm_bound_terms=found.norm_bound_terms(lambda params: params.W),
         unitwise=True,
     )
 
@@ -100,7 +100,7 @@ def elman_preactivation(
         recurrent_init=recurrent_init,
         input_init=input_init,
         dtype=dtype,
-        recurrence=found.recurrence(lambda params: params.W),
+        norm_bound_terms=found.norm_bound_terms(lambda params: params.W),
         unitwise=True,
     )
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from rnn_jax.cell import Cell, Product, Recurrence, Structure
+from rnn_jax.cell import Cell, NormBoundTerms, Product, Structure
 from rnn_jax.cells._structured import AffineParams, structured
 from rnn_jax.cells.initializers import gaussian, orthogonal, stacked
 from rnn_jax.cells.maker import named
@@ -33,7 +33,7 @@ def gated(
     constants: Callable[[Params], Any] | None = None,
     effective: Callable[[Params], Array] = lambda params: params.W,
     drive: Callable[..., tuple[Array, ...]] = lambda params, Ux: (Ux + params.b,),
-    recurrence: Callable[[Params], Recurrence] | None = None,
+    norm_bound_terms: Callable[[Params], NormBoundTerms] | None = None,
     unitwise: bool = False,
 ) -> Cell:
     r"""Return a cell that is one product with W, in `blocks` of H rows, and elementwise operations.
@@ -69,7 +69,7 @@ def gated(
         argument.
       effective: `params -> [blocks H, H]`, the matrix of the product where it is not W itself.
       drive: see `Structure`; b + U x by default.
-      recurrence: see `Cell`.
+      norm_bound_terms: see `Cell`.
       unitwise: see `Structure`; True makes the step Jacobians cheap.
 
     Raises:
@@ -97,4 +97,4 @@ def gated(
         unitwise=unitwise,
     )
     start = lambda params, batch=(): initial_state(jnp.zeros((*batch, H), params.W.dtype))
-    return structured(init, start, structure, recurrence)
+    return structured(init, start, structure, norm_bound_terms)

@@ -84,5 +84,5 @@ def indrnn(
         unitwise=True,
     )
     start = lambda params, batch=(): jnp.zeros((*batch, hidden_size), params.w.dtype)
-    recurrence = found.recurrence(lambda params: jnp.diag(params.w))
-    return structured(init, start, structure, recurrence)
+    norm_bound_terms = found.norm_bound_terms(lambda params: jnp.diag(params.w))
+    return structured(init, start, structure, norm_bound_terms)

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from rnn_jax.cell import Cell, Linear, Recurrence, Structure, as_number, as_state
+from rnn_jax.cell import Cell, Linear, NormBoundTerms, Structure, as_number, as_state
 from rnn_jax.cells._structured import structured
 from rnn_jax.cells.maker import named
 from rnn_jax.errors import check_function
@@ -25,7 +25,7 @@ def linear(
     emit: Callable[..., Array] = lambda constants, s, *drives: s,
     constants: Callable[[Params], Any] = lambda params: (),
     output: Callable[[Params, Array], Array] = lambda params, y: y,
-    recurrence: Callable[[Params], Recurrence] | None = None,
+    norm_bound_terms: Callable[[Params], NormBoundTerms] | None = None,
     unitwise: bool = False,
 ) -> Cell:
     r"""Return a cell linear in its state, which `unroll` can take for all times at once.
@@ -42,7 +42,7 @@ def linear(
       coefficients: `(constants, *drives) -> (α, β)`, each like the state.
       emit: `(constants, s, *drives) -> y`; s itself by default.
       constants: `params -> pytree`, the parameters that `coefficients` and `emit` read.
-      recurrence: see `Cell`.
+      norm_bound_terms: see `Cell`.
 
     Raises:
       ValueError: what is no function.
@@ -76,4 +76,4 @@ def linear(
         unitwise=unitwise,
         linear=described,
     )
-    return structured(init, initial_state, structure, recurrence)
+    return structured(init, initial_state, structure, norm_bound_terms)

@@ -60,7 +60,7 @@ def orthogonal_rnn(
         input_init=input_init,
         dtype=dtype,
         effective=Q,
-        recurrence=found.recurrence(Q),
+        norm_bound_terms=found.norm_bound_terms(Q),
         unitwise=True,
     )
 

@@ -9,7 +9,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.cell import Cell, Recurrence
+from rnn_jax.cell import Cell, NormBoundTerms
 from rnn_jax.cells.initializers import gaussian
 from rnn_jax.cells.maker import maker
 from rnn_jax.cells.wrapping import input_and_output
@@ -70,26 +70,26 @@ def readout(cell: Cell, output_size: int, *, output_init: Initializer = gaussian
         state, y = cell.step(params.cell, state, x)
         return state, output(params, y)
 
-    def recurrence(params: ReadoutParams) -> Recurrence:
-        assert cell.recurrence is not None
-        return cell.recurrence(params.cell)
+    def norm_bound_terms(params: ReadoutParams) -> NormBoundTerms:
+        assert cell.norm_bound_terms is not None
+        return cell.norm_bound_terms(params.cell)
 
-    def over_time(
+    def unroll_layers(
         run: Callable[..., Any],
         params: ReadoutParams,
         xs: Any,
         start: State,
-        marks: Any,
+        masks: Any,
         reverse: bool,
     ) -> tuple[State, Array]:
-        final, ys = run(cell, params.cell, xs, start, marks, reverse)
+        final, ys = run(cell, params.cell, xs, start, masks, reverse)
         return final, with_wide_sums(output)(params, ys)
 
     return Cell(
         init,
         initial_state,
         step,
-        recurrence if cell.recurrence else None,
+        norm_bound_terms if cell.norm_bound_terms else None,
         cell.structure and cell.structure.inside(lambda params: params.cell, output),
-        over_time if cell.over_time else None,
+        unroll_layers if cell.unroll_layers else None,
     )

@@ -53,13 +53,13 @@ def stack(*layers: Cell) -> Cell:
             after.append(s)
         return tuple(after), x
 
-    def over_time(
-        run: Callable[..., Any], params: Params, xs: Any, start: State, marks: Any, reverse: bool
+    def unroll_layers(
+        run: Callable[..., Any], params: Params, xs: Any, start: State, masks: Any, reverse: bool
     ) -> tuple[State, Array]:
         final = []
         for layer, p, s in zip(layers, params, start, strict=True):
-            s, xs = run(layer, p, xs, s, marks, reverse)
+            s, xs = run(layer, p, xs, s, masks, reverse)
             final.append(s)
         return tuple(final), xs
 
-    return Cell(init, initial_state, step, over_time=over_time)
+    return Cell(init, initial_state, step, unroll_layers=unroll_layers)

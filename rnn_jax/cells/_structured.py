@@ -9,7 +9,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.cell import Cell, Recurrence, Structure
+from rnn_jax.cell import Cell, NormBoundTerms, Structure
 from rnn_jax.cells.maker import named
 from rnn_jax.errors import check_function, invalid
 from rnn_jax.transforms.broadcasts import with_wide_sums
@@ -30,7 +30,7 @@ def structured(
     init: Callable[..., Params],
     initial_state: Callable[..., State],
     structure: Structure,
-    recurrence: Callable[[Params], Recurrence] | None = None,
+    norm_bound_terms: Callable[[Params], NormBoundTerms] | None = None,
 ) -> Cell:
     """Return a Cell whose step is derived from `structure`, so that the two cannot drift apart.
 
@@ -46,7 +46,7 @@ def structured(
         state = with_wide_sums(lambda params: initial_state(params, batch))(params)
         return with_own_buffers(state, params)
 
-    return Cell(init, start, structure.step, recurrence, structure)
+    return Cell(init, start, structure.step, norm_bound_terms, structure)
 
 
 def with_own_buffers(state: State, others: Any) -> State:

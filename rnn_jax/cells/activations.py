@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
-from rnn_jax.cell import Recurrence
+from rnn_jax.cell import NormBoundTerms
 from rnn_jax.errors import check_positive, describe, invalid, is_traced
 from rnn_jax.types import Array, Params
 
@@ -21,12 +21,14 @@ class Activation(NamedTuple):
     phi: Callable[[Array], Array]
     sup_derivative: float | None = None
 
-    def recurrence(self, W: Callable[[Params], Array]) -> Callable[[Params], Recurrence] | None:
-        """Return what `Cell.recurrence` is where `W(params)` is the matrix beside φ'."""
+    def norm_bound_terms(
+        self, W: Callable[[Params], Array]
+    ) -> Callable[[Params], NormBoundTerms] | None:
+        """Return what `Cell.norm_bound_terms` is where `W(params)` is the matrix beside φ'."""
         if self.sup_derivative is None:
             return None
         bound: float = self.sup_derivative
-        return lambda params: Recurrence(W(params), bound)
+        return lambda params: NormBoundTerms(W(params), bound)
 
 
 ACTIVATIONS = {

@@ -173,7 +173,7 @@ def _with_shared_masks(cell: Cell, masks: tuple[Array, ...]) -> Cell:
     def masked(j: int, product: Product) -> Product:
         def of(constants: Any, state: State, *a: Any):
             inner, masks = constants
-            return _times(product.of(inner, state, *a), masks[j])
+            return _times(product.operand(inner, state, *a), masks[j])
 
         return Product(product.W, of)
 
@@ -183,7 +183,7 @@ def _with_shared_masks(cell: Cell, masks: tuple[Array, ...]) -> Cell:
         pointwise=lambda constants, state, *a: described.pointwise(constants[0], state, *a),
         constants=lambda params: (described.constants(params), masks),
     )
-    return replace(cell, step=structure.step, structure=structure, recurrence=None)
+    return replace(cell, step=structure.step, structure=structure, norm_bound_terms=None)
 
 
 def _with_masks_of_examples(cell: Cell, masks: tuple[Array, ...]) -> Cell:
@@ -197,7 +197,7 @@ def _with_masks_of_examples(cell: Cell, masks: tuple[Array, ...]) -> Cell:
     def masked(j: int, product: Product) -> Product:
         def of(constants: Any, state: State, *a: Any):
             own, masks = state
-            return _times(product.of(constants, own, *a), masks[j])
+            return _times(product.operand(constants, own, *a), masks[j])
 
         return Product(product.W, of)
 
@@ -224,8 +224,13 @@ def _with_masks_of_examples(cell: Cell, masks: tuple[Array, ...]) -> Cell:
         (state, _), y = structure.step(params, (state, masks), x)
         return state, y
 
-    def over_time(
-        run: Callable[..., Any], params: Params, xs: Any, start: State, marks: Any, reverse: bool
+    def unroll_layers(
+        run: Callable[..., Any],
+        params: Params,
+        xs: Any,
+        start: State,
+        step_masks: Any,
+        reverse: bool,
     ) -> tuple[State, Array]:
         check_batch(xs, lead=1)
         same_width = widths == {leaf.shape[-1] for leaf in jax.tree.leaves(start)}
@@ -234,10 +239,10 @@ def _with_masks_of_examples(cell: Cell, masks: tuple[Array, ...]) -> Cell:
             lambda params, batch=(): (cell.initial_state(params, batch), masks),
             replace(structure, unitwise=described.unitwise and same_width),
         )
-        (final, _), ys = run(with_masks, params, xs, (start, masks), marks, reverse)
+        (final, _), ys = run(with_masks, params, xs, (start, masks), step_masks, reverse)
         return final, ys
 
-    return Cell(cell.init, cell.initial_state, step, over_time=over_time)
+    return Cell(cell.init, cell.initial_state, step, unroll_layers=unroll_layers)
 
 
 def _products(cell: Cell) -> tuple[Product, ...]:

@@ -66,24 +66,24 @@ def learned_initial_state(cell: Cell) -> Cell:
     def step(params: LearnedInitialStateParams, state: State, x: Array) -> tuple[State, Array]:
         return cell.step(params.cell, state, x)
 
-    def over_time(
-        run: Callable[..., Any], params: Params, xs: Any, start: State, marks: Any, reverse: bool
+    def unroll_layers(
+        run: Callable[..., Any], params: Params, xs: Any, start: State, masks: Any, reverse: bool
     ) -> tuple[State, Array]:
         one = jax.tree.leaves(jax.eval_shape(cell.initial_state, params.cell))
         many = jax.tree.leaves(start)
         batch = many[0].shape[: many[0].ndim - len(one[0].shape)] if many else ()
-        parts = _starting_from(cell, initial_state(params, batch)).over_time
+        parts = _starting_from(cell, initial_state(params, batch)).unroll_layers
         assert parts is not None
-        return parts(run, params.cell, xs, start, marks, reverse)
+        return parts(run, params.cell, xs, start, masks, reverse)
 
-    recurrence = cell.recurrence
+    norm_bound_terms = cell.norm_bound_terms
     return Cell(
         init,
         initial_state,
         step,
-        (lambda params: recurrence(params.cell)) if recurrence else None,
+        (lambda params: norm_bound_terms(params.cell)) if norm_bound_terms else None,
         cell.structure and cell.structure.inside(lambda params: params.cell, lambda _, y: y),
-        over_time if cell.over_time else None,
+        unroll_layers if cell.unroll_layers else None,
     )
 
 
@@ -100,23 +100,23 @@ def _starting_from(cell: Cell, initial: State) -> Cell:
     A cell that is made of others hands each of them its part of the state, and no more: so the
     initial state travels beside the state.
     """
-    parts = cell.over_time
+    parts = cell.unroll_layers
 
-    def over_time(
-        run: Callable[..., Any], params: Params, xs: Any, start: State, marks: Any, reverse: bool
+    def unroll_layers(
+        run: Callable[..., Any], params: Params, xs: Any, start: State, masks: Any, reverse: bool
     ) -> tuple[State, Array]:
-        def run_part(part: Any, params: Params, xs: Any, both: Any, marks: Any, reverse: bool):
+        def run_part(part: Any, params: Params, xs: Any, both: Any, masks: Any, reverse: bool):
             start, own = (_half(both, half) for half in ("start", "initial"))
-            return run(_starting_from(part, own), params, xs, start, marks, reverse)
+            return run(_starting_from(part, own), params, xs, start, masks, reverse)
 
         assert parts is not None
         both = jax.tree.map(_Both, start, initial)
-        return parts(run_part, params, xs, both, marks, reverse)
+        return parts(run_part, params, xs, both, masks, reverse)
 
     return replace(
         cell,
         initial_state=lambda params, batch=(): initial,
-        over_time=over_time if parts else None,
+        unroll_layers=unroll_layers if parts else None,
     )
 
 

@@ -27,20 +27,20 @@ def around(
         state, y = cell.step(inner(params), state, before(params, x))
         return state, after(params, x, y)
 
-    def over_time(
-        run: Callable[..., Any], params: Params, xs: Any, start: State, marks: Any, reverse: bool
+    def unroll_layers(
+        run: Callable[..., Any], params: Params, xs: Any, start: State, masks: Any, reverse: bool
     ) -> tuple[State, Array]:
         read = with_wide_sums(before)(params, xs)
-        final, ys = run(cell, inner(params), read, start, marks, reverse)
+        final, ys = run(cell, inner(params), read, start, masks, reverse)
         return final, with_wide_sums(after)(params, xs, ys)
 
-    recurrence = cell.recurrence
+    norm_bound_terms = cell.norm_bound_terms
     return Cell(
         init,
         lambda params, batch=(): cell.initial_state(inner(params), batch),
         step,
-        (lambda params: recurrence(inner(params))) if recurrence else None,
-        over_time=over_time,
+        (lambda params: norm_bound_terms(inner(params))) if norm_bound_terms else None,
+        unroll_layers=unroll_layers,
     )
 
 

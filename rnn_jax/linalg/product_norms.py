@@ -99,7 +99,7 @@ def frobenius_norm() -> Norm:
     return Norm(of_ones, of_matrices, of_products)
 
 
-def spectral_norm(rtol: float | None, solve: Any = root_of_largest_eigenvalue) -> Norm:
+def lanczos_norm(rtol: float | None, solve: Any = root_of_largest_eigenvalue) -> Norm:
     """Measure by Lanczos' method, each norm certain to the relative accuracy rtol."""
 
     def of_matrices(P: Array):
@@ -138,7 +138,7 @@ def spectral_norm(rtol: float | None, solve: Any = root_of_largest_eigenvalue) -
 
 
 NORMS: dict[str, Callable[[float | None], Norm]] = {
-    "spectral": spectral_norm,
+    "spectral": lanczos_norm,
     "frobenius": lambda rtol: frobenius_norm(),
 }
 

@@ -64,7 +64,7 @@ class GatedMeanField:
     Attributes:
       power: ⟨h²⟩ over units and time.
       chi: the factor a step of the squared norm of a small difference, and of a gradient.
-      chi_drawn_anew: the same if W were another at every step.
+      chi_untied: the same for untied weights, another W at every step.
       largest_exponent: λ₁ = ½ ln χ, nats per step.
       time_scale: −1 / ln χ, steps in which the squared norm falls by e; negative where it grows.
       recurrence: σ_w² ⟨h²⟩ / σ_u², what the network gives its gates over what its input does; NaN
@@ -80,11 +80,16 @@ class GatedMeanField:
 
     power: Array
     chi: Array
-    chi_drawn_anew: Array
+    chi_untied: Array
     largest_exponent: Array
     time_scale: Array
     recurrence: Array
     converged: Array
+
+    @property
+    def chi_drawn_anew(self) -> Array:
+        """Return `chi_untied` by its former name."""
+        return self.chi_untied
 
 
 def gru_mean_field(
@@ -135,13 +140,13 @@ def _gru_mean_field(sigma_w: Array, sigma_u: Array, b_z: Any, b_r: Any):
         limits=(zero, zero + 1),
         scale=zero,
     )
-    chi, drawn_anew = _growth(power, moments(power, PAIR), sigma_w)
+    chi, untied = _growth(power, moments(power, PAIR), sigma_w)
     again, _ = _growth(power, moments(power, OTHER_PAIR), sigma_w)
     right = resolved(chi, again, chi, zero=jnp.zeros_like(chi, bool))
     return GatedMeanField(
         power=power,
         chi=chi,
-        chi_drawn_anew=drawn_anew,
+        chi_untied=untied,
         largest_exponent=0.5 * jnp.log(chi),
         time_scale=-1 / jnp.log(chi),
         recurrence=sigma_w**2 * power / sigma_u**2,

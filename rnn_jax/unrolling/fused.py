@@ -31,7 +31,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from rnn_jax.cell import Structure
-from rnn_jax.lengths import Marks
+from rnn_jax.lengths import StepMasks
 from rnn_jax.linalg import matvec, row_major_transpose
 from rnn_jax.transforms.broadcasts import with_wide_sums
 from rnn_jax.transforms.precision import as_read, for_sums
@@ -53,22 +53,22 @@ def unroll_fused(
     xs: Array,
     start: State,
     initial: State,
-    marks: Marks,
+    masks: StepMasks,
     *,
     reverse: bool,
     chunk: int,
     recompute: bool,
-    more: Any = (),
-    drives_of: Callable[[Any], Sequence[Array]] = jax.tree.leaves,
+    extra_drives: Any = (),
+    make_extra_drives: Callable[[Any], Sequence[Array]] = jax.tree.leaves,
 ) -> tuple[State, Array]:
     """Return (final state, ys) of `structure` over `xs [T, *batch, I]`, `chunk` steps at a time.
 
-    `initial` is the state that the marked steps start from. `more`, leaves `[T, *batch, ...]`, is
-    for drives beyond those that the structure makes of xs, which reach `pointwise` as they are:
-    `drives_of` the part of it in a chunk.
+    `initial` is the state that a step with a reset starts from. `extra_drives`, leaves
+    `[T, *batch, ...]`, is for drives beyond those that the structure makes of xs, which reach
+    `pointwise` as they are; `make_extra_drives` turns a chunk of it into those drives.
     """
     batch = xs.shape[1:-1]
-    at_padding = merge_batch(marks.at_padding(start, initial, reverse=reverse), batch)
+    at_padding = merge_batch(masks.at_padding(start, initial, reverse=reverse), batch)
 
     def parts(params: Params):
         Ws = [product.W(params) for product in structure.products]
@@ -87,19 +87,19 @@ def unroll_fused(
     take_chunk = _differentiable_chunk(structure, reverse, recompute)
 
     def body(state: State, at: Any):
-        xs, marks, more = at
+        xs, masks, extra = at
         params, U_T, matrices, constants = rounded(wide)
-        xs, *more = merge_batch((xs, *drives_of(more)), batch, lead=1)
-        marks = jax.tree.map(lambda mark: mark.reshape(len(mark), math.prod(batch)), marks)
-        drives = (*_drives(structure, params, products(U_T, xs)), *more)
+        xs, *extra = merge_batch((xs, *make_extra_drives(extra)), batch, lead=1)
+        masks = jax.tree.map(lambda mask: mask.reshape(len(mask), math.prod(batch)), masks)
+        drives = (*_drives(structure, params, products(U_T, xs)), *extra)
         initial_state = initial_rounded(initial)
-        state, ys = take_chunk(state, initial_state, at_padding, drives, matrices, constants, marks)
+        state, ys = take_chunk(state, initial_state, at_padding, drives, matrices, constants, masks)
         return state, split_batch(ys, batch, lead=1)
 
     keep = jax.checkpoint_policies.save_only_these_names(KEPT)
     body = jax.checkpoint(body, policy=keep, prevent_cse=False)
     start = merge_batch(start, batch)
-    state, ys = scan_in_chunks(body, start, (xs, marks, more), chunk, reverse=reverse)
+    state, ys = scan_in_chunks(body, start, (xs, masks, extra_drives), chunk, reverse=reverse)
     return split_batch(state, batch), with_wide_sums(structure.output)(read, ys)
 
 
@@ -117,7 +117,7 @@ def closes_over_traced(structure: Structure, params: Params, xs: Array, start: S
         constants = structure.constants(params)
         a = list(structure.drive(params, matvec(structure.U(params), x)))
         for j, product in enumerate(structure.products):
-            W, e = product.W(params), product.of(constants, state, *a[:j])
+            W, e = product.W(params), product.operand(constants, state, *a[:j])
             a[j] = a[j] + matvec(W, e)
         return constants, a
 
@@ -125,7 +125,7 @@ def closes_over_traced(structure: Structure, params: Params, xs: Array, start: S
     constants, a = jax.eval_shape(at_one_step, read, xs[0], start)
 
     def inside(constants: Any, state: State, a: Array):
-        fed_back = [p.of(constants, state, *a[:j]) for j, p in enumerate(structure.products)]
+        fed_back = [p.operand(constants, state, *a[:j]) for j, p in enumerate(structure.products)]
         return fed_back, structure.pointwise(constants, state, *a)
 
     closed = jax.make_jaxpr(inside)(constants, start, a)
@@ -154,7 +154,7 @@ def scan_in_chunks(
 
 
 def _differentiable_chunk(structure: Any, reverse: bool, recompute: Any):
-    """Make `(state, initial, drives, factors of W, constants, marks) -> (state, ys)` of a chunk."""
+    """Make `(state, initial, drives, factors of W, constants, masks) -> (state, ys)` of a chunk."""
     # The rule below is the whole backward pass of a fused cell, written as a tangent. Its immediate
     # part is products over all steps of the chunk; only W ė_t, in `step`, has to go one by one. JAX
     # transposes it: the products become the gradients of W, one each, and `step` the recursion of
@@ -169,52 +169,52 @@ def _differentiable_chunk(structure: Any, reverse: bool, recompute: Any):
         drives: Any,
         matrices: Any,
         constants: Any,
-        marks: Any,
+        masks: Any,
     ):
         final, _, ys, _ = run.forward(
-            state, initial, at_padding, drives, matrices, constants, marks
+            state, initial, at_padding, drives, matrices, constants, masks
         )
         return final, ys
 
     @take_chunk.defjvp
     def derivative(primals: Any, tangents: Any):
-        state, initial, at_padding, drives, matrices, constants, marks = primals
+        state, initial, at_padding, drives, matrices, constants, masks = primals
         # The primal reads one factor of each W; the other one stands in the derivative, and so in
         # the second derivative.
         d_state, d_initial, _, d_drives, d_matrices, d_constants, _ = tangents
         d_initial, initial_rounded = for_sums(d_initial)
         d_constants, constants_rounded = for_sums(d_constants)
         final, before, ys, a = run.forward(
-            state, initial, at_padding, drives, matrices, constants, marks
+            state, initial, at_padding, drives, matrices, constants, masks
         )
         if recompute:
             before = checkpoint_name(before, KEPT)
             a = list(drives)
         else:
             a = checkpoint_name([*a, *drives[len(a) :]], KEPT)
-            before = run.states_before(state, initial, at_padding, a, constants, marks)
-        at = run.state_evaluated(marks, before, at_padding)
+            before = run.states_before(state, initial, at_padding, a, constants, masks)
+        at = run.state_evaluated(masks, before, at_padding)
         immediate = list(d_drives)
         for j, product in enumerate(structure.products):
-            e = product.of(constants, at, *a[:j])
+            e = product.operand(constants, at, *a[:j])
             if recompute:
                 a[j] = a[j] + products(matrices[j][0], e)
             immediate[j] = immediate[j] + matrix_tangents(d_matrices[j][0], e)
 
         @functools.partial(jax.checkpoint, prevent_cse=False)
         def step(d_state: Any, at_step: Any):
-            at, a, d_a, marks = at_step
+            at, a, d_a, masks = at_step
             d_constant = constants_rounded(d_constants)
-            d_before = run.state_before(marks, d_state, initial_rounded(d_initial))
-            d_at = run.state_evaluated(marks, d_before, jax.tree.map(jnp.zeros_like, d_before))
+            d_before = run.state_before(masks, d_state, initial_rounded(d_initial))
+            d_at = run.state_evaluated(masks, d_before, jax.tree.map(jnp.zeros_like, d_before))
             for j, (product, (_, W)) in enumerate(zip(structure.products, matrices, strict=True)):
                 of = run.operand(product)
                 d_e = jax.jvp(of, (constants, at, *a[:j]), (d_constant, d_at, *d_a[:j]))[1]
                 d_a[j] = d_a[j] + state_tangent(W, d_e)
             d_after, d_y = jax.jvp(run.pointwise, (constants, at, *a), (d_constant, d_at, *d_a))[1]
-            return run.state_after(marks, d_after, d_before), d_y
+            return run.state_after(masks, d_after, d_before), d_y
 
-        d_final, d_ys = jax.lax.scan(step, d_state, (at, a, immediate, marks), reverse=reverse)
+        d_final, d_ys = jax.lax.scan(step, d_state, (at, a, immediate, masks), reverse=reverse)
         return (final, ys), (d_final, d_ys)
 
     return take_chunk
@@ -234,7 +234,7 @@ class _Chunk(NamedTuple):
         drives: Any,
         matrices: Any,
         constants: Any,
-        marks: Any,
+        masks: Any,
     ):
         """Return (final state, state before each step, ys, a_j of each step and product)."""
         n = len(matrices)
@@ -243,53 +243,53 @@ class _Chunk(NamedTuple):
         by_gate = [self.blocks(drive, state) for drive in drives[:n]]
 
         def step(state: State, at: Any):
-            drives, marks = at
-            before = self.state_before(marks, state, initial)
-            at = self.state_evaluated(marks, before, at_padding)
+            drives, masks = at
+            before = self.state_before(masks, state, initial)
+            at = self.state_evaluated(masks, before, at_padding)
             a = list(drives)
             for j, (product, (W_T, _)) in enumerate(
                 zip(self.structure.products, matrices, strict=True)
             ):
-                e = product.of(constants, at, *a[:j])
+                e = product.operand(constants, at, *a[:j])
                 parts = self.blocks(e @ W_T, state)
                 a[j] = self.joined([d + part for d, part in zip(a[j], parts, strict=True)])
             after, y = self.pointwise(constants, at, *a)
-            return self.state_after(marks, after, before), (before, y, a[:n])
+            return self.state_after(masks, after, before), (before, y, a[:n])
 
-        inputs = ([*by_gate, *drives[n:]], marks)
+        inputs = ([*by_gate, *drives[n:]], masks)
         final, (before, ys, a) = jax.lax.scan(step, state, inputs, reverse=self.reverse)
         return final, before, ys, a
 
     def states_before(
-        self, state: State, initial: State, at_padding: State, a: Array, constants: Any, marks: Any
+        self, state: State, initial: State, at_padding: State, a: Array, constants: Any, masks: Any
     ):
         """Return the state that each step starts from, from the pre-activations of all."""
 
         def step(state: State, at: Any):
-            blocks, marks = at
-            before = self.state_before(marks, state, initial)
-            at = self.state_evaluated(marks, before, at_padding)
+            blocks, masks = at
+            before = self.state_before(masks, state, initial)
+            at = self.state_evaluated(masks, before, at_padding)
             after, _ = self.pointwise(constants, at, *map(self.joined, blocks))
-            return self.state_after(marks, after, before), before
+            return self.state_after(masks, after, before), before
 
         by_gate = [self.blocks(a_j, state) for a_j in a]
-        return jax.lax.scan(step, state, (by_gate, marks), reverse=self.reverse)[1]
+        return jax.lax.scan(step, state, (by_gate, masks), reverse=self.reverse)[1]
 
-    def state_before(self, marks: Any, state: State, initial: State):
+    def state_before(self, masks: Any, state: State, initial: State):
         """Return what a step starts from."""
-        return marks.state_before(state, initial)
+        return masks.state_before(state, initial)
 
-    def state_evaluated(self, marks: Any, before: Any, at_padding: State):
+    def state_evaluated(self, masks: Any, before: Any, at_padding: State):
         """Return what a step is evaluated at, or what the steps of a chunk are."""
-        if marks.valid is None:
+        if masks.valid is None:
             return before
-        if marks.valid.ndim == 1:
-            return marks.state_evaluated(before, at_padding)
-        return jax.vmap(Marks.state_evaluated, (0, 0, None))(marks, before, at_padding)
+        if masks.valid.ndim == 1:
+            return masks.state_evaluated(before, at_padding)
+        return jax.vmap(StepMasks.state_evaluated, (0, 0, None))(masks, before, at_padding)
 
-    def state_after(self, marks: Any, after: Any, before: Any):
+    def state_after(self, masks: Any, after: Any, before: Any):
         """Return what a step hands on."""
-        return marks.state_after(after, before)
+        return masks.state_after(after, before)
 
     def pointwise(self, constants: Any, state: State, *a: Any):
         """Return (state, y) of one step."""
@@ -297,7 +297,7 @@ class _Chunk(NamedTuple):
 
     def operand(self, product: Any):
         """Map `(constants, state, *a)` of one step to what a W multiplies."""
-        return with_wide_sums(product.of)
+        return with_wide_sums(product.operand)
 
     def blocks(self, a: Array, state: State):
         """Return `a` in blocks of as many features as there are units, one a gate."""

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.cell import Structure, as_number, as_state
-from rnn_jax.lengths import Marks, select, select_state
+from rnn_jax.lengths import StepMasks, select, select_state
 from rnn_jax.linalg import times
 from rnn_jax.transforms.broadcasts import with_wide_sums
 from rnn_jax.transforms.precision import as_read
@@ -38,7 +38,7 @@ def unroll_parallel(
     xs: Array,
     start: State,
     initial: State,
-    marks: Marks,
+    masks: StepMasks,
     *,
     reverse: bool,
 ) -> tuple[State, Array]:
@@ -53,23 +53,23 @@ def unroll_parallel(
     drives = with_wide_sums(structure.drive)(params, times(structure.U(params).T, xs))
     coefficients = structure.linear.coefficients(constants, *drives)
     first = -1 if reverse else 0
-    if marks.fresh is not None:
+    if masks.reset is not None:
         # Where the first step starts afresh nothing of the given state is read, not even NaN.
-        start = select_state(marks.fresh[first], jax.tree.map(jnp.zeros_like, start), start)
+        start = select_state(masks.reset[first], jax.tree.map(jnp.zeros_like, start), start)
 
     def states_of(start: State, initial: State, alpha: Any, beta: Any):
         alpha = jnp.broadcast_to(alpha, beta.shape)
-        if marks.fresh is not None:
-            beta = select(marks.fresh, alpha * initial + beta, beta)
-            alpha = select(marks.fresh, jnp.zeros_like(alpha), alpha)
-        if marks.valid is not None:
-            alpha = select(marks.valid, alpha, 1)
-            beta = select(marks.valid, beta, 0)
+        if masks.reset is not None:
+            beta = select(masks.reset, alpha * initial + beta, beta)
+            alpha = select(masks.reset, jnp.zeros_like(alpha), alpha)
+        if masks.valid is not None:
+            alpha = select(masks.valid, alpha, 1)
+            beta = select(masks.valid, beta, 0)
         beta = beta.at[first].add(alpha[first] * start)
-        return linear_recurrence(alpha, beta, marks.fresh, reverse=reverse)
+        return linear_recurrence(alpha, beta, masks.reset, reverse=reverse)
 
     start = as_number(start)
-    initial = jax.tree.map(jnp.zeros_like, start) if marks.fresh is None else as_number(initial)
+    initial = jax.tree.map(jnp.zeros_like, start) if masks.reset is None else as_number(initial)
     states = as_state(jax.tree.map(states_of, start, initial, *coefficients), dtype)
     ys = structure.linear.emit(constants, as_number(states), *drives).astype(dtype)
     final = jax.tree.map(lambda leaf: leaf[0 if reverse else -1], states)
@@ -77,21 +77,21 @@ def unroll_parallel(
 
 
 def linear_recurrence(
-    alpha: Array, beta: Array, fresh: Array | None = None, *, reverse: bool = False
+    alpha: Array, beta: Array, reset: Array | None = None, *, reverse: bool = False
 ) -> Array:
     """Return s_t = α_t s_{t-1} + β_t from s_0 = 0, for all t: `[T, ...], [T, ...] -> [T, ...]`.
 
-    With `reverse`, s_t = α_t s_{t+1} + β_t. Where `fresh`, booleans on leading axes, is True, s_t
+    With `reverse`, s_t = α_t s_{t+1} + β_t. Where `reset`, booleans on leading axes, is True, s_t
     is β_t, whatever s_{t-1}; α_t must be 0 there.
     """
 
     def remainder(s: Array) -> Array:
         """Return (I − A) s."""
         carried = alpha * _shifted(s, reverse)
-        return s - (carried if fresh is None else select(fresh, jnp.zeros_like(s), carried))
+        return s - (carried if reset is None else select(reset, jnp.zeros_like(s), carried))
 
     def solve(_: Any, beta: Array) -> Array:
-        return _if_finite(at_once, alpha, beta, fresh, reverse)
+        return _if_finite(at_once, alpha, beta, reset, reverse)
 
     def at_once(beta: Array) -> Array:
         return _all_at_once(alpha, beta, reverse)
@@ -99,7 +99,7 @@ def linear_recurrence(
     def solve_transposed(_: Any, beta: Array) -> Array:
         # By transposing the composition, which saves turning all arrays round.
         transposed = lambda beta: jax.linear_transpose(at_once, beta)(beta)[0]
-        later = None if fresh is None else _shifted(fresh, not reverse)
+        later = None if reset is None else _shifted(reset, not reverse)
         back = _shifted(alpha, not reverse)
         return _if_finite(transposed, back, beta, later, not reverse)
 
@@ -117,19 +117,19 @@ def _if_finite(
     at_once: Callable[[Array], Array],
     alpha: Array,
     beta: Array,
-    fresh: Array | None,
+    reset: Array | None,
     reverse: bool,
 ) -> Array:
     """Return `at_once(beta)` if that is finite; if not, the same states one after the other."""
 
     def step(s: Any, at: Any):
-        alpha, beta, fresh = at
+        alpha, beta, reset = at
         after = alpha * s + beta
-        s = after if fresh is None else select(fresh, beta, after)
+        s = after if reset is None else select(reset, beta, after)
         return s, s
 
     def one_by_one(alpha: Any, beta: Any, s: Any):
-        return jax.lax.scan(step, jnp.zeros_like(beta[0]), (alpha, beta, fresh), reverse=reverse)[1]
+        return jax.lax.scan(step, jnp.zeros_like(beta[0]), (alpha, beta, reset), reverse=reverse)[1]
 
     if not isinstance(alpha.shape[0], int):  # `jax.export` of any T
         return one_by_one(alpha, beta, None)

@@ -27,13 +27,13 @@ def over_examples(function: Callable[..., Any], xs: Any, *others: Any) -> Callab
     of_xs = next((leaf for leaf in jax.tree.leaves(xs) if _explicit(leaf)), None)
     batch = () if of_xs is None else tuple(jax.typeof(of_xs).sharding.spec)[1:-1]
     on_batch = NamedSharding(mesh, PartitionSpec(*batch))
-    over_time = NamedSharding(mesh, PartitionSpec(None, *batch))
+    along_time = NamedSharding(mesh, PartitionSpec(None, *batch))
 
     def call(*args: Any) -> Any:
         of_state, of_time = jax.eval_shape(function, *shapes_of(args))
         out = (
             jax.tree.map(lambda _: on_batch, of_state),
-            jax.tree.map(lambda _: over_time, of_time),
+            jax.tree.map(lambda _: along_time, of_time),
         )
         return jax.sharding.auto_axes(function, out_sharding=out)(*args)
 

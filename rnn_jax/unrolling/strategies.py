@@ -28,7 +28,7 @@ from rnn_jax.transforms.precision import as_read, for_sums
 from rnn_jax.types import Array, Params, State
 from rnn_jax.unrolling.fused import closes_over_traced, scan_in_chunks, unroll_fused
 from rnn_jax.unrolling.parallel import unroll_parallel
-from rnn_jax.unrolling.scan import Scan, state_afresh
+from rnn_jax.unrolling.scan import Scan, state_at_resets
 
 ROWS_PER_CHUNK = 256
 """Steps times examples in one chunk: enough for a product to be fast, few enough for the cache."""
@@ -76,11 +76,11 @@ class Fused:
         return state_width < kept_width <= 2 * state_width and narrow
 
     def run(
-        self, cell: Cell, params: Params, xs: Any, start: State, marks: Any, reverse: bool
+        self, cell: Cell, params: Params, xs: Any, start: State, masks: Any, reverse: bool
     ) -> tuple[State, Array]:
         """Return (final state, ys)."""
-        if cell.over_time is not None:
-            return _unroll_layerwise(self, cell, params, xs, start, marks, reverse)
+        if cell.unroll_layers is not None:
+            return _unroll_layerwise(self, cell, params, xs, start, masks, reverse)
         if cell.structure is None:
             raise invalid(
                 "strategy",
@@ -89,14 +89,14 @@ class Fused:
                 'Use strategy="scan" (or "auto"), or build the cell by cells.structured.',
             )
         if closes_over_traced(cell.structure, params, xs, start):
-            return Scan().run(cell, params, xs, start, marks, reverse)
+            return Scan().run(cell, params, xs, start, masks, reverse)
         return unroll_fused(
             cell.structure,
             params,
             xs,
             start,
-            state_afresh(cell, as_read(params, xs.dtype), xs, marks),
-            marks,
+            state_at_resets(cell, as_read(params, xs.dtype), xs, masks),
+            masks,
             reverse=reverse,
             **self.sizes(cell.structure, params, xs, start),
         )
@@ -110,11 +110,11 @@ class Parallel:
     """
 
     def run(
-        self, cell: Cell, params: Params, xs: Any, start: State, marks: Any, reverse: bool
+        self, cell: Cell, params: Params, xs: Any, start: State, masks: Any, reverse: bool
     ) -> tuple[State, Array]:
         """Return (final state, ys)."""
-        if cell.over_time is not None:
-            return _unroll_layerwise(self, cell, params, xs, start, marks, reverse)
+        if cell.unroll_layers is not None:
+            return _unroll_layerwise(self, cell, params, xs, start, masks, reverse)
         if cell.structure is None or cell.structure.linear is None:
             raise invalid(
                 "strategy",
@@ -122,8 +122,8 @@ class Parallel:
                 "a cell with a linear structure",
                 'Use strategy="auto", or build the cell by cells.linear.',
             )
-        initial = state_afresh(cell, as_read(params, xs.dtype), xs, marks)
-        return unroll_parallel(cell.structure, params, xs, start, initial, marks, reverse=reverse)
+        initial = state_at_resets(cell, as_read(params, xs.dtype), xs, masks)
+        return unroll_parallel(cell.structure, params, xs, start, initial, masks, reverse=reverse)
 
 
 @dataclass(frozen=True)
@@ -134,15 +134,15 @@ class Auto:
     """
 
     def run(
-        self, cell: Cell, params: Params, xs: Any, start: State, marks: Any, reverse: bool
+        self, cell: Cell, params: Params, xs: Any, start: State, masks: Any, reverse: bool
     ) -> tuple[State, Array]:
         """Return (final state, ys)."""
-        if cell.over_time is not None:
-            return _unroll_layerwise(self, cell, params, xs, start, marks, reverse)
+        if cell.unroll_layers is not None:
+            return _unroll_layerwise(self, cell, params, xs, start, masks, reverse)
         any_length = not isinstance(steps_of(xs), int)  # `jax.export` of any T
         plain = cell.structure is None or any_length or not is_array(xs)
         strategy = Scan() if plain else Fused()
-        return strategy.run(cell, params, xs, start, marks, reverse)
+        return strategy.run(cell, params, xs, start, masks, reverse)
 
 
 @dataclass(frozen=True)
@@ -163,25 +163,25 @@ class Checkpointed:
         resolve(self.inside, "inside")
 
     def run(
-        self, cell: Cell, params: Params, xs: Any, start: State, marks: Any, reverse: bool
+        self, cell: Cell, params: Params, xs: Any, start: State, masks: Any, reverse: bool
     ) -> tuple[State, Array]:
         """Return (final state, ys)."""
         inside = resolve(self.inside)
         wide, rounded = for_sums(params)
-        initial = state_afresh(cell, as_read(params, input_dtype(xs)), xs, marks)
-        at_padding = marks.at_padding(start, initial, reverse=reverse)
+        initial = state_at_resets(cell, as_read(params, input_dtype(xs)), xs, masks)
+        at_padding = masks.at_padding(start, initial, reverse=reverse)
 
         def segment(state: State, at: Any, levels: Any):
-            xs, marks = at
+            xs, masks = at
             params = rounded(wide)
             if levels == 1:
-                xs = marks.refill(xs, reverse=reverse)
-                if marks.valid is None:
-                    return inside.run(cell, params, xs, state, marks, reverse)
+                xs = masks.refill(xs, reverse=reverse)
+                if masks.valid is None:
+                    return inside.run(cell, params, xs, state, masks, reverse)
                 # An example that is over takes its first step here, as xs have it in the padding.
-                begun = select_state(marks.valid.any(0), state, at_padding)
-                final, ys = inside.run(cell, params, xs, begun, marks, reverse)
-                return select_state(marks.valid.any(0), final, state), ys
+                begun = select_state(masks.valid.any(0), state, at_padding)
+                final, ys = inside.run(cell, params, xs, begun, masks, reverse)
+                return select_state(masks.valid.any(0), final, state), ys
             T = steps_of(xs)
             length = 1  # of a T that is not known yet, `jax.export` of any T
             if isinstance(T, int):
@@ -189,7 +189,7 @@ class Checkpointed:
             body = jax.checkpoint(lambda s, at: segment(s, at, levels - 1), prevent_cse=False)
             return scan_in_chunks(body, state, at, length, reverse=reverse)
 
-        return segment(start, (xs, marks), self.levels)
+        return segment(start, (xs, masks), self.levels)
 
 
 Strategy: TypeAlias = Scan | Fused | Parallel | Checkpointed | Auto
@@ -218,11 +218,11 @@ def resolve(strategy: Strategy | str, argument: str = "strategy") -> Any:
 
 
 def _unroll_layerwise(
-    strategy: Any, cell: Any, params: Params, xs: Any, start: State, marks: Any, reverse: bool
+    strategy: Any, cell: Any, params: Params, xs: Any, start: State, masks: Any, reverse: bool
 ):
     # What stands between the parts (a readout, a normalization) reads params of one precision.
     params = as_read(params, input_dtype(xs))
-    return cell.over_time(strategy.run, params, xs, start, marks, reverse)
+    return cell.unroll_layers(strategy.run, params, xs, start, masks, reverse)
 
 
 def _chunk_for(xs: Any) -> int:

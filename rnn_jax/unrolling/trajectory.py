@@ -14,7 +14,7 @@ from rnn_jax.transforms.compiled import compiled
 from rnn_jax.types import Array, Params, State
 from rnn_jax.unrolling.scan import scan_steps
 from rnn_jax.unrolling.sharding import over_examples
-from rnn_jax.unrolling.unroll import checked, checked_marks
+from rnn_jax.unrolling.unroll import checked, checked_masks
 
 
 def trajectory(
@@ -34,18 +34,18 @@ def trajectory(
     """
     reverse = check_flag("reverse", reverse)
     xs, start = checked(cell, params, xs, initial_state)
-    marks = checked_marks(xs, lengths, resets, reverse)
-    return _trajectory(cell, params, xs, start, marks, reverse)
+    masks = checked_masks(xs, lengths, resets, reverse)
+    return _trajectory(cell, params, xs, start, masks, reverse)
 
 
 @compiled("cell", "reverse")
-def _trajectory(cell: Cell, params: Params, xs: Any, start: State, marks: Any, reverse: bool):
-    def run(params: Params, xs: Any, start: State, marks: Any):
-        xs = marks.fill(xs, reverse=reverse)
-        final, (states, _) = scan_steps(cell, params, xs, start, marks, reverse)
+def _trajectory(cell: Cell, params: Params, xs: Any, start: State, masks: Any, reverse: bool):
+    def run(params: Params, xs: Any, start: State, masks: Any):
+        xs = masks.fill(xs, reverse=reverse)
+        final, (states, _) = scan_steps(cell, params, xs, start, masks, reverse)
         if reverse:
             states = jax.tree.map(lambda leaf: leaf[::-1], states)
         in_front = lambda first, rest: jnp.concatenate([first[None], rest])
         return final, jax.tree.map(in_front, start, states)
 
-    return over_examples(run, xs, params, start)(params, xs, start, marks)[1]
+    return over_examples(run, xs, params, start)(params, xs, start, masks)[1]

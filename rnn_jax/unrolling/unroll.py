@@ -15,7 +15,7 @@ import numpy as np
 
 from rnn_jax.cell import Cell, check_cell
 from rnn_jax.errors import as_array, check_flag, fitting, invalid, layout
-from rnn_jax.lengths import Marks, batch_of, input_dtype, length_mask, steps_of
+from rnn_jax.lengths import StepMasks, batch_of, input_dtype, length_mask, steps_of
 from rnn_jax.transforms.broadcasts import with_wide_sums
 from rnn_jax.transforms.compiled import compiled
 from rnn_jax.transforms.precision import cast, is_mixed
@@ -71,23 +71,23 @@ def unroll(
     reverse = check_flag("reverse", reverse)
     chosen = resolve(strategy)
     xs, start = checked(cell, params, xs, initial_state)
-    marks = checked_marks(xs, lengths, resets, reverse)
-    return _unroll(cell, params, xs, start, marks, reverse, chosen)
+    masks = checked_masks(xs, lengths, resets, reverse)
+    return _unroll(cell, params, xs, start, masks, reverse, chosen)
 
 
 @compiled("cell", "reverse", "strategy")
 def _unroll(
-    cell: Cell, params: Params, xs: Any, start: State, marks: Any, reverse: bool, strategy: Any
+    cell: Cell, params: Params, xs: Any, start: State, masks: Any, reverse: bool, strategy: Any
 ):
-    def run(params: Params, xs: Any, start: State, marks: Any):
-        xs = marks.fill(xs, reverse=reverse)
-        final, ys = strategy.run(cell, params, xs, start, marks, reverse)
-        return final, marks.zero_padding(ys)
+    def run(params: Params, xs: Any, start: State, masks: Any):
+        xs = masks.fill(xs, reverse=reverse)
+        final, ys = strategy.run(cell, params, xs, start, masks, reverse)
+        return final, masks.zero_padding(ys)
 
-    return over_examples(run, xs, params, start)(params, xs, start, marks)
+    return over_examples(run, xs, params, start)(params, xs, start, masks)
 
 
-def checked_marks(xs: Any, lengths: Any, resets: Any, reverse: bool) -> Marks:
+def checked_masks(xs: Any, lengths: Any, resets: Any, reverse: bool) -> StepMasks:
     """Return what is special about each step, in the order of `xs`.
 
     Raises the errors that `unroll` lists.
@@ -95,7 +95,7 @@ def checked_marks(xs: Any, lengths: Any, resets: Any, reverse: bool) -> Marks:
     shape = (steps_of(xs), *batch_of(xs))
     valid = None if lengths is None else length_mask(_checked_lengths(lengths, xs), shape[0])
     if resets is None:
-        return Marks(valid, None)
+        return StepMasks(valid, None)
     resets = as_array(resets)
     if resets.shape != shape or resets.dtype != jnp.bool_:
         remedy = "Pass True where a new sequence begins."
@@ -104,7 +104,7 @@ def checked_marks(xs: Any, lengths: Any, resets: Any, reverse: bool) -> Marks:
         resets = resets & valid
     if reverse:  # The last step of a sequence is the one before the first of the next.
         resets = jnp.concatenate([resets[1:], jnp.zeros_like(resets[:1])])
-    return Marks(valid, resets)
+    return StepMasks(valid, resets)
 
 
 def checked_start(cell: Cell, params: Params, xs: Any, initial_state: State | None) -> State:

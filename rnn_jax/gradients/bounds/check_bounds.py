@@ -33,7 +33,7 @@ def check_bounds(
     """Measure every bound that serves the cell: value, bound and slack at each (t, k).
 
     - "power": (λ_W λ_φ)^(t−k) of Pascanu, Mikolov and Bengio (2013), for a cell that declares the
-      `recurrence` that it is a theorem about; see `norm_bound`.
+      `norm_bound_terms` that it is a theorem about; see `norm_bound`.
     - "product": Π ‖J_i‖, for every cell; see `product_bound`.
     - "comparison": ‖Π M_i‖, for every cell: from diagonals where the structure is unit-wise, else
       from singular values of the blocks; theorem 2 of `docs/bounds.md`.
@@ -54,7 +54,7 @@ def check_bounds(
     jacobians = step_jacobians(cell, params, xs, state)
     M = comparison_matrices(cell, params, xs, state, exact=not is_unitwise(cell))
     bounds = {"product": product_bound(jacobians), "comparison": comparison_bound(M)}
-    if cell.recurrence is not None:
+    if cell.norm_bound_terms is not None:
         bounds["power"] = power_bound(*norm_bound(cell, params), T)
     measured, error = certified_log_norms(jacobians)
     size = jacobians.shape[-1]

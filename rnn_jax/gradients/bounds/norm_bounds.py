@@ -37,20 +37,20 @@ def norm_bound(cell: Cell, params: Params) -> tuple[Array, float]:
 
     Raises:
       ValueError: a cell whose step Jacobian is not of that form (an LSTM, a function of the
-        user's that declares no `recurrence`); `product_bound` serves every cell.
+        user's that declares no `norm_bound_terms`); `product_bound` serves every cell.
 
     Reference: Pascanu, Mikolov and Bengio (2013), arXiv 1211.5063, section 2.1.
     """
-    recurrence = check_cell("cell", cell).recurrence
-    if recurrence is None:
+    norm_bound_terms = check_cell("cell", cell).norm_bound_terms
+    if norm_bound_terms is None:
         raise invalid(
             "cell",
-            "one that declares no recurrence",
+            "one without norm_bound_terms",
             "a step Jacobian W diag(φ') or diag(φ') W, which (λ_W λ_φ)^(t−k) is a theorem about",
-            "Use product_bound, which serves every cell, or Cell(..., recurrence=...).",
+            "Use product_bound, which serves every cell, or Cell(..., norm_bound_terms=...).",
         )
     state_shapes(cell, params)
-    W, lambda_phi = recurrence(params)
+    W, lambda_phi = norm_bound_terms(params)
     return spectral_norm(W), lambda_phi
 
 

@@ -36,7 +36,7 @@ from rnn_jax.transforms.compiled import compiled
 from rnn_jax.types import Array, Params, State, StepLoss
 from rnn_jax.unrolling.strategies import Strategy, resolve
 from rnn_jax.unrolling.trajectory import trajectory
-from rnn_jax.unrolling.unroll import checked, checked_marks, unroll
+from rnn_jax.unrolling.unroll import checked, checked_masks, unroll
 
 
 def truncated_gradient(
@@ -145,7 +145,7 @@ def truncation_error(
         cell, params, xs, targets, loss, initial_state, k1, k2s, lengths, resets, strategy, "k2s"
     )
     how: dict[str, Any] = {"lengths": lengths, "resets": resets, "strategy": strategy}
-    valid = checked_marks(xs, lengths, None, reverse=False).valid
+    valid = checked_masks(xs, lengths, None, reverse=False).valid
 
     def E(params: Params) -> Array:
         start = _starting_from(initial_state, cell, xs)(params)
@@ -179,7 +179,7 @@ def _truncated_gradients(
     k1, k2s = _checked_steps(k1, k2s, name)
     learn, given = (initial_state, None) if callable(initial_state) else (None, initial_state)
     xs, _ = checked(cell, params, xs, learn(params) if learn else given)
-    checked_marks(xs, lengths, resets, reverse=False)
+    checked_masks(xs, lengths, resets, reverse=False)
     check_targets(targets, xs)
     strategy = resolve(strategy)
     return _passes(

@@ -25,7 +25,7 @@ from rnn_jax.linalg.largest_singular_value import norm
 from rnn_jax.transforms.compiled import compiled
 from rnn_jax.types import Array, Params, State, at_least_float32
 from rnn_jax.unrolling.trajectory import trajectory
-from rnn_jax.unrolling.unroll import checked_marks
+from rnn_jax.unrolling.unroll import checked_masks
 
 MIN_SQUARED_GRADIENT_NORM = 1e-20
 """Of ‖∂E/∂h_{k+1}‖² to what it is at the last step that has any, below which Ω has no step."""
@@ -76,8 +76,8 @@ def omega(
     choose("derivative", derivative, {"immediate": None, "full": None})
     start = initial_state(params) if callable(initial_state) else initial_state
     cell, xs, start = continuous(cell, params, xs, start, lengths=lengths)
-    marks = checked_marks(xs, lengths, None, reverse=False)
-    return _omega(cell, params, xs, objective, start, lengths, marks, derivative)
+    masks = checked_masks(xs, lengths, None, reverse=False)
+    return _omega(cell, params, xs, objective, start, lengths, masks, derivative)
 
 
 @compiled("cell", "objective", "derivative")
@@ -88,7 +88,7 @@ def _omega(
     objective: Any,
     start: State,
     lengths: Any,
-    marks: Any,
+    masks: Any,
     derivative: Any,
 ) -> Array:
     states = trajectory(cell, params, xs, start, lengths=lengths)
@@ -109,7 +109,7 @@ def _omega(
         before, received = jax.lax.stop_gradient((before, received))
 
     # All states are known by now, so that time is one more batch axis.
-    step = lambda state: cell.step(params, state, marks.fill(xs))[0]
+    step = lambda state: cell.step(params, state, masks.fill(xs))[0]
     mantissas, exponents = _mantissas(received, 1 + batch_ndim)
     (passed,) = jax.vjp(step, before)[1](mantissas)
 

@@ -30,9 +30,9 @@ from rnn_jax.transforms.precision import for_sums
 from rnn_jax.transforms.program import Program
 from rnn_jax.types import Array, Params, State
 from rnn_jax.unrolling.fused import unroll_fused
-from rnn_jax.unrolling.scan import Scan, state_afresh
+from rnn_jax.unrolling.scan import Scan, state_at_resets
 from rnn_jax.unrolling.strategies import Auto, Fused, Strategy, resolve
-from rnn_jax.unrolling.unroll import checked_marks, checked_start
+from rnn_jax.unrolling.unroll import checked_masks, checked_start
 
 
 class Nudges(NamedTuple):
@@ -93,14 +93,14 @@ def unroll_nudged(
     if not isinstance(nudges, Nudges):
         raise invalid("nudges", nudges, "Nudges", "Pass zero_nudges(cell, params, xs).")
     start = jax.tree.map(_add_nothing, start, spread(nudges.start))
-    marks = checked_marks(xs, lengths, resets, reverse)
-    xs = marks.fill(xs, reverse=reverse)
+    masks = checked_masks(xs, lengths, resets, reverse)
+    xs = masks.fill(xs, reverse=reverse)
     chosen = resolve(strategy)
     if not isinstance(chosen, (Auto, Scan, Fused)):
         remedy = "Leave the strategy out, or the nudges."
         raise invalid("strategy", strategy, "auto, scan or fused", remedy)
     along = (nudges.read, nudges.passed)
-    return _unroll_nudged(cell, params, xs, along, start, marks, reverse, chosen, spread)
+    return _unroll_nudged(cell, params, xs, along, start, masks, reverse, chosen, spread)
 
 
 @compiled("cell", "reverse", "chosen", "spread")
@@ -110,28 +110,28 @@ def _unroll_nudged(
     xs: Any,
     along: Any,
     start: State,
-    marks: Any,
+    masks: Any,
     reverse: bool,
     chosen: Any,
     spread: Any,
 ):
     spread_both = lambda along: tuple(map(spread, along))
     if cell.structure is None or isinstance(chosen, Scan):
-        return _scanned(cell, params, xs, along, spread_both, start, marks, reverse)
+        return _scanned(cell, params, xs, along, spread_both, start, masks, reverse)
     fused = chosen if isinstance(chosen, Fused) else Fused()
     final, ys = unroll_fused(
         _nudged_structure(cell.structure, (start, start)),
         params,
         xs,
         start,
-        state_afresh(cell, params, xs, marks),
-        marks,
+        state_at_resets(cell, params, xs, masks),
+        masks,
         reverse=reverse,
-        more=along,
-        drives_of=lambda along: jax.tree.leaves(spread_both(along)),
+        extra_drives=along,
+        make_extra_drives=lambda along: jax.tree.leaves(spread_both(along)),
         **fused.sizes(cell.structure, params, xs, start),
     )
-    return final, marks.zero_padding(ys)
+    return final, masks.zero_padding(ys)
 
 
 def _scanned(
@@ -141,23 +141,23 @@ def _scanned(
     along: Any,
     spread: Any,
     start: State,
-    marks: Any,
+    masks: Any,
     reverse: bool,
 ) -> tuple[State, Array]:
     """Scan the steps, with nudges."""
     wide, rounded = for_sums(params)
-    initial, initial_rounded = for_sums(state_afresh(cell, params, xs, marks))
-    at_padding = marks.at_padding(start, initial_rounded(initial), reverse=reverse)
+    initial, initial_rounded = for_sums(state_at_resets(cell, params, xs, masks))
+    at_padding = masks.at_padding(start, initial_rounded(initial), reverse=reverse)
     step = _nudged(with_wide_sums(cell.step), old=3)
 
     def body(state: State, at: Any):
-        x, marks, nudges = at
-        before = marks.state_before(state, initial_rounded(initial))
-        evaluated = marks.state_evaluated(before, at_padding)
+        x, masks, nudges = at
+        before = masks.state_before(state, initial_rounded(initial))
+        evaluated = masks.state_evaluated(before, at_padding)
         after, y = step(spread(nudges), rounded(wide), evaluated, x)
-        return marks.state_after(after, before), marks.zero_padding(y)
+        return masks.state_after(after, before), masks.zero_padding(y)
 
-    return jax.lax.scan(body, start, (xs, marks, along), reverse=reverse)
+    return jax.lax.scan(body, start, (xs, masks, along), reverse=reverse)
 
 
 def _nudged_structure(structure: Structure, like: tuple[State, State]) -> Structure:

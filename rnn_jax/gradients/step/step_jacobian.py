@@ -137,7 +137,7 @@ def step_jacobian(structure: Structure, params: Params, state: State, x: Array) 
     A, *by_a = _unit_blocks(after, H, s, *a)
     products = []
     for j, (product, W) in enumerate(zip(structure.products, matrices, strict=True)):
-        e = lambda s, *a, of=product.of: of(constants, unravel(s), *a)
+        e = lambda s, *a, operand=product.operand: operand(constants, unravel(s), *a)
         D, *D_before = _unit_blocks(e, H, s, *a[:j])
         products.append(FedBack(by_a[j], W, D, tuple(D_before)))
     return StepJacobian(A, tuple(products))
