@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from rnn_jax.cell import Cell
-from rnn_jax.gradients.step.nudges import Nudges
+from rnn_jax.gradients.step.perturbations import Nudges
 from rnn_jax.lengths import batch_of, steps_of
 from rnn_jax.types import Array, Params, State, at_least_float32
 

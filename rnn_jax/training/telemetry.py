@@ -24,7 +24,7 @@ from rnn_jax.cell import Cell, check_cell
 from rnn_jax.errors import check_function, check_size, invalid
 from rnn_jax.gradients.regularization.omega import counted_steps
 from rnn_jax.gradients.regularization.recurrent_matrices import recurrent_matrices
-from rnn_jax.gradients.step.nudges import Nudges, unroll_nudged
+from rnn_jax.gradients.step.perturbations import Nudges, unroll_nudged
 from rnn_jax.linalg.largest_singular_value import (
     generic_vector,
     largest_singular_value,

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -36,6 +36,7 @@ from rnn_jax.linalg import matvec, row_major_transpose
 from rnn_jax.transforms.broadcasts import with_wide_sums
 from rnn_jax.transforms.precision import as_read, for_sums
 from rnn_jax.types import Array, Params, State
+from rnn_jax.unrolling.perturbed import Perturbations, perturbed_structure
 from rnn_jax.unrolling.row_products import (
     matrix_tangents,
     merge_batch,
@@ -58,15 +59,15 @@ def unroll_fused(
     reverse: bool,
     chunk: int,
     recompute: bool,
-    extra_drives: Any = (),
-    make_extra_drives: Callable[[Any], Sequence[Array]] = jax.tree.leaves,
+    perturbations: Perturbations | None = None,
 ) -> tuple[State, Array]:
     """Return (final state, ys) of `structure` over `xs [T, *batch, I]`, `chunk` steps at a time.
 
-    `initial` is the state that a step with a reset starts from. `extra_drives`, leaves
-    `[T, *batch, ...]`, is for drives beyond those that the structure makes of xs, which reach
-    `pointwise` as they are; `make_extra_drives` turns a chunk of it into those drives.
+    `initial` is the state that a step with a reset starts from. Perturbations are more drives, of
+    which those of a chunk alone are held.
     """
+    if perturbations is not None:
+        structure = perturbed_structure(structure, (start, start))
     batch = xs.shape[1:-1]
     at_padding = merge_batch(masks.at_padding(start, initial, reverse=reverse), batch)
 
@@ -87,11 +88,12 @@ def unroll_fused(
     take_chunk = _differentiable_chunk(structure, reverse, recompute)
 
     def body(state: State, at: Any):
-        xs, masks, extra = at
+        xs, masks, perturbations = at
         params, U_T, matrices, constants = rounded(wide)
-        xs, *extra = merge_batch((xs, *make_extra_drives(extra)), batch, lead=1)
+        zeros = [] if perturbations is None else jax.tree.leaves(perturbations.states())
+        xs, *zeros = merge_batch((xs, *zeros), batch, lead=1)
         masks = jax.tree.map(lambda mask: mask.reshape(len(mask), math.prod(batch)), masks)
-        drives = (*_drives(structure, params, products(U_T, xs)), *extra)
+        drives = (*_drives(structure, params, products(U_T, xs)), *zeros)
         initial_state = initial_rounded(initial)
         state, ys = take_chunk(state, initial_state, at_padding, drives, matrices, constants, masks)
         return state, split_batch(ys, batch, lead=1)
@@ -99,7 +101,7 @@ def unroll_fused(
     keep = jax.checkpoint_policies.save_only_these_names(KEPT)
     body = jax.checkpoint(body, policy=keep, prevent_cse=False)
     start = merge_batch(start, batch)
-    state, ys = scan_in_chunks(body, start, (xs, masks, extra_drives), chunk, reverse=reverse)
+    state, ys = scan_in_chunks(body, start, (xs, masks, perturbations), chunk, reverse=reverse)
     return split_batch(state, batch), with_wide_sums(structure.output)(read, ys)
 
 

@@ -23,11 +23,12 @@ import jax
 
 from rnn_jax.cell import Cell, Structure
 from rnn_jax.errors import check_size, invalid
-from rnn_jax.lengths import input_dtype, is_array, select_state, steps_of
+from rnn_jax.lengths import StepMasks, input_dtype, is_array, select_state, steps_of
 from rnn_jax.transforms.precision import as_read, for_sums
 from rnn_jax.types import Array, Params, State
 from rnn_jax.unrolling.fused import closes_over_traced, scan_in_chunks, unroll_fused
 from rnn_jax.unrolling.parallel import unroll_parallel
+from rnn_jax.unrolling.perturbed import Perturbations
 from rnn_jax.unrolling.scan import Scan, state_at_resets
 
 ROWS_PER_CHUNK = 256
@@ -76,20 +77,27 @@ class Fused:
         return state_width < kept_width <= 2 * state_width and narrow
 
     def run(
-        self, cell: Cell, params: Params, xs: Any, start: State, masks: Any, reverse: bool
+        self,
+        cell: Cell,
+        params: Params,
+        xs: Any,
+        start: State,
+        masks: StepMasks,
+        reverse: bool,
+        perturbations: Perturbations | None = None,
     ) -> tuple[State, Array]:
         """Return (final state, ys)."""
-        if cell.unroll_layers is not None:
+        if cell.unroll_layers is not None and perturbations is None:
             return _unroll_layerwise(self, cell, params, xs, start, masks, reverse)
-        if cell.structure is None:
+        if cell.structure is None and perturbations is None:
             raise invalid(
                 "strategy",
                 "fused, for a cell that is a plain function",
                 "a cell with a structure",
                 'Use strategy="scan" (or "auto"), or build the cell by cells.structured.',
             )
-        if closes_over_traced(cell.structure, params, xs, start):
-            return Scan().run(cell, params, xs, start, masks, reverse)
+        if cell.structure is None or closes_over_traced(cell.structure, params, xs, start):
+            return Scan().run(cell, params, xs, start, masks, reverse, perturbations)
         return unroll_fused(
             cell.structure,
             params,
@@ -98,6 +106,7 @@ class Fused:
             state_at_resets(cell, as_read(params, xs.dtype), xs, masks),
             masks,
             reverse=reverse,
+            perturbations=perturbations,
             **self.sizes(cell.structure, params, xs, start),
         )
 
@@ -110,7 +119,13 @@ class Parallel:
     """
 
     def run(
-        self, cell: Cell, params: Params, xs: Any, start: State, masks: Any, reverse: bool
+        self,
+        cell: Cell,
+        params: Params,
+        xs: Any,
+        start: State,
+        masks: StepMasks,
+        reverse: bool,
     ) -> tuple[State, Array]:
         """Return (final state, ys)."""
         if cell.unroll_layers is not None:
@@ -134,15 +149,23 @@ class Auto:
     """
 
     def run(
-        self, cell: Cell, params: Params, xs: Any, start: State, masks: Any, reverse: bool
+        self,
+        cell: Cell,
+        params: Params,
+        xs: Any,
+        start: State,
+        masks: StepMasks,
+        reverse: bool,
+        perturbations: Perturbations | None = None,
     ) -> tuple[State, Array]:
         """Return (final state, ys)."""
-        if cell.unroll_layers is not None:
+        # Perturbations are of the whole state, which the layers of a stack do not have one by one.
+        if cell.unroll_layers is not None and perturbations is None:
             return _unroll_layerwise(self, cell, params, xs, start, masks, reverse)
         any_length = not isinstance(steps_of(xs), int)  # `jax.export` of any T
         plain = cell.structure is None or any_length or not is_array(xs)
         strategy = Scan() if plain else Fused()
-        return strategy.run(cell, params, xs, start, masks, reverse)
+        return strategy.run(cell, params, xs, start, masks, reverse, perturbations)
 
 
 @dataclass(frozen=True)
@@ -163,7 +186,13 @@ class Checkpointed:
         resolve(self.inside, "inside")
 
     def run(
-        self, cell: Cell, params: Params, xs: Any, start: State, masks: Any, reverse: bool
+        self,
+        cell: Cell,
+        params: Params,
+        xs: Any,
+        start: State,
+        masks: StepMasks,
+        reverse: bool,
     ) -> tuple[State, Array]:
         """Return (final state, ys)."""
         inside = resolve(self.inside)

@@ -20,8 +20,8 @@ from rnn_jax.errors import invalid
 from rnn_jax.lengths import is_array, is_key
 from rnn_jax.transforms.program import Program, has_custom_vjp
 from rnn_jax.types import Array, Params, State
-from rnn_jax.unrolling.trajectory import trajectory
-from rnn_jax.unrolling.unroll import checked_start
+from rnn_jax.unrolling.arguments import checked_masks, checked_start
+from rnn_jax.unrolling.trajectory import states_along
 
 
 def continuous(
@@ -42,6 +42,7 @@ def continuous(
       ValueError: what `unroll` raises; such leaves beside xs that are not one array.
     """
     start = checked_start(cell, params, xs, initial_state)
+    masks = checked_masks(xs, lengths, None, reverse=False)
     kinds = {_kind(leaf) for leaf in jax.tree.leaves(start)}
     plain = cell.structure is not None or not has_custom_vjp(cell.step, params, start, xs)
     if kinds <= {"real"} and plain:
@@ -54,7 +55,7 @@ def continuous(
                 "xs as one array [T, *batch, I]",
                 "Put the arrays of xs side by side, or the counter or key among the inputs.",
             )
-        states = trajectory(cell, params, xs, start, lengths=lengths)
+        states = states_along(cell, params, xs, start, masks)
         before = jax.tree.map(lambda leaf: leaf[:-1], states)
         codes = [_encoded(leaf, xs.ndim - 1) for leaf in _others(before)]
         xs = jnp.concatenate([xs, *(code.astype(xs.dtype) for code in codes)], axis=-1)

@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from rnn_jax.cell import Cell
 from rnn_jax.gradients.step.step_jacobian import StepJacobian, step_jacobian
 from rnn_jax.types import Array, Params, State
-from rnn_jax.unrolling.trajectory import trajectory
+from rnn_jax.unrolling.trajectory import states_along
 
 
 class LinearizedStep:
@@ -37,7 +37,7 @@ class LinearizedStep:
 
     def states(self, xs: Array) -> Array:
         """Return the trajectory of `xs` from the start, `[T+1, S]`."""
-        states = trajectory(self._cell, self._params, xs, self._start)
+        states = states_along(self._cell, self._params, xs, self._start)
         return jax.vmap(lambda state: ravel_pytree(state)[0])(states)
 
     def parts(self, h: Array, x: Array) -> StepJacobian:
