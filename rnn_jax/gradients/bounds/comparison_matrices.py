@@ -20,9 +20,9 @@ import jax.numpy as jnp
 
 from rnn_jax.cell import Cell
 from rnn_jax.errors import check_array, check_flag, check_size, invalid
-from rnn_jax.gradients.jacobians.step_jacobians import step_jacobians
+from rnn_jax.gradients.jacobians.step_jacobians import jacobians_along
 from rnn_jax.gradients.step.continuous import continuous
-from rnn_jax.gradients.step.linearized_step import LinearizedStep, is_unitwise
+from rnn_jax.gradients.step.linearized_step import LinearizedStep, flat_trajectory, is_unitwise
 from rnn_jax.gradients.step.step_jacobian import FedBack, StepJacobian
 from rnn_jax.lengths import batch_of
 from rnn_jax.linalg import log_power_of_two, spectral_norm, split_exponent
@@ -57,10 +57,8 @@ def comparison_matrices(
     """
     exact = check_flag("exact", exact)
     cell, xs, start = continuous(cell, params, xs, initial_state)
-    batch_ndim = len(batch_of(xs))
     if exact:
-        sizes = [leaf[(0,) * batch_ndim].size for leaf in jax.tree.leaves(start)]
-        return block_norms(step_jacobians(cell, params, xs, start), sizes)
+        return exact_blocks(jacobians_along(cell, params, xs, start), start)
     if not is_unitwise(cell):
         raise invalid(
             "cell",
@@ -68,20 +66,27 @@ def comparison_matrices(
             "one whose step Jacobian is diagonals around matrices",
             "Pass exact=True, which serves every cell.",
         )
-    return _from_diagonals(cell, params, xs, start)
+    return from_diagonals(cell, params, xs, start, flat_trajectory(cell, params, xs, start))
+
+
+def exact_blocks(jacobians: Array, start: State) -> Array:
+    """Return the norms of the blocks that the leaves of `start` make of `jacobians`."""
+    batch_ndim = jacobians.ndim - 3
+    sizes = [leaf[(0,) * batch_ndim].size for leaf in jax.tree.leaves(start)]
+    return block_norms(jacobians, sizes)
 
 
 @compiled("cell")
-def _from_diagonals(cell: Cell, params: Params, xs: Array, start: State) -> Array:
-    """Find `comparison_matrices` of a cell whose structure is unit-wise."""
+def from_diagonals(cell: Cell, params: Params, xs: Array, start: State, hs: Array) -> Array:
+    """Find `comparison_matrices` of a unit-wise structure, along `hs [T+1, *batch, S]`."""
     structure: Any = cell.structure
 
-    def diagonals(start: State, xs: Any):
+    def diagonals(start: State, xs: Any, before: Array):
         step = LinearizedStep(cell, params, start)
-        J = jax.vmap(step.parts)(step.states(xs)[:-1], xs)
+        J = jax.vmap(step.parts)(before, xs)
         return J.A, [(product.A, product.D, product.D_before) for product in J.products]
 
-    A, around = over_batch(diagonals, len(batch_of(xs)), out_axis=1)(start, xs)
+    A, around = over_batch(diagonals, len(batch_of(xs)), out_axis=1)(start, xs, hs[:-1])
     products = tuple(
         FedBack(A_j, product.W(params), D, D_before)
         for product, (A_j, D, D_before) in zip(structure.products, around, strict=True)

@@ -25,7 +25,7 @@ from rnn_jax.errors import invalid
 from rnn_jax.gradients.jacobians.log_norms import check_norm
 from rnn_jax.gradients.jacobians.norms_by_vectors import MATRICES_PER_BATCH, norms_at_times
 from rnn_jax.gradients.jacobians.state_blocks import Block, block_entries
-from rnn_jax.gradients.jacobians.step_jacobians import step_jacobians
+from rnn_jax.gradients.jacobians.step_jacobians import jacobians_along
 from rnn_jax.gradients.step.continuous import continuous
 from rnn_jax.lengths import steps_of
 from rnn_jax.linalg import split_exponent
@@ -84,7 +84,9 @@ def jacobian_log_norms_by_lag(
     cell, xs, start = continuous(cell, params, xs, initial_state)
     each_lag = check_states("lags", lags, steps_of(xs))
     if times is None:
-        return _at_all_times(step_jacobians(cell, params, xs, start), each_lag, norm, rtol, entries)
+        return _at_all_times(
+            jacobians_along(cell, params, xs, start), each_lag, norm, rtol, entries
+        )
     each_time = check_states("times", times, steps_of(xs))
     return norms_at_times(cell, params, xs, start, each_lag, each_time, norm, rtol, entries)
 
