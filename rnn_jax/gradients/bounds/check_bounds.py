@@ -1,4 +1,4 @@
-"""Everything measured, bounded and compared in one call."""
+"""All bounds of a cell beside its measured norms, in one call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-r"""Comparison matrices: bounds on ∂s_t/∂s_k that keep the blocks of a state apart.
+r"""Comparison matrices: bounds on ∂s_t/∂s_k that keep the leaves of a state apart.
 
 The step Jacobian of a state of m leaves, (c, h) of an LSTM, has m × m blocks. With M_i a matrix of
 upper bounds on their norms, [M_i]_ab ≥ ‖[J_i]_ab‖₂,
@@ -132,6 +132,7 @@ def _bound(matrices: Array) -> Array:
     blocks = _blocks(matrices)
     largest = blocks.max((-2, -1))
     scale = jnp.where(jnp.isneginf(largest), 0, largest)
+    # ‖P‖ of the entries over the largest of them, which alone may leave the range.
     P = jnp.exp(blocks - scale[..., None, None])
     return scale + jnp.log(root_norm(P.mT @ P))
 
@@ -213,7 +214,7 @@ def _comparison_matrix(J: StepJacobian) -> Array:
 
 
 class _Matrix(NamedTuple):
-    """Of the H × H blocks W_qr of one product, each scaled by a power of two.
+    """The H × H gates W_qr of one product, each scaled by a power of two.
 
     Attributes:
       gram: 4^-e W_qrᵀ W_qr, `[k, r, H, H]`.
@@ -261,6 +262,9 @@ def _bounds(own: Array, through: list[tuple[Array, _Matrix, Array]]) -> Array:
         over_u = jnp.maximum(over_u, tiny)
         omega = _over_paths(_stacked_norm(root_u, W), E)[..., None]
         together.append((for_each_column(over_u[..., None, :]), omega))
+    # Neither of the two is always the smaller: apart, each product's α keeps its own supremum;
+    # together, gates of one W that cannot all be large at once are counted by one norm. Both are
+    # bounds, so the smaller of them is one.
     bounds = [
         norm_of_sum(jnp.concatenate(alphas, -2), jnp.concatenate(omegas, -1))
         for alphas, omegas in (zip(*terms, strict=True) for terms in (apart, together))
