@@ -176,9 +176,8 @@ def log_norm_table(
     # state tell, at the end, which products contain one.
     finite = jnp.isfinite(jacobians).all((1, 2))
     J = Scaled.of(jnp.where(finite[:, None, None], jacobians, 0))
-    table = _set(
-        table, states[1:], states[:-1], keep(log_norms(J.rows(rows).columns(columns), norm))
-    )
+    of_steps = log_norms(J.rows(rows).columns(columns), norm)
+    table = _set(table, states[1:], states[:-1], keep(of_steps))
     if T > 1:
         of_pairs = _of_pairs(keep(LogNorm(zeros, zeros)), J, norm, rows, columns, keep, axes)
         table = jax.tree.map(jnp.add, table, jax.lax.psum(of_pairs, axes))
@@ -202,9 +201,8 @@ def _of_pairs(table: Any, J: Scaled, norm: Norm, rows: Any, columns: Any, keep: 
     J_t ··· from there, and B_k is ··· J_k up to there. Both are taken in tiles of `TILE` steps.
     """
     # A pair (t, k) belongs to the level at which the bits of t − 1 and k first differ, from above:
-    # there t is in the second segment of a pair and k in the first. So each pair is found once,
-    # as a product of two matrices that exist at that level, and the segments themselves grow by
-    # one product a step and level: T log T products, where a product for each pair would be T².
+    # there t is in the second segment of a pair and k in the first. So each pair is found once, and
+    # segments grow by one product a step and level: T log T products rather than T².
     device, devices = jax.lax.axis_index(axes), jax.lax.axis_size(axes)
     T, S, _ = J.m.shape
     levels = math.ceil(math.log2(T))
@@ -226,17 +224,12 @@ def _of_pairs(table: Any, J: Scaled, norm: Norm, rows: Any, columns: Any, keep: 
                 lambda x: jax.lax.dynamic_slice_in_dim(x, tile_size * at, tile_size), parts
             )
             at = begin + device + devices * i
-            (A_t, t), (B_k, k) = (
-                of_tile((of_A, second), seconds[at]),
-                of_tile((of_B, first), firsts[at]),
-            )
-            found = norm.of_products(A_t, B_k)
+            A_t, t = of_tile((of_A, second), seconds[at])
+            B_k, k = of_tile((of_B, first), firsts[at])
             of_a_pair = t[:, None] // (2 * half) == k // (2 * half)
             # A of step t leads to state t + 1, B of step k from state k. There is no state N + 1.
             t = jnp.where(of_a_pair, t[:, None] + 1, N + 1)
-            return jax.tree.map(
-                lambda whole, x: whole.at[t, k].set(x, mode="drop"), table, keep(found)
-            )
+            return _set(table, t, k, keep(norm.of_products(A_t, B_k)))
 
         mine = (end - begin - device + devices - 1) // devices
         table = jax.lax.fori_loop(0, mine, tile, table)
@@ -341,7 +334,7 @@ def _tiles(T: int, levels: int, tile_size: int) -> tuple[Array, Array, np.ndarra
 
 
 def _set(table: Any, t: Any, k: Any, norms: Any):
-    return jax.tree.map(lambda whole, part: whole.at[t, k].set(part), table, norms)
+    return jax.tree.map(lambda whole, x: whole.at[t, k].set(x, mode="drop"), table, norms)
 
 
 def tables_of_examples(table_of: Callable[[Array], Any], jacobians: Array) -> Any:
