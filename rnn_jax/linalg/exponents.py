@@ -40,10 +40,9 @@ def _format(dtype: Any) -> tuple[type, int, int]:
 
 
 def split_exponent(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    """Return m and int32 e of x = m · 2^e, the largest |m| over `axes` in [½, 1).
+    """Return m and int32 e of x = m · 2^e, exactly, the largest |m| over `axes` in [½, 1).
 
-    Scaling by a power of two is exact, so a product of mantissas is, bit for bit, what it would
-    be in a float of unlimited range. e = 0 where x is zero or not finite.
+    e = 0 where x is zero or not finite.
     """
     x = check_array("x", x, ("*axes",))
     axes = check_axes("axes", axes, x)

@@ -63,11 +63,11 @@ def root_of_largest_eigenvalue(
     """Return ln σ_max(P), one for each leading index, from v -> PᵀP v alone.
 
     Args:
-      gram: `[*lead, S] -> [*lead, S]`, scaled so that σ_max⁴ is in range.
+      gram: the map v -> PᵀP v, `[*lead, S] -> [*lead, S]`, scaled so that σ_max⁴ is in range.
       start: `start_vector((*lead, S), dtype)`.
-      rtol: steps are taken until every norm is certain to this relative accuracy;
-        `default_tolerance` by default.
-      max_steps: the most that are taken; 2 S + 16, and no more than 528, by default. Without
+      rtol: relative accuracy to which every norm is certain at the end; `default_tolerance` by
+        default.
+      max_steps: the most steps that are taken; 2 S + 16, and no more than 528, by default. Without
         rounding S would be enough.
 
     Returns:
@@ -154,10 +154,8 @@ class _Tridiagonal(NamedTuple):
         return jax.lax.while_loop(lambda carry: carry[1], narrow, (bracket, jnp.ones((), bool)))[0]
 
     def polynomial(self, x: Array, scale: Array, enough: float) -> Array:
-        """Return p_j(x) `[n, *lead]` at the first j where it is `enough` or negative, or the last.
-
-        It is negative at some j, as a sequence of Sturm's is, where x is below θ.
-        """
+        """Return p_j(x) `[n, *lead]` at the first j where it is `enough` or negative, or at m."""
+        # Where x is below θ, p_j is negative at some j (Sturm's sequence).
         # At β_j = 0 the space is exhausted, T_m splits, and p_{j+1} would be infinite. A β that is
         # rounding alone is no evidence that λ is below x, and must not make p_j grow: it is raised
         # to the size of its rounding. p stops at its first decision; beyond, it would overflow,

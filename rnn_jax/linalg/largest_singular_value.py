@@ -28,11 +28,11 @@ class SingularValue(NamedTuple):
     """The largest singular value as the power method leaves it.
 
     Attributes:
-      sigma: ‖W v‖, never above σ_max by more than rounding: `[...]`, in the dtype of W.
-        Differentiable, v held fixed, which gives u vᵀ, the derivative of a singular value.
-      residual: ‖WᵀW v − σ² v‖ / σ²: `[...]`. Some singular value s, not necessarily the largest,
-        has |s² − σ²| ≤ (residual + n ε) σ², the second term for rounding.
-      v: the right vector, `[..., n]`.
+      sigma: the value σ = ‖W v‖, never above σ_max by more than rounding: `[...]`, in the dtype of
+        W. Differentiable with v held fixed, which gives u vᵀ, the derivative of a singular value.
+      residual: relative residual ‖WᵀW v − σ² v‖ / σ²: `[...]`. Some singular value s, not
+        necessarily the largest, has |s² − σ²| ≤ (residual + n ε) σ², the second term for rounding.
+      v: the right singular vector, `[..., n]`.
 
     sigma and residual are NaN where W has an entry that is not finite. residual and v are of
     float32 at least.

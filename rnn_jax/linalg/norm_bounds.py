@@ -69,8 +69,7 @@ def root_norm(gram: Array) -> Array:
     ‖G‖₂ ≤ ‖Gⁿ‖_F^(1/n) ≤ H^(1/2n) ‖G‖₂, with n = 2^50 by squaring a scaled mantissa.
     """
     # Squaring, and not the power method on a vector: a vector's norm is below ‖W‖₂ until it has
-    # converged, and a bound must not be. As the exponent of squaring i counts 2^-i, so does its
-    # rounding.
+    # converged, and a bound must not be. Exponents are summed as in `spectral_radius`.
 
     def square(A: Array, _: Any):
         return split_exponent(jnp.matmul(A, A, precision="highest"), (-2, -1))

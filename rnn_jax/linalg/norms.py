@@ -55,7 +55,7 @@ class LogNorm(NamedTuple):
     """The logarithm of a norm, and a bound on its error.
 
     Attributes:
-      value: -inf for zero, NaN for what is not finite.
+      value: the logarithm, -inf for a zero matrix, NaN for one that is not finite.
       error: ln ‖P‖ lies within value ± error; +inf where nothing is known. Lanczos' method alone,
         `root_of_largest_eigenvalue`, errs to one side, value ≤ ln σ_max ≤ value + error but for a
         probability of FAILURE_PROBABILITY; tools for products of Jacobians add rounding.

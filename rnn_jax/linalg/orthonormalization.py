@@ -299,10 +299,7 @@ def _failure(Q: Array, R: Array) -> Array:
 
 
 def _one_by_one(M: Array, Q: Array, R: Array, first: Array) -> tuple[Array, Array]:
-    """Take columns from `first` on by Gram-Schmidt, thrice each, given Q and R of those before.
-
-    It is accurate for any M, and slow: products of a matrix and a vector.
-    """
+    """Take columns from `first` on by Gram-Schmidt, thrice each: accurate for any M, and slow."""
     S, K = M.shape
     rounding = jnp.asarray(share_of_rounding(S, K, float(jnp.finfo(M.dtype).eps)), M.dtype)
 

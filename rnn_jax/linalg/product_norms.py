@@ -37,9 +37,9 @@ class Norm(NamedTuple):
     """A norm, as functions of many matrices at once.
 
     Attributes:
-      of_ones: ln of the norm of a matrix of n ones, one at most in a row or a column.
-      of_matrices: `[..., R, C] -> LogNorm`, each part `[...]`.
-      of_products: `A, B -> LogNorm` of all A_i B_j, each part `[p, q]`, of p and q `Factors`.
+      of_ones: ln of the norm of a matrix with n ones, at most one in a row or column.
+      of_matrices: norms of matrices, `[..., R, C] -> LogNorm`, each part `[...]`.
+      of_products: norms of all A_i B_j, `A, B -> LogNorm`, each part `[p, q]`, of p and q Factors.
     """
 
     of_ones: Callable[[int], float]
@@ -299,11 +299,9 @@ def in_dtype(found: LogNorm, dtype: Any) -> LogNorm:
 
 
 def rounding_in_nats(delta: Array, log_norms: Array) -> Array:
-    """Return the error of `log_norms` whose norms are off by a relative `delta`.
-
-    It includes the logarithm's own rounding, and is +inf from δ = 1 on, where the norm may be zero.
-    """
+    """Return the error of `log_norms` of norms off by a relative `delta`; +inf from δ = 1 on."""
     eps = jnp.asarray(jnp.finfo(log_norms.dtype).eps, log_norms.dtype)
+    # The logarithm's own rounding.
     own = eps * (4 + jnp.where(jnp.isneginf(log_norms), 0, jnp.abs(log_norms)))
     return own - jnp.log1p(-jnp.minimum(delta, 1))
 

@@ -33,10 +33,7 @@ BANDS = 4
 
 
 class Scaled(NamedTuple):
-    """A matrix 2^r m 2^c: finite `m [..., R, C]`, int32 `r [..., R]` and `c [..., C]`.
-
-    r and c are ZERO for rows and columns of zeros.
-    """
+    """A matrix 2^r m 2^c: finite `m [..., R, C]`, int32 `r [..., R]`, `c [..., C]`, or ZERO."""
 
     m: Array
     r: Array
@@ -153,7 +150,7 @@ class Entries(NamedTuple):
         """Return `linear(self)` for a linear map of the last axis, with no entry flushed.
 
         Entries within half of the dtype's range go through the map together, then those below them,
-        `BANDS` times at most: what is 2^256 (in float64 2^2048) below the largest counts as zero.
+        `BANDS` times at most: entries 2^256 (in float64 2^2048) below the largest count as zero.
         `dtype` is that of the map's own arithmetic, where it has less range than this.
         """
         # A band is put in the middle of the range, 2^-32 to 2^32 in float32: the map may then grow

@@ -24,9 +24,9 @@ class Correlation:
     """The stationary correlation of two trajectories of one network; every field `[...]`.
 
     Attributes:
-      c: the correlation of their pre-activations, from −1 to 1; 1 where both die out (q = 0).
-      slope: σ_w² ⟨φ'(u) φ'(v)⟩, the factor per step of a small distance from c.
-      time_scale: −1 / ln slope, steps in which that distance falls by e.
+      c: correlation of their pre-activations, from −1 to 1; 1 where both die out (q = 0).
+      slope: factor per step of a small distance from c, σ_w² ⟨φ'(u) φ'(v)⟩.
+      time_scale: steps in which that distance falls by e, −1 / ln slope.
       converged: whether the length is, as for `MeanField`, and c is right to 1e-6 in float64, 1e-3
         in float32, and the slope to as much of itself or, where φ' changes its sign, of
         σ_w² ⟨|φ'(u)| |φ'(v)|⟩. False also where c is 1 and only just stable, and where a slope
@@ -55,7 +55,7 @@ def correlation(
 
     Args:
       weight_std, bias_std, input_std, activation: as for `mean_field`.
-      input_correlation: ρ_u, of the two inputs at one step, from −1 to 1.
+      input_correlation: correlation of the two inputs at one step, ρ_u, from −1 to 1.
 
     Raises:
       ValueError: as for `mean_field`; an input_correlation outside [−1, 1], outside `jit`.

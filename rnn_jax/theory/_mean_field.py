@@ -55,13 +55,13 @@ class MeanField:
 
     Attributes:
       q: the variance of a unit's pre-activation.
-      chi: σ_w² ⟨φ'²⟩, the factor per step of the squared norm of a small difference, and of a
-        gradient. Below 1 order and vanishing, above 1 chaos and explosion. Where the network dies
-        out, q = 0, it is the limit of χ: σ_w²/2 for a rectifier.
-      largest_exponent: λ₁ = ½ ln χ, nats per step.
+      chi: factor per step of the squared norm of a small difference, and of a gradient,
+        χ = σ_w² ⟨φ'²⟩. Below 1 order and vanishing, above 1 chaos and explosion. Where the network
+        dies out, q = 0, it is the limit of χ: σ_w²/2 for a rectifier.
+      largest_exponent: largest Lyapunov exponent, λ₁ = ½ ln χ, nats per step.
       mean_exponent: mean of all N Lyapunov exponents, ⟨ln |φ'|⟩ + ln σ_w − ½, nats per step; -inf
         for relu, half of whose units have no derivative, and where a custom φ' underflows.
-      time_scale: ξ = −1 / ln χ, steps in which the squared norm falls by e; negative where it
+      time_scale: steps in which the squared norm falls by e, ξ = −1 / ln χ; negative where it
         grows, infinite on the critical line.
       converged: whether q and χ are right to 1e-6 in float64, 1e-3 in float32: q solves its
         equation, is stable and isolated, and a second quadrature agrees. False for a length that

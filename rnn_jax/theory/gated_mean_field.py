@@ -61,15 +61,15 @@ class GatedMeanField:
     """The fixed point of ⟨h²⟩, and what follows for gradients; every field `[...]`.
 
     Attributes:
-      power: ⟨h²⟩ over units and time.
-      chi: the factor per step of the squared norm of a small difference, and of a gradient.
-      chi_untied: the same for untied weights, another W at every step.
-      largest_exponent: λ₁ = ½ ln χ, nats per step.
-      time_scale: −1 / ln χ, steps in which the squared norm falls by e; negative where it grows.
-      recurrence: σ_w² ⟨h²⟩ / σ_u², variance that a gate gets from the network over that from its
-        input; NaN where both are 0. The theory is exact as it goes to 0. Measured at 512 units, λ₁
-        is within 0.02 and ⟨h²⟩ within 15 % up to a recurrence of 1; beyond, λ₁ has been
-        overestimated by up to 0.1.
+      power: mean square of the state over units and time, ⟨h²⟩.
+      chi: factor χ per step of the squared norm of a small difference, and of a gradient.
+      chi_untied: χ for untied weights, another W at every step.
+      largest_exponent: largest Lyapunov exponent, λ₁ = ½ ln χ, nats per step.
+      time_scale: steps in which the squared norm falls by e, −1 / ln χ; negative where it grows.
+      recurrence: a gate's variance from the network over that from its input, σ_w² ⟨h²⟩ / σ_u²; NaN
+        where both are 0. The theory is exact as it goes to 0. Measured at 512 units, λ₁ is within
+        0.02 and ⟨h²⟩ within 15 % up to a recurrence of 1; beyond, λ₁ has been overestimated by up
+        to 0.1.
       converged: whether ⟨h²⟩ and χ solve the theory's equations to 1e-6 in float64, 1e-3 in
         float32: ⟨h²⟩ is stable and isolated, and a second quadrature agrees. False where χ
         underflows, and for weights some hundred times the input or more: the gate r then opens
@@ -157,7 +157,7 @@ def tied_growth(p: ArrayLike, q: ArrayLike, v: ArrayLike, kappa: ArrayLike = 0.0
     """Return χ of d ← A ⊙ d + B ⊙ W d + .. with tied weights, one W for all steps: `[...]`.
 
     Args:
-      p, q: ⟨A⟩² and σ_w² ⟨B⟩².
+      p, q: squared means, ⟨A⟩² and σ_w² ⟨B⟩².
       v: the variance that one step adds to a d of variance 1, terms of mean zero included. It is at
         least Var A + σ_w² Var B, and so at least 2 |κ| √(p q).
       kappa: correlation of A and B, κ = ⟨A B⟩ / (⟨A⟩ ⟨B⟩) − 1.

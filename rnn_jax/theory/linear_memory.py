@@ -78,5 +78,6 @@ def _factor(factor: Any):
 
 
 def _left(factor: Any):
-    """Return 1 − λ², also where λ² would be rounded to 1."""
+    """Return 1 − λ²."""
+    # As a product: of 1 − λ² with λ near 1, the rounding of λ² would be the larger part.
     return (1 - factor) * (1 + factor)
