@@ -50,7 +50,8 @@ def optional(module: str, install: str) -> Any:
     except ModuleNotFoundError as error:
         package = module.partition(".")[0]
         remedy = f"Install it: {install}."
-        raise invalid(package, "no such package", "it installed", remedy, ImportError) from error
+        got, expected = "no such package", "an installed package"
+        raise invalid(package, got, expected, remedy, ImportError) from error
 
 
 def check_integer(
@@ -227,7 +228,7 @@ def check_axes(argument: str, axes: Any, x: Array) -> tuple[int, ...]:
     """Return `axes` of x as ints, once they are known to exist."""
     remedy = f"Pass a tuple of numbers from {-x.ndim} to {x.ndim - 1}."
     if not isinstance(axes, tuple | list):
-        raise invalid(argument, axes, f"some of {x.ndim} axes", remedy)
+        raise invalid(argument, axes, f"axes of an array of {x.ndim} dimensions", remedy)
     return tuple(check_integer(argument, axis, -x.ndim, x.ndim - 1, remedy) for axis in axes)
 
 
@@ -271,7 +272,7 @@ def fitting(params: Any, called: str) -> Iterator[None]:
         raise invalid(
             "params",
             layout(params),
-            "the parameters that the cell, its state and xs go together with",
+            "parameters that fit the cell, its state and xs",
             f"Make them by cell.init(key, I). {called} said: {said[:300]}",
         ) from error
 

@@ -1,4 +1,4 @@
-"""Sequences of different lengths, and several of them end to end, in one array.
+"""Padding and resets: sequences of different lengths, or several end to end, in one array.
 
 Arrays are full, so that a step is evaluated in the padding too, and its result discarded. That
 alone is not safe: in the backward pass its cotangent, zero, is multiplied by the derivative of that

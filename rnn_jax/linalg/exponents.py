@@ -1,4 +1,4 @@
-"""Floats as m 2^e: how a number is taken apart and put together, exactly."""
+"""Floats as mantissa and exponent, m 2^e: exact splitting and scaling."""
 
 from __future__ import annotations
 

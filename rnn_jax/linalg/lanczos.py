@@ -65,8 +65,7 @@ def root_of_largest_eigenvalue(
     Args:
       gram: the map v -> PᵀP v, `[*lead, S] -> [*lead, S]`, scaled so that σ_max⁴ is in range.
       start: `start_vector((*lead, S), dtype)`.
-      rtol: relative accuracy to which every norm is certain at the end; `default_tolerance` by
-        default.
+      rtol: relative accuracy asked of every norm; `default_tolerance` by default.
       max_steps: the most steps that are taken; 2 S + 16, and no more than 528, by default. Without
         rounding S would be enough.
 
@@ -122,7 +121,7 @@ class _Tridiagonal(NamedTuple):
     def first_bracket(self) -> _Bracket:
         """Return the bracket from max α to far beyond all circles of Gershgorin."""
         # α_j is a diagonal entry of T_m and so at most θ; θ ≤ max α + 2 max β by Gershgorin. Four
-        # times that, since λ may lie beyond θ; where it lies beyond `high` nothing is certain.
+        # times that, since λ may lie beyond θ.
         used = jnp.arange(len(self.alpha), dtype=jnp.int32) < self.m
         used = used.reshape(-1, *[1] * (self.alpha.ndim - 1))
         alpha, beta = (jnp.max(jnp.where(used, x, 0), 0) for x in (self.alpha, self.beta))

@@ -1,4 +1,4 @@
-r"""M = Q R by matrix products alone: what keeps a frame of tangent vectors from collapsing.
+r"""QR decomposition by matrix products alone, for frames of tangent vectors.
 
 Columns are halved recursively (block Gram-Schmidt), so that nearly all of the work is in large
 matrix products; up to 32 columns are orthonormalized by Cholesky-QR,
@@ -77,7 +77,7 @@ def orthonormalize(M: Array) -> tuple[Array, Array]:
     """
     check_array("M", M, ("S", "K"))
     if M.shape[1] > M.shape[0]:
-        remedy = "There are no more than S orthonormal columns of S numbers."
+        remedy = "In S dimensions no more than S columns are orthonormal."
         raise invalid("M", M, "K ≤ S columns", remedy)
     if M.shape[1] == 0:
         return M, jnp.zeros((0, 0), M.dtype)
@@ -291,8 +291,8 @@ def _corrected(Q: Array, R: Array) -> tuple[Array, Array, Array]:
 
 def _failure(Q: Array, R: Array) -> Array:
     """Return the largest entry of (QᵀQ − I) z, z one random vector of signs."""
-    # Two products with a vector, where QᵀQ would cost as much as all else. With random signs an
-    # entry of the error cannot hide: (E z)_i is about ‖row i of E‖, and rarely far below.
+    # Two products with a vector, where QᵀQ would cost as much as all else. Random signs do not let
+    # the error E cancel: (E z)_i is about ‖row i of E‖, and rarely far below.
     alive = (R.diagonal() != 0).astype(Q.dtype)
     z = jnp.asarray(np.random.default_rng(7).choice([-1.0, 1.0], len(R)), Q.dtype) * alive
     return jnp.abs((Q @ z) @ Q - z).max(initial=0)

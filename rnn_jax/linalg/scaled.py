@@ -1,4 +1,4 @@
-r"""Matrices whose rows and columns have powers of two of their own, so that nothing is flushed.
+r"""Matrices with an exponent for each row and each column, so that nothing is flushed to zero.
 
 A product of many step Jacobians leaves the range of any float, and not all of it in the same
 direction: of two units that are not connected, one may vanish and the other explode. One exponent

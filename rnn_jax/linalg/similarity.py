@@ -1,4 +1,4 @@
-r"""Changes of a square matrix that leave its eigenvalues alone, exactly.
+r"""Changes of a square matrix that keep its eigenvalues exactly.
 
 - An entry that lies on no cycle of the graph of W, i → j where W_ij ≠ 0, is in no term of the
   characteristic polynomial. Without those entries W is block diagonal, a block for each strongly

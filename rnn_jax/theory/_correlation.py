@@ -93,13 +93,13 @@ def _correlation(
         limits=(-q, q),
         scale=q,
     )
-    # A slope ⟨φ' φ'⟩ may be a small difference of large parts, on which two quadratures agree to
-    # no digit of it; they are compared on the scale of ⟨|φ'| |φ'|⟩.
     dead = q == 0
     dphi = derivative(phi)
     slope, again = (
         sigma_w**2 * pair_mean_over(rule, dphi, dphi, q, c) for rule in (PAIR, OTHER_PAIR)
     )
+    # A slope ⟨φ' φ'⟩ may be a small difference of large parts, of which no digit is certain; two
+    # quadratures of it are compared on the scale of ⟨|φ'| |φ'|⟩.
     size = lambda x: jnp.abs(dphi(x))
     whole = sigma_w**2 * pair_mean_over(PAIR, size, size, q, c)
     right = resolved(slope, again, whole, zero=sigma_w == 0)

@@ -51,7 +51,7 @@ LOG_DERIVATIVE: dict[Pointwise, Pointwise] = {
 
 @flax.struct.dataclass
 class MeanField:
-    """The fixed point of the length, and what follows for gradients; every field `[...]`.
+    """The fixed point of the length, and the growth of gradients there; every field `[...]`.
 
     Attributes:
       q: the variance of a unit's pre-activation.

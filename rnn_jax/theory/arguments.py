@@ -85,7 +85,7 @@ def where_known(name: str, x: Array, known: Array, expected: str) -> Array:
         if not is_traced(x):
             value = np.asarray(x)[~np.asarray(known)].ravel()[0]
             got = f"{value:g}" if x.ndim == 0 else f"{got} with {value:g} in it"
-        raise invalid(name, got, expected, "There is no answer outside.")
+        raise invalid(name, got, expected, "Outside of these limits no result is defined.")
     return x
 
 

@@ -58,7 +58,7 @@ from rnn_jax.types import Array
 
 @flax.struct.dataclass
 class GatedMeanField:
-    """The fixed point of ⟨h²⟩, and what follows for gradients; every field `[...]`.
+    """The fixed point of ⟨h²⟩, and the growth of gradients there; every field `[...]`.
 
     Attributes:
       power: mean square of the state over units and time, ⟨h²⟩.

@@ -1,4 +1,4 @@
-"""Lyapunov exponents that the theory of random matrices gives in closed form."""
+"""Lyapunov exponents of random matrices in closed form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Functions that compile once when they are called outside `jit`.
+"""Functions that compile only once when they are called outside `jit`.
 
 Eager JAX compiles a loop again whenever its body is a new Python function, and a body that is
 written inside a function is new at every call. `compiled` keeps one jitted function for each set of

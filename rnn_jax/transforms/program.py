@@ -191,8 +191,8 @@ class Program:
         return place
 
     def _inline(self, closed: ClosedJaxpr, inputs: list[Place], caller: Any = None) -> list[Place]:
-        # A variable means a value in its own jaxpr alone: each call has names of its own, and its
-        # arguments and results are the caller's places, so that nothing is copied.
+        # Variables are looked up in this call's own table: a jaxpr that is called twice has the
+        # same variables both times. Its arguments and results are the caller's places.
         jaxpr = closed.jaxpr
         places = dict(zip(jaxpr.invars, inputs, strict=True))
         for var, value in zip(jaxpr.constvars, closed.consts, strict=True):
