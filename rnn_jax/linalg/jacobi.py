@@ -1,4 +1,4 @@
-r"""Singular values of matrices with rows of very different sizes, each to full relative accuracy.
+r"""Singular values of matrices with rows of very different sizes, each to high relative accuracy.
 
 One-sided Jacobi: rows x_i = u_i 2^{e_i} are rotated in pairs until all are orthogonal; their
 lengths are then the singular values. With r = ‖x_j‖ / ‖x_i‖ ≤ 1 and γ the cosine between them,

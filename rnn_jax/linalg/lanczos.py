@@ -49,6 +49,8 @@ def default_tolerance(dtype: Any) -> float:
 
 def start_vector(shape: tuple[int, ...], dtype: Any) -> Array:
     """Return random unit vectors `[*lead, S]`, the same one at every index and in every call."""
+    # The bound asks for a start that P knows nothing of; one fixed draw is that for any P that was
+    # not made from it, and results are reproducible.
     v = np.random.default_rng(1211).normal(size=shape[-1])
     return jnp.broadcast_to(jnp.asarray(v / np.linalg.norm(v), dtype), shape)
 

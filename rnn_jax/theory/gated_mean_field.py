@@ -110,10 +110,7 @@ def gru_mean_field(
         update_bias, outside `jit` (inside, every field is NaN and `converged` False).
     """
     sigma_w, sigma_u, b_z, b_r = numbers(
-        weight_std=weight_std,
-        input_std=input_std,
-        update_bias=update_bias,
-        reset_bias=reset_bias,
+        weight_std=weight_std, input_std=input_std, update_bias=update_bias, reset_bias=reset_bias
     )
     return _gru_mean_field(
         within("weight_std", sigma_w, least=0),
