@@ -73,7 +73,7 @@ def softmax_cross_entropy(logits: Array, target: Array) -> Array:
     return where_known(loss, known, "target", classes, f"classes from 0 to {O - 1}")
 
 
-def _log_softmax(z: Any):
+def _log_softmax(z: Any) -> tuple[Array, Array]:
     """Return ln softmax(z) = d − ln Σ exp d as (½ d, ln Σ exp d), d = z − max z, in float32.
 
     d may be out of range where half of it is not; and beside a large max z, ln Σ exp d would be
