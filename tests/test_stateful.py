@@ -233,6 +233,7 @@ def test_telemetry_of_streams(shared, every):
     equal = make_monitored_train_step(monitored_loss, OPTIMIZER, telemetry, clip_norm=0.5)
     equal_state = create_monitored_train_state(plain_state.params, OPTIMIZER, telemetry)
     step, plain, equal = map(jax.jit, (step, plain, equal))
+    first = state.monitor
     for i in range(4):
         xs, targets, starts = stream_at(i)
         start = jnp.where(starts[:, None], 0, state.carried)  # an Elman network starts from zero
@@ -254,6 +255,7 @@ def test_telemetry_of_streams(shared, every):
     chex.assert_trees_all_close(state.params, plain_state.params, rtol=1e-10, atol=1e-13)
     chex.assert_trees_all_close(state.carried, plain_state.carried, rtol=1e-10, atol=1e-13)
     chex.assert_trees_all_close(state.monitor, equal_state.monitor, rtol=1e-9, atol=1e-13)
+    assert (state.monitor["W"].v != first["W"].v).any()  # they go on from step to step
     assert state.monitor is state.followed
     assert plain_state.monitor is None
 

@@ -81,6 +81,7 @@ def at_last_step(ys: Array, lengths: Any = None) -> Array:
         return ys[-1]
     T, batch = len(ys), ys.shape[1:-1]
     lengths = _lengths(lengths, batch)
+    # Clipped, so that no index wraps around; examples out of range get NaN below.
     index = jnp.clip(lengths, 1, T).reshape(1, *batch, 1) - 1
     y = jnp.take_along_axis(ys, index, axis=0)[0]
     known = (lengths >= 1) & (lengths <= T)

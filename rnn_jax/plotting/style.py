@@ -50,6 +50,7 @@ def legend_below(figure: Figure, axes: Iterable[Axes], **options: Any) -> Legend
     if not entries:
         return None
     renderer = FigureCanvasAgg(figure).get_renderer()
+    # Only a legend that stands in the figure knows its width: it is put there and taken out again.
     for rows in range(1, len(entries) + 1):
         legend = figure.legend(
             list(entries.values()),

@@ -79,6 +79,7 @@ def _profile(figure: Figure, ax: Axes, log_norms: np.ndarray) -> None:
     finite = decades[np.isfinite(decades)]
     top = finite.max() if finite.size else 0.0
     bottom = max(finite.min(), top - SPAN) if finite.size else -1.0
+    # -inf, where nothing was received, gets the darkest colour rather than none.
     shown = np.maximum(decades, bottom)
     image = ax.pcolormesh(
         measured, np.arange(1, len(decades) + 1), shown, vmin=bottom, vmax=top, rasterized=True

@@ -76,8 +76,8 @@ def consecutive_characters(text: Text, *, T: int, batch_size: int) -> StreamTask
 
     The text is cut into `batch_size` streams, and each batch holds the next T characters of all of
     them: one-hot xs `[T, batch_size, I]` and the symbols one later, `[T, batch_size]`. All streams
-    start anew with each pass. A pass leaves out the characters of a stream that fill no window; the
-    key decides, for each pass anew, how many of them are left out at the front.
+    start again with each pass. A pass leaves out the characters of a stream that fill no window;
+    the key decides for each pass how many of them are left out at the front.
 
     Raises:
       ValueError: windows longer than a stream; a T or batch size that is no positive integer.
@@ -94,6 +94,7 @@ def consecutive_characters(text: Text, *, T: int, batch_size: int) -> StreamTask
 
     def batch(key: Key, step: Any):
         epoch, window = jnp.divmod(jnp.asarray(step), windows)
+        # One offset for the whole pass: the windows of a pass follow each other without a gap.
         spare = longest - windows * T
         offset = jax.random.randint(jax.random.fold_in(key, epoch), (), 0, spare + 1)
         here = lambda rows: jax.lax.dynamic_slice_in_dim(rows, offset + window * T, T)

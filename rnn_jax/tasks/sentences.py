@@ -253,9 +253,9 @@ def year_sentences(years: Sequence[int] = range(1980, 2020), *, max_length: int 
 
     fixed = {word for words in templates for word in words if not word.startswith("{")}
     vocabulary = ["", *itertools.chain(*classes.values()), *sorted(fixed)]
-    slots = {f"{{{name}}}": (vocabulary.index(w[0]), len(w)) for name, w in classes.items()}
-    slots["{number}"] = slots["{year}"]
-    ranges = {word: (symbol, 1) for symbol, word in enumerate(vocabulary)} | slots
+    classes_at = {f"{{{name}}}": (vocabulary.index(w[0]), len(w)) for name, w in classes.items()}
+    classes_at["{number}"] = classes_at["{year}"]
+    ranges = {word: (symbol, 1) for symbol, word in enumerate(vocabulary)} | classes_at
     table = np.full((len(templates), max_length, 2), (PADDING, 1), np.int32)
     for row, words in zip(table, templates, strict=True):
         row[: len(words)] = [ranges[word] for word in words]

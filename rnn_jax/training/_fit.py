@@ -56,16 +56,16 @@ def fit(
     Args:
       train_step: `(state, batch) -> (state, metrics)`, jitted; over one network or, vmapped, over
         an ensemble. The metrics are arrays, of any name, nested or not.
-      state: where to start if there is no checkpoint. A restored one lies on its devices.
+      state: the initial state, for a run without a checkpoint. A restored one lies on its devices.
       batch_at: `step -> batch`, a pure function, so that a resumed run sees the same batches.
-      steps: how many in all, those before a resumption included.
-      label: in front of the progress bar.
+      steps: number of steps in all, those before a resumption included.
+      label: text in front of the progress bar.
       progress: show the bar, with the median over the ensemble of `loss`, or of the first metric
         where there is none.
       checkpoint_dir: keep states and metrics there (`training.checkpoints` says how), the last two
         states, and start from the last one kept. One that is damaged is named in a warning, and
         the one before it is taken. `training.restore` reads the state alone.
-      checkpoint_every: steps between checkpoints.
+      checkpoint_every: number of steps between checkpoints.
       recorders: each is called with `(step, metrics)` whenever metrics have come from the device:
         those of n steps by name, `[n, ...]`, the first of them `step`; a nested one's name is
         `outer/inner`. `to_disk` and `to_tensorboard` make such.

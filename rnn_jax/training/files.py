@@ -31,6 +31,8 @@ def make_folder(folder: Path) -> None:
 
 def write_aside(path: Path, content: bytes) -> None:
     """Write a file aside and rename it. OSError that names `path`, with nothing left behind."""
+    # In the same folder, since a rename across file systems is a copy; named by the process, so
+    # that two of them do not write into one file.
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with naming(path):

@@ -37,7 +37,7 @@ MOVEMENT = {
     "squeeze",
     "transpose",
 }
-"""Operations that compute nothing: how many there are may depend on sizes and devices."""
+"""Operations that compute nothing; their number may depend on sizes and devices."""
 COMMUNICATION = {"psum", "psum2", "psum_invariant", "axis_index", "all_gather", "pbroadcast"}
 """Operations between devices."""
 COMPARISONS = {"lt", "le", "gt", "ge", "clamp", "clip"}

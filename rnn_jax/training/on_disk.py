@@ -111,7 +111,7 @@ def _read_header(file: Path) -> tuple[tuple[int, ...], np.dtype, int]:
 
 def _kept_dtype(dtype: np.dtype) -> np.dtype:
     """Return the dtype in the file: one that NumPy reads, with a NaN."""
-    if dtype.kind in "biu":
+    if dtype.kind in "biu":  # Integers have no NaN, which stands where nothing was written.
         return np.dtype(np.float64)
     if dtype.kind == "V" and dtype.type is not np.void:  # bfloat16 and its like
         return np.dtype(np.float32)

@@ -39,6 +39,7 @@ class SkippedSteps:
             if flag.any() and not self._told:
                 self._told = True
                 self._warn(f"the gradient of step {step}{_who(flag)} is not finite; it is skipped")
+            # Step by step: a row may be long enough within a reading, and over at its end.
             if self._most is not None and flag.any():
                 self._stop(step)
 

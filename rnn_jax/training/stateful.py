@@ -46,11 +46,11 @@ def make_stateful_train_step(
     A batch is `(xs [T, B, I], targets [T, B, ...])`, `(xs, targets, starts [B])`, as
     `tasks.consecutive_characters` makes them, or a mapping with `xs`, `targets` and any of
 
-    - `starts [B]`, booleans: where True the stream starts anew, from the cell's initial state, and
-      elsewhere from where the batch before ended;
-    - `resets [T, B]`, booleans: where True a new sequence begins, within the batch (`unroll`);
+    - `starts [B]`, booleans: True for a stream that starts from the cell's initial state, False for
+      one that goes on where the batch before ended;
+    - `resets [T, B]`, booleans: True where a new sequence begins, within the batch (`unroll`);
       `starts` is their first row;
-    - `lengths [B]`, integers: the steps of each stream in this batch. Past them its state is
+    - `lengths [B]`, integers: number of steps of each stream in this batch. Past them its state is
       carried through unchanged and nothing is read, neither of xs nor of targets.
 
     The gradient is that of the mean of E_t over the steps that there are of all streams, with the
@@ -134,6 +134,7 @@ class _Streams:
         self, params: Params, carried: State, batch: StreamBatch, unroll: Unroll
     ) -> tuple[Array, State]:
         """Return the mean of E_t, and the state of each stream after the batch."""
+        # Only params are differentiated, not what is carried: here BPTT is truncated.
         start = self.start(params, carried, batch)
         how = {"strategy": self.strategy, **batch.masks}
         final_state, ys = unroll(self.cell, params, batch.xs, start, **how)
@@ -152,6 +153,7 @@ class _Streams:
                 batch.xs,
                 batch.targets,
                 self.loss,
+                # A function of params, so that a learned initial state receives its gradient.
                 lambda params: self.start(params, carried, batch),
                 k1=k1,
                 k2=k2,
@@ -190,6 +192,7 @@ class _Streams:
         xs = _first_leaf(named.xs)
         if getattr(xs, "ndim", 0) != 3:
             raise invalid("xs", xs, "an array [T, B, I]", "Streams are the one batch axis.")
+        # By structure, not by `is None`: the state of a cell without one has no leaves either.
         expected = jax.eval_shape(lambda p: self.cell.initial_state(p, xs.shape[1:2]), state.params)
         carried: Any = jax.tree.structure(state.carried)
         if carried != jax.tree.structure(expected):

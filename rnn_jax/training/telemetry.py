@@ -1,7 +1,7 @@
-r"""What telemetry measures, and the norms of recurrent matrices while they are trained.
+r"""Telemetry: its metrics, and the power iterations of recurrent matrices while they are trained.
 
-The norms are those of a few power iterations a step, that go on from where those of the step before
-ended; what is read off the backward pass is in `training.state_gradients`.
+A few power iterations a step go on from where those of the step before ended; the gradient at the
+states is measured in `training.state_gradients`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ WARM_UP = 100
 
 @dataclass(frozen=True)
 class Telemetry:
-    r"""What a monitored step measures, by the backward pass that training takes anyway.
+    r"""Measurements of a monitored step, by the backward pass that training takes anyway.
 
     Its metrics are those of `make_train_step`, `grad_norm` before clipping, `clipped`, whose mean
     is the clip rate, and `skipped` among them; and
@@ -61,8 +61,8 @@ class Telemetry:
       matrices: `params -> {name: W [..., m, n]}`, whose norms are measured; by default the
         recurrent matrices of a cell with a structure (`gradients.recurrent_matrices`), and none of
         another.
-      every: steps from one measurement of the gradient to the next; NaN in between.
-      iterations: power iterations a step.
+      every: number of steps from one measurement of the gradient to the next; NaN in between.
+      iterations: number of power iterations a step.
     """
 
     cell: Cell
@@ -88,7 +88,7 @@ class Telemetry:
 
 @flax.struct.dataclass
 class PowerIteration:
-    """Where the power iterations of one matrix `W [..., m, n]` stand.
+    """State of the power iterations of one matrix `W [..., m, n]`.
 
     Attributes:
       v: estimate of the right singular vector, `[..., n]`.
@@ -127,7 +127,7 @@ def _begin(W: Array) -> PowerIteration:
 def iterate(
     telemetry: Telemetry, params: Params, monitor: Mapping[str, PowerIteration] | None
 ) -> tuple[dict[str, PowerIteration], dict[str, Array]]:
-    """Take the power iterations of one step; return where they stand then, and their metrics.
+    """Take the power iterations of one step; return their state then, and their metrics.
 
     Raises:
       ValueError: a monitor of other matrices, or none.

@@ -161,6 +161,8 @@ def compose(
         check_state(state)
         batch = prepare(state, batch)
         args = (state.params, state.carried, batch)
+        # A branch and not a select: the steps in between take the cheaper backward pass. Under
+        # `vmap` the predicate has an axis, and both branches are taken.
         if telemetry is None or telemetry.every == 1:
             (value, grads), carried, states = run(*args)
         else:
