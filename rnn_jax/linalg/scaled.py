@@ -31,8 +31,8 @@ NARROW, FITS = 32, 24
 """Ranges of exponents, of a vector and of the sums taken at one scale, in which nothing is lost."""
 
 
-BANDS = 4
-"""Of `Entries.mapped`."""
+MAX_BANDS = 4
+"""Default of `Entries.mapped`."""
 
 
 class Scaled(NamedTuple):
@@ -114,7 +114,10 @@ class Scaled(NamedTuple):
 
 
 class Entries(NamedTuple):
-    """m 2^e, elementwise: `m [..., n]` with |m| in [½, 1) or zero, int32 `e [..., n]`."""
+    """m 2^e, elementwise: `m [..., n]` with |m| in [½, 1) or zero, int32 `e [..., n]`.
+
+    Or m 2^e with one exponent for each row, `e [..., 1]`, the largest |m| of it of the order of 1.
+    """
 
     m: Array
     e: Array
@@ -137,6 +140,12 @@ class Entries(NamedTuple):
         """Return this over 2^e `[...]`, 0 where that is too small for the dtype."""
         return self.m * power_of_two(self.e - e[..., None], self.m.dtype)
 
+    def by_row(self) -> Entries:
+        """Return this with one exponent for each index of the first axis, 0 for a row of zeros."""
+        e = jnp.max(self.e, tuple(range(1, self.e.ndim)), initial=ZERO, keepdims=True)
+        m = self.m * power_of_two(self.e - e, self.m.dtype)
+        return Entries(m, jnp.where(e == ZERO, 0, e))
+
     def largest(self) -> Array:
         """Return the largest exponent over the last axis, 0 for a vector of zeros: `[...]`."""
         e = self.e.max(-1)
@@ -147,29 +156,43 @@ class Entries(NamedTuple):
         e = self.largest()
         return log_norm(self.at(e), (-1,)) + log_power_of_two(e, self.m.dtype)
 
-    def mapped(self, linear: Callable[[Array], Array], *, dtype: Any = None) -> Entries:
+    def mapped(
+        self,
+        linear: Callable[[Array], Any],
+        *,
+        dtype: Any = None,
+        max_bands: int | None = MAX_BANDS,
+    ) -> Any:
         """Return `linear(self)` of a linear map of the last axis, no entry of which is flushed.
 
-        Entries within half of the dtype's range go through the map together, then those below them,
-        `BANDS` times at most: what is 2^256 (in float64 2^2048) below the largest counts as zero.
-        `dtype` is that of the map's own arithmetic, where it has less range than this.
+        `linear` returns an array, or a pytree of arrays, with the leading axes of what it is given;
+        for each there are Entries. Entries within half of the dtype's range go through the map
+        together, then those below them, `max_bands` times at most: with 4, what is 2^256 (in
+        float64 2^2048) below the largest counts as zero. `dtype` is that of the map's own
+        arithmetic, where it has less range than this.
         """
         range_ = jnp.finfo(self.m.dtype if dtype is None else dtype).maxexp
         width, high = range_ // 2, range_ // 4
-        shapes = jax.eval_shape(linear, self.m)
-        total = Entries(
-            jnp.zeros(shapes.shape, shapes.dtype), jnp.full(shapes.shape, ZERO, jnp.int32)
+        zeros = lambda like: Entries(
+            jnp.zeros(like.shape, like.dtype), jnp.full(like.shape, ZERO, jnp.int32)
         )
 
         def band(carry: Any):
-            e, total, bands = carry
-            top = e.max(-1, keepdims=True) - high
-            within = e > top + high - width
-            image = linear(self.m * power_of_two(jnp.where(within, e - top, ZERO), self.m.dtype))
-            return jnp.where(within, ZERO, e), total.plus(Entries.of(image, top)), bands + 1
+            e, totals, bands = carry
+            top = e.max(-1) - high
+            within = (e > top[..., None] + high - width) & (e > ZERO)
+            shift = jnp.where(within, e - top[..., None], ZERO)
+            images = linear(self.m * power_of_two(shift, self.m.dtype))
+            along = lambda image: top.reshape(*top.shape, *[1] * (image.ndim - top.ndim))
+            add = lambda image, total: total.plus(Entries.of(image, along(image)))
+            return jnp.where(within, ZERO, e), jax.tree.map(add, images, totals), bands + 1
 
-        unfinished = lambda carry: (carry[0] > ZERO).any() & (carry[2] < BANDS)
-        return jax.lax.while_loop(unfinished, band, (self.e, total, 0))[1]
+        def unfinished(carry: Any):
+            left = (carry[0] > ZERO).any()
+            return left if max_bands is None else left & (carry[2] < max_bands)
+
+        totals = jax.tree.map(zeros, jax.eval_shape(linear, self.m))
+        return jax.lax.while_loop(unfinished, band, (self.e, totals, 0))[1]
 
 
 def _some(x: Array, i: Any, axis: int) -> Array:

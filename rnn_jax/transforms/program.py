@@ -141,10 +141,10 @@ class Program:
     def evaluate(
         self,
         inputs: list[Array],
-        taps: dict[Place, Array],
+        zeros: dict[Place, Array],
         given: Mapping[Place, Array] = MappingProxyType({}),
     ) -> dict[Place, Array]:
-        """Evaluate every value by place: `given`, or computed, its tap added where it has one."""
+        """Evaluate every value by place: `given`, or computed, plus its zero where it has one."""
         values = dict(zip(self.inputs, inputs, strict=True)) | self.constants
         for equation in self.equations:
             reads = [values[place] for place in equation.reads]
@@ -152,7 +152,7 @@ class Program:
             if not equation.primitive.multiple_results:
                 results = [results]
             for place, value in zip(equation.writes, results, strict=True):
-                computed = value + taps[place] if place in taps else value
+                computed = value + zeros[place] if place in zeros else value
                 values[place] = given.get(place, computed)
         return values
 
