@@ -10,6 +10,7 @@ rows of a table, an embedding of symbols, is a broadcast too: many examples may 
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -64,13 +65,16 @@ def _evaluate(closed: ClosedJaxpr, args: Sequence[Any]) -> list[Any]:
             return eqn.primitive.bind(*reads, **bind_params)
 
         reads = [value_of(atom) for atom in eqn.invars]
-        if eqn.primitive in MOVING and _broadcast_by(eqn):
-            first, *others = reads
-            results = bind(first.astype(jnp.float32), *others).astype(first.dtype)
-        else:
-            for i in _broadcast_by(eqn):
-                reads[i] = _broadcast(reads[i], eqn.outvars[0].aval.shape)
-            results = bind(*reads)
+        # Names of scopes outlast the second evaluation, for profiles.
+        scope = str(eqn.source_info.name_stack)
+        with jax.named_scope(scope) if scope else contextlib.nullcontext():
+            if eqn.primitive in MOVING and _broadcast_by(eqn):
+                first, *others = reads
+                results = bind(first.astype(jnp.float32), *others).astype(first.dtype)
+            else:
+                for i in _broadcast_by(eqn):
+                    reads[i] = _broadcast(reads[i], eqn.outvars[0].aval.shape)
+                results = bind(*reads)
         results = results if eqn.primitive.multiple_results else [results]
         values |= zip(eqn.outvars, results, strict=True)
     return [jnp.asarray(value_of(atom)) for atom in jaxpr.outvars]
