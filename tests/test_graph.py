@@ -168,12 +168,19 @@ def test_scopes_add_no_operation(name, monkeypatch):
 
 
 @pytest.mark.parametrize("strategy", ["scan", "fused"])
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_the_gates_of_an_lstm_are_in_the_compiled_program(strategy, dtype):
-    """And so in a profile: each of them in the forward pass, and in the backward pass."""
-    cell = cells.lstm(4, dtype=dtype)
+@pytest.mark.parametrize(
+    ("make", "dtype"), [(cells.lstm, jnp.float32), (cells.lstm_peephole, jnp.bfloat16)]
+)
+def test_the_gates_of_an_lstm_are_in_the_compiled_program(strategy, make, dtype):
+    """And so in a profile: each of them in the forward pass, and in the backward pass.
+
+    The peepholes are broadcast over examples, so that in half precision the step is evaluated from
+    its jaxpr, once more.
+    """
+    cell = make(4, dtype=dtype)
     params = cell.init(jax.random.key(0), INPUT_SIZE)
-    loss = lambda params: unroll(cell, params, jnp.ones((4, 3), dtype), strategy=strategy)[1].sum()
+    xs = jnp.ones((4, 2, INPUT_SIZE), dtype)
+    loss = lambda params: unroll(cell, params, xs, strategy=strategy)[1].sum()
     program = jax.jit(jax.grad(loss)).lower(params).compile().as_text()
     scopes = re.findall(r'op_name="([^"]*)"', program)
     for gate in "ifogch":
