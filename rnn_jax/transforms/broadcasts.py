@@ -10,6 +10,7 @@ symbols, is a broadcast too: many examples may read the same row.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -67,13 +68,16 @@ def _evaluate(closed: ClosedJaxpr, args: Sequence[Any]) -> list[Any]:
         # is differentiated, batched and compiled as the first one would be. A gather is taken in
         # float32 as a whole: its operand is widened, and rounded again where rows have been read.
         reads = [value_of(atom) for atom in eqn.invars]
-        if eqn.primitive in MOVING and _broadcast_by(eqn):
-            first, *others = reads
-            results = bind(first.astype(jnp.float32), *others).astype(first.dtype)
-        else:
-            for i in _broadcast_by(eqn):
-                reads[i] = _broadcast(reads[i], eqn.outvars[0].aval.shape)
-            results = bind(*reads)
+        # Names of scopes outlast the second evaluation, for profiles.
+        scope = str(eqn.source_info.name_stack)
+        with jax.named_scope(scope) if scope else contextlib.nullcontext():
+            if eqn.primitive in MOVING and _broadcast_by(eqn):
+                first, *others = reads
+                results = bind(first.astype(jnp.float32), *others).astype(first.dtype)
+            else:
+                for i in _broadcast_by(eqn):
+                    reads[i] = _broadcast(reads[i], eqn.outvars[0].aval.shape)
+                results = bind(*reads)
         results = results if eqn.primitive.multiple_results else [results]
         values |= zip(eqn.outvars, results, strict=True)
     return [jnp.asarray(value_of(atom)) for atom in jaxpr.outvars]

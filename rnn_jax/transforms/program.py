@@ -21,14 +21,14 @@ Place = int
 class Equation(NamedTuple):
     """A primitive and the places of the values that it reads and writes.
 
-    `traceback` is where it was traced; inside a call, where the call was.
+    `scope` is the `jax.named_scope` that it was traced in, and the scopes around that: `layer/f`.
     """
 
     primitive: Any
     params: dict[str, Any]
     reads: list[Place]
     writes: list[Place]
-    traceback: Any = None
+    scope: str = ""
 
 
 class Product(NamedTuple):
@@ -190,7 +190,7 @@ class Program:
         self.constants[place] = value
         return place
 
-    def _inline(self, closed: ClosedJaxpr, inputs: list[Place], caller: Any = None) -> list[Place]:
+    def _inline(self, closed: ClosedJaxpr, inputs: list[Place], caller: str = "") -> list[Place]:
         # Variables are looked up in this call's own table: a jaxpr that is called twice has the
         # same variables both times. Its arguments and results are the caller's places.
         jaxpr = closed.jaxpr
@@ -204,13 +204,14 @@ class Program:
 
         for eqn in jaxpr.eqns:
             reads = [place_of(atom) for atom in eqn.invars]
-            traceback = caller or getattr(eqn.source_info, "traceback", None)
+            # Scopes inside a called jaxpr are relative to the call.
+            scope = "/".join(filter(None, (caller, str(eqn.source_info.name_stack))))
             inner = self._body(eqn)
             if inner is not None:
-                writes = self._inline(inner, reads, traceback)
+                writes = self._inline(inner, reads, scope)
             else:
                 writes = [self._place(var.aval) for var in eqn.outvars]
-                equation = Equation(eqn.primitive, eqn.params, reads, writes, traceback)
+                equation = Equation(eqn.primitive, eqn.params, reads, writes, scope)
                 self.equations.append(equation)
             places.update(zip(eqn.outvars, writes, strict=True))
         return [place_of(atom) for atom in jaxpr.outvars]
