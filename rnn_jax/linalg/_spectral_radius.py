@@ -62,8 +62,8 @@ def _spectral_radius(W: Array, squarings: int) -> Array:
         """Return A · 2^more, the largest of each component in [½, 1), and its exponent."""
         _, e = jnp.frexp(A)
         of_rows = jnp.where(A != 0, e + more, none).max(1)
-        of_blocks = jnp.where(together, of_rows, none).max(1)
-        e = jnp.where(of_blocks > none, of_blocks, 0).astype(jnp.int32)
+        of_components = jnp.where(together, of_rows, none).max(1)
+        e = jnp.where(of_components > none, of_components, 0).astype(jnp.int32)
         return jnp.ldexp(A, more - e[:, None]), e
 
     def square(A: Array, _: Any):

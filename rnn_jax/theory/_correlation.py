@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from rnn_jax.theory._mean_field import _length, _phi
-from rnn_jax.theory.arguments import Pointwise, numbers, within
+from rnn_jax.theory.arguments import Elementwise, numbers, within
 from rnn_jax.theory.fixed_points import fixed_point, resolved
 from rnn_jax.theory.gaussian import derivative, pair_mean_over
 from rnn_jax.theory.quadrature import OTHER_PAIR, PAIR
@@ -43,7 +43,7 @@ def correlation(
     weight_std: ArrayLike,
     bias_std: ArrayLike = 0.0,
     input_std: ArrayLike = 0.0,
-    activation: str | Pointwise = "tanh",
+    activation: str | Elementwise = "tanh",
     *,
     input_correlation: ArrayLike = 1.0,
 ) -> Correlation:

@@ -36,13 +36,13 @@ from jax.typing import ArrayLike
 
 from rnn_jax.cells.activations import ACTIVATIONS
 from rnn_jax.errors import choose
-from rnn_jax.theory.arguments import Pointwise, check_pointwise, numbers, within
+from rnn_jax.theory.arguments import Elementwise, check_elementwise, numbers, within
 from rnn_jax.theory.fixed_points import fixed_point, resolved
 from rnn_jax.theory.gaussian import derivative, mean_over
 from rnn_jax.theory.quadrature import ONE, OTHER_ONE
 from rnn_jax.types import Array
 
-LOG_DERIVATIVE: dict[Pointwise, Pointwise] = {
+LOG_DERIVATIVE: dict[Elementwise, Elementwise] = {
     # ln φ' where φ' itself underflows: −2 ln cosh x, and ln σ(x) + ln σ(−x).
     ACTIVATIONS["tanh"].phi: lambda x: 2 * (math.log(2) - jnp.logaddexp(x, -x)),
     ACTIVATIONS["sigmoid"].phi: lambda x: jax.nn.log_sigmoid(x) + jax.nn.log_sigmoid(-x),
@@ -82,7 +82,7 @@ def mean_field(
     weight_std: ArrayLike,
     bias_std: ArrayLike = 0.0,
     input_std: ArrayLike = 0.0,
-    activation: str | Pointwise = "tanh",
+    activation: str | Elementwise = "tanh",
 ) -> MeanField:
     """Return the stationary state of the wide network: the fixed point q = σ_w² ⟨φ²⟩ + σ_b² + σ_u².
 
@@ -143,14 +143,14 @@ def _length(phi: Callable[[Array], Array], sigma_w: Array, sigma_b: Array, sigma
     return jnp.where(q < jnp.finfo(q.dtype).tiny ** 0.5, 0 * q, q), converged
 
 
-def _square(f: Pointwise) -> Pointwise:
+def _square(f: Elementwise) -> Elementwise:
     return lambda x: jnp.square(f(x))
 
 
-def _phi(activation: str | Pointwise) -> Pointwise:
+def _phi(activation: str | Elementwise) -> Elementwise:
     if not callable(activation):
         return choose("activation", activation, ACTIVATIONS).phi
-    check_pointwise("activation", activation, jax.dtypes.canonicalize_dtype(float))
+    check_elementwise("activation", activation, jax.dtypes.canonicalize_dtype(float))
     return activation
 
 

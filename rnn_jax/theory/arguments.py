@@ -89,7 +89,7 @@ def where_known(name: str, x: Array, known: Array, expected: str) -> Array:
     return x
 
 
-def check_pointwise(name: str, f: Any, dtype: Any) -> None:
+def check_elementwise(name: str, f: Any, dtype: Any) -> None:
     """Raise ValueError unless f maps a floating array to one of the same shape and dtype."""
     example = jax.ShapeDtypeStruct((3,), dtype)
     expected = "a function of an array, elementwise, of its dtype"
@@ -126,5 +126,5 @@ def _array(name: str, value: Any, dtype: Any) -> Array:
         raise invalid(name, value, f"a number that {dtype} can hold", REMEDY) from error
 
 
-Pointwise = Callable[[Array], Array]
+Elementwise = Callable[[Array], Array]
 """An elementwise function f; it must not close over traced values."""

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from rnn_jax.theory._mean_field import _drives, _phi, _square
-from rnn_jax.theory.arguments import Pointwise, numbers, within
+from rnn_jax.theory.arguments import Elementwise, numbers, within
 from rnn_jax.theory.fixed_points import TOLERANCE
 from rnn_jax.theory.gaussian import derivative, mean_over
 from rnn_jax.theory.quadrature import ONE, OTHER_ONE
@@ -21,7 +21,7 @@ from rnn_jax.types import Array
 HALVINGS = 128
 
 
-def critical_line(q: ArrayLike, activation: str | Pointwise = "tanh") -> tuple[Array, Array]:
+def critical_line(q: ArrayLike, activation: str | Elementwise = "tanh") -> tuple[Array, Array]:
     r"""Return the critical line χ = 1 as a curve: (σ_w, √(σ_b² + σ_u²)) for each `q [...]`.
 
     .. math::
@@ -71,7 +71,7 @@ class CriticalPoint:
 def critical_gain(
     bias_std: ArrayLike = 0.0,
     input_std: ArrayLike = 0.0,
-    activation: str | Pointwise = "tanh",
+    activation: str | Elementwise = "tanh",
 ) -> CriticalPoint:
     """Return the gain σ_w at which χ = 1 for this bias and input: chaos is above, order below.
 

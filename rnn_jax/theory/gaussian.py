@@ -24,12 +24,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_jax.theory.arguments import Pointwise, check_pointwise, numbers, where_known, within
+from rnn_jax.theory.arguments import Elementwise, check_elementwise, numbers, where_known, within
 from rnn_jax.theory.quadrature import ONE, PAIR, Rule, nodes, standard_deviation, weighted
 from rnn_jax.types import Array
 
 
-def gaussian_mean(f: Pointwise, q: Any, mean: Any = 0.0) -> Array:
+def gaussian_mean(f: Elementwise, q: Any, mean: Any = 0.0) -> Array:
     """Return ⟨f(m + √q z)⟩, z ~ N(0, 1), for variances `q [...]` and means `mean [...]`: `[...]`.
 
     The error is below 1e-12 of the largest |f| within nine standard deviations, for any q, where
@@ -48,11 +48,11 @@ def gaussian_mean(f: Pointwise, q: Any, mean: Any = 0.0) -> Array:
         function of an array.
     """
     q, mean = numbers(q=q, mean=mean)
-    check_pointwise("f", f, q.dtype)
+    check_elementwise("f", f, q.dtype)
     return mean_over(ONE, f, within("q", q, least=0), within("mean", mean, infinite=True))
 
 
-def gaussian_pair_mean(f: Pointwise, q: Any, c: Any) -> Array:
+def gaussian_pair_mean(f: Elementwise, q: Any, c: Any) -> Array:
     """Return ⟨f(u) f(v)⟩ for u, v of variance `q [...]` and covariance `c [...]`: `[...]`.
 
     For f as in `gaussian_mean` the error is below 1e-11 of the largest f² while 1 − |c| / q is
@@ -67,7 +67,7 @@ def gaussian_pair_mean(f: Pointwise, q: Any, c: Any) -> Array:
       ValueError: as for `gaussian_mean`; |c| > q, outside `jit`.
     """
     q, c = numbers(q=q, c=c)
-    check_pointwise("f", f, q.dtype)
+    check_elementwise("f", f, q.dtype)
     q = within("q", q, least=0)
     rounding = 1 + 8 * jnp.finfo(q.dtype).eps
     known = (jnp.abs(c) <= rounding * q) | jnp.isnan(c) | jnp.isnan(q)
@@ -76,7 +76,7 @@ def gaussian_pair_mean(f: Pointwise, q: Any, c: Any) -> Array:
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def mean_over(rule: Rule, f: Pointwise, q: Array, mean: Array | None) -> Array:
+def mean_over(rule: Rule, f: Elementwise, q: Array, mean: Array | None) -> Array:
     """Return ⟨f(m + √q z)⟩ by `rule`, m = 0 where `mean` is None."""
     u, weight = nodes(rule, q, mean)
     return weighted(weight, f(u))
@@ -101,7 +101,7 @@ def _(rule: Any, f: Callable[..., Any], at: Any, tangents: Any):
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1, 2))
-def pair_mean_over(rule: Rule, f: Pointwise, g: Pointwise, q: Array, c: Array) -> Array:
+def pair_mean_over(rule: Rule, f: Elementwise, g: Elementwise, q: Array, c: Array) -> Array:
     """Return ⟨f(u) g(v)⟩ by `rule`: given u, v has mean (c / q) u and variance q − c² / q."""
     u, weight = nodes(rule, q, None)
     # At c = q, v is u. `nodes` puts v beside its mean u, not on it: that distance must be far below
@@ -167,7 +167,7 @@ def _density(mean: Any, q: Array):
     return jnp.exp(-0.5 * jnp.square(mean / s)) / (np.sqrt(2 * np.pi).astype(q.dtype) * s)
 
 
-def _jump(f: Pointwise, dtype: Any) -> float:
+def _jump(f: Elementwise, dtype: Any) -> float:
     """Return f(0+) − f(0−), known while tracing; 0 for a function that is continuous."""
     # Evaluated on the two smallest normal numbers, between which a continuous f differs by about
     # its slope times tiny; up to √tiny nothing is called a jump.
@@ -177,6 +177,6 @@ def _jump(f: Pointwise, dtype: Any) -> float:
     return float(above - below) if not abs(above - below) < tiny**0.5 else 0.0
 
 
-def derivative(f: Pointwise) -> Pointwise:
+def derivative(f: Elementwise) -> Elementwise:
     """Return f', elementwise."""
     return lambda x: jax.jvp(f, (x,), (jnp.ones_like(x),))[1]
