@@ -1,4 +1,4 @@
-"""A Cell from the description of its step: drive, what is fed back, elementwise operations."""
+"""A Cell from the description of its step: drive, recurrent input, elementwise operations."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rnn_jax.types import Array, Params, State
 
 @flax.struct.dataclass
 class AffineParams:
-    """Of a = b + W e + U x: `W [G, H]`, `U [G, I]`, `b [G]`; G is H for each gate."""
+    """`W [G, H]`, `U [G, I]`, `b [G]` of a = b + W e + U x; G is H rows for each gate."""
 
     W: Array
     U: Array
@@ -50,7 +50,9 @@ def structured(
 
 
 def with_own_buffers(state: State, others: Any) -> State:
-    """Return `state` with no array in it twice, nor one of `others`: each can then be donated."""
+    """Return `state` with no array in it twice, nor one of `others`."""
+    # A train step may donate the buffers of its state. XLA refuses a buffer that is donated twice,
+    # as the zeros that an LSTM's c and h share would be, and a donated parameter would be lost.
     taken = {id(leaf) for leaf in jax.tree.leaves(others)}
 
     def own(leaf: Any):
@@ -63,11 +65,32 @@ def with_own_buffers(state: State, others: Any) -> State:
     return jax.tree.map(own, state)
 
 
-def zeros_like_W(*shape: int) -> Callable[..., Array]:
-    """Return an initial state of zeros `[*batch, *shape]` in the dtype of W."""
-    return lambda params, batch=(): jnp.zeros((*batch, *shape), params.W.dtype)
+def zero_state(
+    *shape: int, state: Callable[[Array], State] = lambda zeros: zeros
+) -> Callable[..., State]:
+    """Return `(params, batch) -> state(zeros [*batch, *shape])`, in the dtype of the parameters."""
+
+    def initial_state(params: Params, batch: tuple[int, ...] = ()) -> State:
+        return state(jnp.zeros((*batch, *shape), jax.tree.leaves(params)[0].dtype))
+
+    return initial_state
 
 
-def split_blocks(a: Array, blocks: int) -> list[Array]:
-    """Split `a [.., blocks H]` into blocks of H. Its gradient is one concatenation."""
-    return list(jax.lax.split(a, [a.shape[-1] // blocks] * blocks, axis=a.ndim - 1))
+def split_gates(a: Array, count: int) -> list[Array]:
+    """Split `a [.., count H]` into its gates, each `[.., H]`."""
+    # Not `jnp.split`, whose gradient pads each gate with zeros and adds: that of `lax.split` is one
+    # concatenation.
+    return list(jax.lax.split(a, [a.shape[-1] // count] * count, axis=a.ndim - 1))
+
+
+def gates(a: Array, **activations: Callable[[Array], Array]) -> list[Array]:
+    """Return each gate of `a [.., G H]` by its name: i, g of `gates(a, i=sigmoid, g=tanh)`."""
+    # A named scope adds no operation. Compilers carry it along, so that a profile shows the time of
+    # gate f as `f`, and `rnn_jax.graph` labels the result with it.
+    values = []
+    for (name, activation), part in zip(
+        activations.items(), split_gates(a, len(activations)), strict=True
+    ):
+        with jax.named_scope(name):
+            values.append(activation(part))
+    return values
