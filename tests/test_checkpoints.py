@@ -23,6 +23,7 @@ from rnn_jax.training import (
     over_ensemble,
     restore,
 )
+from rnn_jax.training.fingerprint import differences, fingerprint_of, trace
 from tests import counting
 from tests.conftest import normal
 
@@ -144,6 +145,19 @@ def test_a_checkpoint_of_another_run_is_refused_by_name(name, trained):
 def test_what_may_change_may_change(arguments, trained, tmp_path):
     folder = shutil.copytree(trained, tmp_path / "again")
     assert run(folder, 9, **arguments)[1]["loss"].shape == (9,)
+
+
+def test_only_the_classes_within_a_state_are_compared():
+    """A state of another class with the same leaves goes on, as a TrainState of a new version."""
+    state = create_train_state(jnp.ones(3), ADAM)
+    program, metrics = trace(lambda state, batch: (state, {"loss": batch}), state, 1.0)
+    before = fingerprint_of(program, state, metrics, None)
+    assert "ScaleByAdamState" in before["classes"]
+    earlier = before | {"classes": ["EarlierState", *before["classes"][1:], "NoneType"]}
+    assert differences(earlier, before) == []
+    other = ["Other" if name == "ScaleByAdamState" else name for name in before["classes"]]
+    (named,) = differences(before | {"classes": other}, before)
+    assert named.startswith("classes of the state: tuple Other")
 
 
 def test_thresholds_in_a_chain_are_part_of_a_run(tmp_path):
