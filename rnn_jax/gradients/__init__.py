@@ -48,7 +48,7 @@ from rnn_jax.gradients.regularization.penalties import (
     spectral_norm_penalty,
 )
 from rnn_jax.gradients.regularization.recurrent_matrices import recurrent_matrices
-from rnn_jax.gradients.step.nudges import Nudges, unroll_nudged, zero_nudges
+from rnn_jax.gradients.step.perturbations import Nudges, unroll_nudged, zero_nudges
 from rnn_jax.gradients.step.step_jacobian import StepJacobian, step_jacobian
 from rnn_jax.linalg.largest_singular_value import SingularValue, largest_singular_value
 from rnn_jax.linalg.norms import LogNorm

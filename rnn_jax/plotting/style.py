@@ -1,4 +1,4 @@
-"""The style of all figures: colours, panels, one legend below them, titles that fit."""
+"""Style of all figures: colours, panels, one legend below them, titles that fit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 MEASURED, BOUND, PRODUCT, MUTED = "#1f5fa8", "#c2410c", "#5b8c2a", "#8a8f98"
 MIN_WIDTH = 4.4
-"""Inches of a figure, so that there is room for its legend."""
+"""Least width of a figure in inches, so that there is room for its legend."""
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -28,7 +28,7 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "rnn_jax",
 }
 PIECES = re.compile(r"\$[^$]*\$\S*\s*|[^\s.:_/$]*[\s.:_/]+|[^\s.:_/$]+|\$")
-"""A formula, or what stands in front of a place where a line may be broken."""
+"""Pieces of a title that are not broken: a formula, or a word up to the next space or sign."""
 
 
 def fit(figure: Figure, axes: Iterable[Axes], *, legend: bool = True) -> None:
@@ -50,6 +50,7 @@ def legend_below(figure: Figure, axes: Iterable[Axes], **options: Any) -> Legend
     if not entries:
         return None
     renderer = FigureCanvasAgg(figure).get_renderer()
+    # Only a legend that stands in the figure knows its width: it is put there and taken out again.
     for rows in range(1, len(entries) + 1):
         legend = figure.legend(
             list(entries.values()),
@@ -80,7 +81,7 @@ def break_lines(text: Text, width: float) -> None:
 
 
 def _broken(line: str, fits: Callable[[str], bool]) -> Iterator[str]:
-    """The parts of a line, each as long as fits."""
+    """Yield the parts of a line, each as long as fits."""
     current = ""
     for piece in PIECES.findall(line):
         if current and not fits(current + piece):

@@ -9,22 +9,12 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import (
-    LogLocator,
-    NullFormatter,
-)
+from matplotlib.ticker import LogLocator, NullFormatter
 
-from rnn_jax.plotting.style import (
-    BOUND,
-    MEASURED,
-    MUTED,
-    STYLE,
-    fit,
-    grid_of_panels,
-)
+from rnn_jax.plotting.style import BOUND, MEASURED, MUTED, STYLE, fit, grid_of_panels
 
 MIN_POINTS = 20
-"""Points of a curve over the steps of training, unless there are fewer steps."""
+"""Least number of points of a curve, unless there are fewer steps."""
 
 
 def learning_curves(
@@ -75,7 +65,7 @@ def gradient_norms(panels: Mapping[str, Mapping[str, np.ndarray]], *, smooth: in
 def _training_curves(
     axes: Any, panels: Mapping[str, Mapping[str, np.ndarray]], smooth: int
 ) -> None:
-    """A panel each; the second arm is dashed, so that it does not hide the first one."""
+    """Draw a panel each; the second arm is dashed, so that it does not hide the first one."""
     styles = ((MEASURED, "-"), (BOUND, "--"))
     for ax, (title, arms) in zip(axes, panels.items(), strict=True):
         for (color, line), (arm, curves) in zip(styles, arms.items(), strict=True):
@@ -85,6 +75,7 @@ def _training_curves(
 
 
 def _band(ax: Axes, curves: np.ndarray, stride: int, color: str, label: str, line: str) -> None:
+    """Draw the median of curves `[points, seeds]` and the band from 10 to 90 %."""
     steps = (np.arange(len(curves)) + 0.5) * stride
     low, middle, high = np.percentile(curves, (10, 50, 90), axis=1, method="nearest")
     ax.fill_between(steps, low, high, color=color, alpha=0.2, lw=0)

@@ -16,7 +16,8 @@ from rnn_jax.transforms.broadcasts import with_wide_sums
 from rnn_jax.transforms.compiled import compiled
 from rnn_jax.transforms.precision import as_read, for_sums
 from rnn_jax.types import Array, Key, Params, State
-from rnn_jax.unrolling.unroll import checked, unroll
+from rnn_jax.unrolling.arguments import checked
+from rnn_jax.unrolling.unroll import unroll
 
 
 def unroll_feedback(

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 
 from rnn_jax.cell import Cell
 from rnn_jax.errors import check_flag
+from rnn_jax.lengths import StepMasks
 from rnn_jax.transforms.compiled import compiled
 from rnn_jax.types import Array, Params, State
+from rnn_jax.unrolling.arguments import checked, checked_masks
 from rnn_jax.unrolling.scan import scan_steps
 from rnn_jax.unrolling.sharding import over_examples
-from rnn_jax.unrolling.unroll import checked, checked_masks
 
 
 def trajectory(
@@ -35,11 +36,20 @@ def trajectory(
     reverse = check_flag("reverse", reverse)
     xs, start = checked(cell, params, xs, initial_state)
     masks = checked_masks(xs, lengths, resets, reverse)
-    return _trajectory(cell, params, xs, start, masks, reverse)
+    return states_along(cell, params, xs, start, masks, reverse)
 
 
 @compiled("cell", "reverse")
-def _trajectory(cell: Cell, params: Params, xs: Any, start: State, masks: Any, reverse: bool):
+def states_along(
+    cell: Cell,
+    params: Params,
+    xs: Any,
+    start: State,
+    masks: StepMasks = StepMasks(),
+    reverse: bool = False,
+) -> State:
+    """Return what `trajectory` does, of arguments that have been checked."""
+
     def run(params: Params, xs: Any, start: State, masks: Any):
         xs = masks.fill(xs, reverse=reverse)
         final, (states, _) = scan_steps(cell, params, xs, start, masks, reverse)

@@ -34,9 +34,10 @@ from rnn_jax.linalg import log_norm, split_exponent
 from rnn_jax.losses import per_step
 from rnn_jax.transforms.compiled import compiled
 from rnn_jax.types import Array, Params, State, StepLoss
+from rnn_jax.unrolling.arguments import checked, checked_masks, masks_of, start_of
 from rnn_jax.unrolling.strategies import Strategy, resolve
-from rnn_jax.unrolling.trajectory import trajectory
-from rnn_jax.unrolling.unroll import checked, checked_masks, unroll
+from rnn_jax.unrolling.trajectory import states_along
+from rnn_jax.unrolling.unroll import run
 
 
 def truncated_gradient(
@@ -86,8 +87,12 @@ def truncated_gradient(
     recurrent network trajectories, Neural Computation 2 (1990), who write BPTT(h; h'); the names
     k1 and k2 are those of Sutskever, Training recurrent neural networks (2013).
     """
-    value, (gradient,), final_state = _truncated_gradients(
-        cell, params, xs, targets, loss, initial_state, k1, [k2], lengths, resets, strategy, "k2"
+    k1, k2s = _checked_steps(k1, [k2], "k2")
+    xs, learn, given, how = _checked(
+        cell, params, xs, targets, initial_state, lengths, resets, strategy
+    )
+    value, (gradient,), final_state = _passes(
+        cell, params, xs, targets, loss, learn, given, k1, k2s, **how
     )
     return value, gradient, final_state
 
@@ -141,15 +146,17 @@ def truncation_error(
     Reference: Aicher, Foti and Fox, Adaptively truncating backpropagation through time to control
     gradient bias (2019), who choose k2 by an estimate of the relative error.
     """
-    _, truncated, _ = _truncated_gradients(
-        cell, params, xs, targets, loss, initial_state, k1, k2s, lengths, resets, strategy, "k2s"
+    k1, backs = _checked_steps(k1, k2s, "k2s")
+    xs, learn, given, how = _checked(
+        cell, params, xs, targets, initial_state, lengths, resets, strategy
     )
-    how: dict[str, Any] = {"lengths": lengths, "resets": resets, "strategy": strategy}
-    valid = checked_masks(xs, lengths, None, reverse=False).valid
+    _, truncated, _ = _passes(cell, params, xs, targets, loss, learn, given, k1, backs, **how)
+    masks = masks_of(xs, how["lengths"], how["resets"])
 
     def E(params: Params) -> Array:
-        start = _starting_from(initial_state, cell, xs)(params)
-        return per_step(loss, unroll(cell, params, xs, start, **how)[1], targets, valid).sum()
+        start = _starting_from(learn or given, cell, xs)(params)
+        _, ys = run(cell, params, xs, start, masks, strategy=how["strategy"])
+        return per_step(loss, ys, targets, masks.valid).sum()
 
     full, tree = jax.tree.flatten(jax.grad(E)(params))
     full = [_rows(leaf[None]) for leaf in full]
@@ -161,30 +168,24 @@ def truncation_error(
     return TruncationError(jnp.asarray(k2s), cosine, error, *by_parameter)
 
 
-def _truncated_gradients(
+def _checked(
     cell: Cell,
     params: Params,
     xs: Any,
     targets: Any,
-    loss: Any,
-    initial_state: State | None,
-    k1: Any,
-    k2s: Any,
+    initial_state: Any,
     lengths: Any,
     resets: Any,
     strategy: Any,
-    name: str,
-) -> tuple[Array, list[Params], State]:
-    """Return E; its gradient by BPTT(k2; k1) for each k2 of `k2s`; the final state."""
-    k1, k2s = _checked_steps(k1, k2s, name)
+) -> tuple[Any, Any, Any, dict[str, Any]]:
+    """Return xs, the initial state as a function and as it was given, and how to unroll."""
     learn, given = (initial_state, None) if callable(initial_state) else (None, initial_state)
     xs, _ = checked(cell, params, xs, learn(params) if learn else given)
     checked_masks(xs, lengths, resets, reverse=False)
     check_targets(targets, xs)
-    strategy = resolve(strategy)
-    return _passes(
-        cell, params, xs, targets, loss, learn, given, k1, k2s, lengths, resets, strategy
-    )
+    as_given = lambda a: None if a is None else jnp.asarray(a)
+    how = {"lengths": as_given(lengths), "resets": as_given(resets), "strategy": resolve(strategy)}
+    return xs, learn, given, how
 
 
 @compiled("cell", "loss", "learn", "k1", "k2s", "strategy")
@@ -206,11 +207,11 @@ def _passes(
     # a batch axis N: each starts from the state that the one trajectory has k2 steps before its
     # end. Several k2 share the longest pass, cut into stretches with parameters of their own: the
     # gradient of a shorter k2 is what the last stretches add.
-    start_of = _starting_from(learn or given, cell, xs)
-    states = trajectory(cell, params, xs, start_of(params), lengths=lengths, resets=resets)
+    initial = _starting_from(learn or given, cell, xs)
+    states = states_along(cell, params, xs, initial(params), masks_of(xs, lengths, resets))
     T, batch = steps_of(xs), batch_of(xs)
     # Where lengths differ, so do the steps of a pass: they then have the axes of the batch too.
-    ends = T if lengths is None else jnp.asarray(lengths)
+    ends = T if lengths is None else lengths
     places = [] if lengths is None else list(jnp.indices(batch, sparse=True))
     passes = -(-T // k1)
     reaches = [min(k2, T) for k2 in k2s]
@@ -239,25 +240,21 @@ def _passes(
         state = at(states, first)
         for params, back, rest in zip(params_of_stretch, falling, [*falling[1:], 0], strict=True):
             first, stop = jnp.maximum(end - back, 0), jnp.maximum(end - rest, 0)
-            start = jax.tree.map(lambda a, b: jnp.broadcast_to(a, b.shape), start_of(params), state)
+            start = jax.tree.map(lambda a, b: jnp.broadcast_to(a, b.shape), initial(params), state)
             # The stretch with step 0 is the one that a learned initial state answers to.
             state = select_state(first == 0, start, state)
             steps = first + jnp.arange(back - rest).reshape(-1, *[1] * first.ndim)
-            state, ys = unroll(
-                cell,
-                params,
-                at(xs, steps),
-                state,
-                lengths=over_batch(stop - first),
-                resets=None if resets is None else at(jnp.asarray(resets), steps),
-                strategy=strategy,
-            )
+            stretch = at(xs, steps)
+            resets_here = None if resets is None else at(resets, steps)
+            masks = masks_of(stretch, over_batch(stop - first), resets_here)
+            state, ys = run(cell, params, stretch, state, masks, strategy=strategy)
         its_own = (steps >= n * k1) & (steps < end)
         return per_step(loss, ys, at(targets, steps), over_batch(its_own)).sum()
 
     def add_passes(total: Any, n: Any):
         return jax.tree.map(jnp.add, total, jax.value_and_grad(E)([params] * len(falling), n)), None
 
+    # Memory is that of one full backward pass at most, however k2 compares with k1.
     # As many passes at a time as cover T steps, in rounds of equal size.
     rounds = -(-passes // -(-T // falling[0]))
     together = -(-passes // rounds)
@@ -272,11 +269,10 @@ def _passes(
     return value, [truncated[reach] for reach in reaches], final_state
 
 
-def _starting_from(initial_state: State | None, cell: Cell, xs: Any) -> Callable[[Params], State]:
+def _starting_from(initial_state: Any, cell: Cell, xs: Any) -> Callable[[Params], State]:
     """Return the initial state as a function of params, however it was given."""
-    if initial_state is None:
-        return lambda params: cell.initial_state(params, batch_of(xs))
-    return initial_state if callable(initial_state) else lambda params: initial_state
+    learn = initial_state if callable(initial_state) else lambda params: initial_state
+    return lambda params: start_of(cell, params, xs, learn(params))
 
 
 def _checked_steps(k1: Any, k2s: Any, name: str) -> tuple[int, tuple[int, ...]]:

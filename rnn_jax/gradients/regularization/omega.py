@@ -18,17 +18,17 @@ import jax.numpy as jnp
 from rnn_jax.cell import Cell
 from rnn_jax.errors import choose, describe, invalid
 from rnn_jax.gradients.step.continuous import continuous
-from rnn_jax.gradients.step.nudges import unroll_nudged, zero_nudges
-from rnn_jax.lengths import batch_of, input_dtype, steps_of
+from rnn_jax.gradients.step.perturbations import run_perturbed, zeros_along
+from rnn_jax.lengths import StepMasks, batch_of, input_dtype, steps_of
 from rnn_jax.linalg import log_power_of_two, split_exponent
 from rnn_jax.linalg.largest_singular_value import norm
 from rnn_jax.transforms.compiled import compiled
 from rnn_jax.types import Array, Params, State, at_least_float32
-from rnn_jax.unrolling.trajectory import trajectory
-from rnn_jax.unrolling.unroll import checked_masks
+from rnn_jax.unrolling.arguments import masks_of
+from rnn_jax.unrolling.trajectory import states_along
 
 MIN_SQUARED_GRADIENT_NORM = 1e-20
-"""Of ‖∂E/∂h_{k+1}‖² to what it is at the last step that has any, below which Ω has no step."""
+"""‖∂E/∂h_{k+1}‖² relative to that of the last step with a gradient, below which Ω leaves it out."""
 
 
 def omega(
@@ -76,8 +76,8 @@ def omega(
     choose("derivative", derivative, {"immediate": None, "full": None})
     start = initial_state(params) if callable(initial_state) else initial_state
     cell, xs, start = continuous(cell, params, xs, start, lengths=lengths)
-    masks = checked_masks(xs, lengths, None, reverse=False)
-    return _omega(cell, params, xs, objective, start, lengths, masks, derivative)
+    masks = masks_of(xs, lengths, None)
+    return _omega(cell, params, xs, objective, start, masks, derivative)
 
 
 @compiled("cell", "objective", "derivative")
@@ -87,27 +87,28 @@ def _omega(
     xs: Any,
     objective: Any,
     start: State,
-    lengths: Any,
-    masks: Any,
+    masks: StepMasks,
     derivative: Any,
 ) -> Array:
-    states = trajectory(cell, params, xs, start, lengths=lengths)
+    states = states_along(cell, params, xs, start, masks)
     batch_ndim = len(batch_of(xs))
 
-    def outputs(nudges: Any):
-        return unroll_nudged(cell, params, xs, nudges, start, lengths=lengths)[1]
+    def outputs(zeros: Any):
+        return run_perturbed(cell, params, xs, start, masks, zeros)[1]
 
-    ys, pull = jax.vjp(outputs, zero_nudges(cell, params, xs))
+    ys, pull = jax.vjp(outputs, zeros_along(start, steps_of(xs)))
     _check_objective(objective, ys, xs)
     by_y = jax.grad(lambda ys: objective(ys).sum())(ys)
     # An example's E of size one: a power of two changes no ratio.
     from_y, _ = _mantissas(jax.tree.map(lambda leaf: jnp.moveaxis(leaf, 0, -1), by_y), batch_ndim)
-    (nudges,) = pull(jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), from_y))
-    received = nudges.read
+    (cotangents,) = pull(jax.tree.map(lambda leaf: jnp.moveaxis(leaf, -1, 0), from_y))
+    received = cotangents.read
     before = jax.tree.map(lambda leaf: leaf[:-1], states)
     if derivative == "immediate":
         before, received = jax.lax.stop_gradient((before, received))
 
+    # The cotangents ∂E/∂h_{k+1} are mantissas of size one here, each example and step with its own
+    # exponent: the ratio of norms needs none, and far back in a vanishing network no step is lost.
     # All states are known by now, so that time is one more batch axis.
     step = lambda state: cell.step(params, state, masks.fill(xs))[0]
     mantissas, exponents = _mantissas(received, 1 + batch_ndim)
@@ -133,6 +134,7 @@ def counted_steps(log_at: Array, *, reverse: bool = False) -> Array:
     there = log_at > -jnp.inf
     last = jnp.argmax(there if reverse else there[::-1], axis=0)
     last = last if reverse else len(log_at) - 1 - last
+    # Relative to where the gradient enters the sequence, so that no factor of E decides.
     entered = jnp.take_along_axis(log_at, last[None], axis=0)
     # Written so that NaN counts.
     small = 2 * (log_at - entered) < math.log(MIN_SQUARED_GRADIENT_NORM)

@@ -20,8 +20,8 @@ from rnn_jax.errors import invalid
 from rnn_jax.lengths import is_array, is_key
 from rnn_jax.transforms.program import Program, has_custom_vjp
 from rnn_jax.types import Array, Params, State
-from rnn_jax.unrolling.trajectory import trajectory
-from rnn_jax.unrolling.unroll import checked_start
+from rnn_jax.unrolling.arguments import checked_masks, checked_start
+from rnn_jax.unrolling.trajectory import states_along
 
 
 def continuous(
@@ -42,6 +42,7 @@ def continuous(
       ValueError: what `unroll` raises; such leaves beside xs that are not one array.
     """
     start = checked_start(cell, params, xs, initial_state)
+    masks = checked_masks(xs, lengths, None, reverse=False)
     kinds = {_kind(leaf) for leaf in jax.tree.leaves(start)}
     plain = cell.structure is not None or not has_custom_vjp(cell.step, params, start, xs)
     if kinds <= {"real"} and plain:
@@ -54,7 +55,7 @@ def continuous(
                 "xs as one array [T, *batch, I]",
                 "Put the arrays of xs side by side, or the counter or key among the inputs.",
             )
-        states = trajectory(cell, params, xs, start, lengths=lengths)
+        states = states_along(cell, params, xs, start, masks)
         before = jax.tree.map(lambda leaf: leaf[:-1], states)
         codes = [_encoded(leaf, xs.ndim - 1) for leaf in _others(before)]
         xs = jnp.concatenate([xs, *(code.astype(xs.dtype) for code in codes)], axis=-1)
@@ -109,6 +110,9 @@ def _continued(cell: Cell) -> Cell:
             after, y = cell.step(params, state, x)
             return real_leaves(after), y
 
+        # A `custom_vjp` has no forward mode, which the laboratory needs. Evaluated equation by
+        # equation, `Program` gives it the one that is implied: u -> uᵀ J is linear, and its
+        # transpose is v -> J v.
         closed, shape = jax.make_jaxpr(plain, return_shape=True)(params, reals, x)
         program = Program(closed)
         values = program.evaluate(jax.tree.leaves((params, reals, x)), {})
@@ -165,6 +169,7 @@ def _encoded(leaf: Array, lead: int) -> Array:
     words = jax.random.key_data(leaf) if is_key(leaf) else leaf
     if words.dtype == jnp.bool_:
         words = words.astype(jnp.uint8)
+    # Bytes, for a key's words have 32 bits, which float32 does not hold and bfloat16 by far not.
     codes = jax.lax.bitcast_convert_type(words, jnp.uint8)
     shape = leaf.shape[:lead]
     return codes.reshape(*shape, math.prod(codes.shape[lead:]))
