@@ -10,11 +10,11 @@ from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell, Product, Structure
 from rnn_jax.cells._gated import gated
-from rnn_jax.cells._structured import AffineParams, structured, zero_state
+from rnn_jax.cells._structured import AffineParams, affine_init, structured, zero_state
 from rnn_jax.cells.initializers import gaussian, stacked
 from rnn_jax.cells.maker import maker
 from rnn_jax.errors import check_number, check_positive
-from rnn_jax.types import Array, Initializer, Key
+from rnn_jax.types import Array, Initializer
 
 
 @maker
@@ -93,14 +93,7 @@ def antisymmetric_gated(
     check_positive("dt", dt)
     check_number("gamma", gamma, least=0)
     H = hidden_size
-
-    def init(key: Key, input_size: int) -> AffineParams:
-        W_key, U_key = jax.random.split(key)
-        return AffineParams(
-            W=recurrent_init(W_key, (H, H), dtype),
-            U=stacked(input_init, 2)(U_key, (2 * H, input_size), dtype),
-            b=jnp.zeros(2 * H, dtype),
-        )
+    init = affine_init(recurrent_init, stacked(input_init, 2), (H, H), 2 * H, dtype)
 
     def drive(params: AffineParams, Ux: Array) -> tuple[Array, ...]:
         z, n = jax.lax.split(Ux + params.b, [H, H], axis=Ux.ndim - 1)

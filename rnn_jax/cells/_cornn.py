@@ -10,11 +10,11 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell, Product, Structure
-from rnn_jax.cells._structured import AffineParams, structured, zero_state
+from rnn_jax.cells._structured import affine_init, structured, zero_state
 from rnn_jax.cells.initializers import gaussian
 from rnn_jax.cells.maker import maker
 from rnn_jax.errors import check_positive
-from rnn_jax.types import Array, Initializer, Key
+from rnn_jax.types import Array, Initializer
 
 
 @flax.struct.dataclass
@@ -63,14 +63,7 @@ def cornn(
     for name, value in (("dt", dt), ("gamma", gamma), ("epsilon", epsilon)):
         check_positive(name, value)
     H = hidden_size
-
-    def init(key: Key, input_size: int) -> AffineParams:
-        W_key, U_key = jax.random.split(key)
-        return AffineParams(
-            W=recurrent_init(W_key, (H, 2 * H), dtype),
-            U=input_init(U_key, (H, input_size), dtype),
-            b=jnp.zeros(H, dtype),
-        )
+    init = affine_init(recurrent_init, input_init, (H, 2 * H), H, dtype)
 
     def pointwise(_: Any, state: OscillatorState, a: Array) -> tuple[OscillatorState, Array]:
         with jax.named_scope("z"):

@@ -32,9 +32,9 @@ def dropout(cell: Cell, masks: Masks) -> Cell:
     drops nothing. Masks may be traced values, as here.
 
     Raises:
-      ValueError: what is not a Cell or not Masks; recurrent masks for a cell without recurrent
-        products, or not one for each; masks of other examples than the step has, as where the
-        laboratory takes a batch one example at a time.
+      ValueError: an argument that is not a Cell or Masks; recurrent masks for a cell without
+        recurrent products, or not one for each; masks of other examples than the step has, as where
+        the laboratory takes a batch one example at a time.
 
     Reference: Gal and Ghahramani, A theoretically grounded application of dropout in recurrent
     neural networks (2016), arXiv 1512.05287.

@@ -61,7 +61,7 @@ def elman_preactivation(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""Return the pre-activation form, whose state is what `elman` calls a_t.
+    r"""Return the pre-activation form, whose state is the a_t of `elman`.
 
     .. math::
         h_t = b + W \varphi(h_{t-1}) + U x_t, \qquad y_t = \varphi(h_t)

@@ -1,4 +1,4 @@
-"""FastGRNN: a gate that shares the matrices of what it gates."""
+"""FastGRNN, whose gate and candidate share their matrices."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def layer_norm(cell: Cell, *, epsilon: float = 1e-6) -> Cell:
       epsilon: ε, above 0.
 
     Raises:
-      ValueError: what is not a Cell; an ε that is not positive.
+      ValueError: an argument that is not a Cell; an ε that is not positive.
 
     Reference: Ba, Kiros and Hinton, Layer normalization (2016), arXiv 1607.06450.
     """

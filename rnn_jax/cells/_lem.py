@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell
-from rnn_jax.cells._structured import split_gates
+from rnn_jax.cells._gates import split_gates
 from rnn_jax.cells._two_products import two_products
 from rnn_jax.cells.initializers import gaussian
 from rnn_jax.cells.maker import maker

@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell, Product, Structure
-from rnn_jax.cells._structured import AffineParams, split_gates, structured, zero_state
+from rnn_jax.cells._gates import split_gates
+from rnn_jax.cells._structured import AffineParams, affine_init, structured, zero_state
 from rnn_jax.cells.initializers import gaussian, stacked
 from rnn_jax.cells.maker import maker
 from rnn_jax.errors import check_number, check_positive
-from rnn_jax.types import Array, Initializer, Key
+from rnn_jax.types import Array, Initializer
 
 
 @maker
@@ -58,14 +59,7 @@ def lipschitz(
     remedy = "Pass 1 for antisymmetric, 0.5 for W itself."
     check_number("beta", beta, least=0.5, most=1, remedy=remedy)
     H = hidden_size
-
-    def init(key: Key, input_size: int) -> AffineParams:
-        W_key, U_key = jax.random.split(key)
-        return AffineParams(
-            W=stacked(recurrent_init, 2)(W_key, (2 * H, H), dtype),
-            U=input_init(U_key, (H, input_size), dtype),
-            b=jnp.zeros(H, dtype),
-        )
+    init = affine_init(stacked(recurrent_init, 2), input_init, (2 * H, H), H, dtype)
 
     def mixed(W: Array) -> Array:
         return W - (2 * beta - 1) * W.T - gamma * jnp.eye(H, dtype=W.dtype)

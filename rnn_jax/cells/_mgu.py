@@ -12,7 +12,8 @@ from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell
 from rnn_jax.cells._gated import gated
-from rnn_jax.cells._structured import AffineParams, split_gates
+from rnn_jax.cells._gates import split_gates
+from rnn_jax.cells._structured import AffineParams
 from rnn_jax.cells._two_products import two_products
 from rnn_jax.cells.initializers import gaussian, orthogonal
 from rnn_jax.cells.maker import maker

@@ -33,7 +33,7 @@ def orthogonal_rnn(
         h_t = \varphi(b + e^{W - W^\top} h_{t-1} + U x_t), \qquad y_t = h_t
 
     Every Q of determinant 1 is reached, λ_W = 1 holds throughout training, and the optimizer works
-    on W without constraint. With the identity for φ the norm of a gradient stays what it is.
+    on W without constraint. With the identity for φ the norm of a gradient is preserved.
 
     The arguments and errors are those of `elman`; `recurrent_init` draws W.
 

@@ -37,8 +37,8 @@ def readout(cell: Cell, output_size: int, *, output_init: Initializer = gaussian
       output_init: initializer of V, in the dtype of y; c starts at zero.
 
     Raises:
-      ValueError: what is not a Cell; an output size that is not a positive integer; a cell whose y
-        is not one vector.
+      ValueError: an argument that is not a Cell; an output size that is not a positive integer; a
+        cell whose y is not one vector.
     """
 
     def init(key: Key, input_size: int) -> ReadoutParams:

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell
+from rnn_jax.cells._gates import split_gates
 from rnn_jax.cells._lstm import with_forget_gate
-from rnn_jax.cells._structured import split_gates
 from rnn_jax.cells.initializers import gaussian, orthogonal
 from rnn_jax.cells.maker import maker
 from rnn_jax.transforms.precision import is_half
@@ -122,5 +122,5 @@ def _as_stored(m: Array, n: Array, dtype: DTypeLike) -> Array:
 
 
 def _half_of_the_range(dtype: DTypeLike) -> float:
-    """Return ln √max, the logarithm of a factor that leaves room for what it is multiplied by."""
+    """Return ln √max: a factor of √max leaves room for another one."""
     return 0.5 * math.log(float(jnp.finfo(dtype).max))

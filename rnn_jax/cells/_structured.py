@@ -8,12 +8,13 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell, NormBoundTerms, Structure
 from rnn_jax.cells.maker import named
 from rnn_jax.errors import check_function, invalid
 from rnn_jax.transforms.broadcasts import with_wide_sums
-from rnn_jax.types import Array, Params, State
+from rnn_jax.types import Array, Initializer, Key, Params, State
 
 
 @flax.struct.dataclass
@@ -23,6 +24,26 @@ class AffineParams:
     W: Array
     U: Array
     b: Array
+
+
+def affine_init(
+    recurrent_init: Initializer,
+    input_init: Initializer,
+    W: tuple[int, int],
+    rows: int,
+    dtype: DTypeLike,
+) -> Callable[..., AffineParams]:
+    """Return an `init` of W of this shape, U `[rows, I]` and b = 0 `[rows]`."""
+
+    def init(key: Key, input_size: int) -> AffineParams:
+        W_key, U_key = jax.random.split(key)
+        return AffineParams(
+            W=recurrent_init(W_key, W, dtype),
+            U=input_init(U_key, (rows, input_size), dtype),
+            b=jnp.zeros(rows, dtype),
+        )
+
+    return init
 
 
 @named
@@ -74,23 +95,3 @@ def zero_state(
         return state(jnp.zeros((*batch, *shape), jax.tree.leaves(params)[0].dtype))
 
     return initial_state
-
-
-def split_gates(a: Array, count: int) -> list[Array]:
-    """Split `a [.., count H]` into its gates, each `[.., H]`."""
-    # Not `jnp.split`, whose gradient pads each gate with zeros and adds: that of `lax.split` is one
-    # concatenation.
-    return list(jax.lax.split(a, [a.shape[-1] // count] * count, axis=a.ndim - 1))
-
-
-def gates(a: Array, **activations: Callable[[Array], Array]) -> list[Array]:
-    """Return each gate of `a [.., G H]` by its name: i, g of `gates(a, i=sigmoid, g=tanh)`."""
-    # A named scope adds no operation. Compilers carry it along, so that a profile shows the time of
-    # gate f as `f`, and `rnn_jax.graph` labels the result with it.
-    values = []
-    for (name, activation), part in zip(
-        activations.items(), split_gates(a, len(activations)), strict=True
-    ):
-        with jax.named_scope(name):
-            values.append(activation(part))
-    return values

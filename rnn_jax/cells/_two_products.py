@@ -1,4 +1,4 @@
-"""Cells of two recurrent products a step, the second of what the first has gated."""
+"""Cells of two recurrent products a step, the second of an operand that the first has gated."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell
 from rnn_jax.cells._gated import gated
-from rnn_jax.cells._structured import gates
+from rnn_jax.cells._gates import gates
 from rnn_jax.cells.initializers import gaussian, orthogonal
 from rnn_jax.cells.maker import maker
 from rnn_jax.types import Array, Initializer

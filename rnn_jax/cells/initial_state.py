@@ -41,7 +41,7 @@ def learned_initial_state(cell: Cell) -> Cell:
       A Cell with parameters `LearnedInitialStateParams`; state, step and output are the cell's.
 
     Raises:
-      ValueError: what is not a Cell.
+      ValueError: an argument that is not a Cell.
     """
 
     def init(key: Key, input_size: int) -> LearnedInitialStateParams:

@@ -9,8 +9,9 @@ from jax.nn import sigmoid
 from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell
+from rnn_jax.cells._gates import gates, split_gates
 from rnn_jax.cells._lstm import LSTMState, with_forget_gate
-from rnn_jax.cells._structured import AffineParams, gates, split_gates
+from rnn_jax.cells._structured import AffineParams
 from rnn_jax.cells.initializers import gaussian, orthogonal, stacked
 from rnn_jax.cells.maker import maker
 from rnn_jax.types import Array, Initializer, Key

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell
+from rnn_jax.cells._gates import split_gates
 from rnn_jax.cells._linear import linear
-from rnn_jax.cells._structured import split_gates, zero_state
+from rnn_jax.cells._structured import zero_state
 from rnn_jax.cells.initializers import gaussian, stacked
 from rnn_jax.cells.maker import maker
 from rnn_jax.types import Array, Initializer, Key

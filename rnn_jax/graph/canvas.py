@@ -1,4 +1,4 @@
-"""Boxes, arrows and a legend, in inches: what the pictures of graphs are drawn with."""
+"""Boxes, arrows and a legend for pictures of graphs, in inches."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def svg_id(name: str) -> str:
 
 
 class Canvas:
-    """A figure that is as large as what is drawn on it."""
+    """A figure that grows with its drawing."""
 
     def __init__(self, path: Path | None = None):
         """Start an empty figure; `path` is to be highlighted."""
@@ -164,7 +164,7 @@ class Canvas:
         self._axes.plot(xs, ys, color=color, linestyle=":", linewidth=1.6, zorder=0.5)
 
     def figure(self, gradient: str | None = None, loop: bool = False) -> Figure:
-        """Return the figure, with a legend for what is in it."""
+        """Return the figure, with a legend of the kinds of nodes in it."""
         handles: list[Patch | Line2D] = [
             Patch(facecolor=fill, edgecolor=edge, label=MEANING[kind])
             for kind, (fill, edge) in COLORS.items()

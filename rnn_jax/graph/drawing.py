@@ -97,12 +97,8 @@ def _draw_operations(canvas: Canvas, graph: Graph) -> None:
         for node in one.nodes.values():
             if (node.kind, node.step) != ("state", -1) or t == 1:
                 x, y = layout.at[node.id]
-                canvas.node(_at_step(node, t), (x + shift, y), widths[node.id])
+                canvas.node(node.later(t), (x + shift, y), widths[node.id])
         _edges_of_step(canvas, one, layout, widths, t)
-
-
-def _at_step(node: Node, t: int) -> Node:
-    return node if node.step is None else node.at(node.step + t)
 
 
 def _edges_of_step(
@@ -125,7 +121,7 @@ def _edges_of_step(
             shown = edge
             if t is not None:
                 source, node = graph.nodes[edge.source], graph.nodes[target]
-                shown = edge._replace(source=_at_step(source, t).id, target=_at_step(node, t).id)
+                shown = edge._replace(source=source.later(t).id, target=node.later(t).id)
                 if (source.kind, source.step) == ("state", -1) and t > 1:
                     points = _from_step_before(source, layout, widths, shift) + points
             canvas.flow(points, shown)

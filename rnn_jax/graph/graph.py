@@ -39,6 +39,10 @@ class Node:
         label = self.letter.tex(time or str(step)) if self.letter else self.label
         return replace(self, id=f"{self.id.split(' @ ')[0]} @ {step}", label=label, step=step)
 
+    def later(self, steps: int) -> Node:
+        """Return this node some steps later; parameters as they are."""
+        return self if self.step is None else self.at(self.step + steps)
+
 
 class Edge(NamedTuple):
     """`target` is computed from `source`.

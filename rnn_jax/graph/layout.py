@@ -106,8 +106,8 @@ def layered(
 
 def _layers(graph: Graph) -> dict[str, int]:
     """Return the layer of each node: its depth from the sources."""
-    # What depends on x and parameters alone is drawn as late as it can be, next to what reads it:
-    # at its own depth, U x would stand far from the sum that it goes into.
+    # Values of x and parameters alone are drawn as late as possible, next to their readers: at its
+    # own depth, U x would stand far from the sum that it goes into.
     reads, read_by = defaultdict(list), defaultdict(list)
     for edge in graph.edges:
         reads[edge.target].append(edge.source)
@@ -232,7 +232,7 @@ def _switch(order: list[Slot], beside: dict[Slot, list[Slot]], height: dict[Slot
 
 
 def _body(slot: Slot, nodes: dict[Slot, Node]) -> Slot:
-    """Return what has one height: a node, or an edge in all layers that it passes."""
+    """Return the body of a slot, which has one height: a node, or an edge in all its layers."""
     return slot if slot in nodes else (slot[0], -1)
 
 

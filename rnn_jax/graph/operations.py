@@ -65,9 +65,9 @@ class Operations:
 
     def __init__(self, program: Program, variables: Collection[Place]):
         """Find the operations; variables and inputs are read as they are, never looked through."""
-        # Backwards, so that what an operation reads is asked for before it is reached, and what
-        # nothing asks for is left out. A slice that is asked for is asked of what it is a slice of,
-        # for as long as it passes elementwise operations: so gates become operations of their own.
+        # Backwards: an equation is reached after all that read it, and left out if none does. A
+        # slice that is wanted of an elementwise result is wanted of its operands instead, so that
+        # gates become operations of their own.
         self._program = program
         self._variables = set(variables) | set(program.inputs)
         self._constants = dict(self._constant_values())
@@ -113,7 +113,7 @@ class Operations:
         return value.place if whole is not None and whole.place == followed.place else None
 
     def _followed(self, value: Value) -> Value:
-        """Return what `value` is the same as, up to where it would be a slice of an operation."""
+        """Return the value that `value` equals, up to where it would be a slice of an operation."""
         while value not in self.at and value in self._same:
             if self._same[value].place == value.place:
                 break
@@ -267,7 +267,7 @@ class Operations:
         return Value(place, None if whole else span)
 
     def _constant_values(self) -> Iterator[tuple[Place, Any]]:
-        """Yield `(place, value)` of what depends on no input; "const" for unknown values."""
+        """Yield `(place, value)` of values that depend on no input; "const" for unknown ones."""
         known: dict[Place, Any] = {
             place: _number(value) for place, value in self._program.constants.items()
         }

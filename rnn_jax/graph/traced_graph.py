@@ -139,10 +139,7 @@ def unfolded_graph(
     nodes = {node.id: node for node in one.of_kind("parameter")}
     nodes |= {node.id: node for node in (s.at(0) for s in one.of_kind("state") if s.step == -1)}
     for t in range(1, steps + 1):
-        at_t = {
-            node.id: node if node.step is None else node.at(node.step + t)
-            for node in one.nodes.values()
-        }
+        at_t = {node.id: node.later(t) for node in one.nodes.values()}
         nodes |= {node.id: node for node in at_t.values()}
         E = loss.at(t)
         nodes[E.id] = E
@@ -217,8 +214,8 @@ def _graph(
             part = names.get(read.part, "") if read.part and not drawn[value].name else ""
             source, target = node_of(read.value).id, drawn[value].id
             edges.append(Edge(source, target, read.mark or part, read.differentiable))
-    # A state or a layer is itself a variable, so that what reads its value reads the node: the edge
-    # into it comes from the operation that defines it. An output only shows a value of another's.
+    # A state or a layer stands for its value: readers of the value read the node, and the edge into
+    # the node comes from the operation that defines it. An output only shows a value of another.
     for place, node in handed_on:
         if node.kind in ("state", "hidden"):
             found = operations.definition(place)

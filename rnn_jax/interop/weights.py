@@ -1,6 +1,6 @@
 """Weights of torch, linen, nnx, haiku and equinox as parameters of our cells, and back.
 
-`rnn_jax.interop.conventions` is the table of what differs. What is exact, to the last bit:
+`rnn_jax.interop.conventions` is the table of what differs. Exact to the last bit are:
 
 - ours to theirs to ours, but for haiku's LSTM, whose b_f is stored less 1: there (b_f − 1) + 1 is
   b_f to rounding, and exact for the 1 that our forget bias starts from.
