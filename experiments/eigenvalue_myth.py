@@ -23,13 +23,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.checks import Check, at_least, at_most, checks_table, within
-from experiments.command_line import command_line
+from experiments.common.checks import Check, at_least, at_most, checks_table, within
+from experiments.common.command_line import command_line
+from experiments.common.progress import progress
+from experiments.common.report import paragraph, table
+from experiments.common.run_folder import Result, RunFolder
+from experiments.common.settings import (
+    Limits,
+    NotNegative,
+    OpenUnit,
+    Positive,
+    Seed,
+    Settings,
+    Size,
+)
 from experiments.figures import theory as theory_figures
-from experiments.progress import progress
-from experiments.report import paragraph, table
-from experiments.run_folder import Result, RunFolder
-from experiments.settings import Limits, NotNegative, OpenUnit, Positive, Seed, Settings, Size
 from rnn_jax.cells import AffineParams, elman_preactivation, initializers
 from rnn_jax.gradients import norm_bound, step_jacobians
 from rnn_jax.linalg import log_power_of_two, log_spectral_norm, spectral_radius, split_exponent

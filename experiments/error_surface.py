@@ -29,13 +29,21 @@ import jax.numpy as jnp
 import numpy as np
 
 import rnn_jax
-from experiments.checks import Check, at_least, at_most, checks_table, within
-from experiments.command_line import command_line
+from experiments.common.checks import Check, at_least, at_most, checks_table, within
+from experiments.common.command_line import command_line
+from experiments.common.progress import progress
+from experiments.common.report import paragraph, table
+from experiments.common.run_folder import Result, RunFolder
+from experiments.common.settings import (
+    Finite,
+    Limits,
+    OpenUnit,
+    Positive,
+    Settings,
+    Size,
+    check_range,
+)
 from experiments.figures import theory as theory_figures
-from experiments.progress import progress
-from experiments.report import paragraph, table
-from experiments.run_folder import Result, RunFolder
-from experiments.settings import Finite, Limits, OpenUnit, Positive, Settings, Size, check_range
 from rnn_jax.cells import AffineParams, elman_preactivation
 from rnn_jax.errors import check_number
 from rnn_jax.types import Array

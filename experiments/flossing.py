@@ -35,13 +35,13 @@ import numpy as np
 import optax
 
 import rnn_jax
-from experiments.checks import Check, at_least, at_most, checks_table
-from experiments.command_line import command_line
+from experiments.common.checks import Check, at_least, at_most, checks_table
+from experiments.common.command_line import command_line
+from experiments.common.progress import progress
+from experiments.common.report import table
+from experiments.common.run_folder import Result, RunFolder
+from experiments.common.settings import Limits, NotNegative, Positive, Seed, Settings, Size
 from experiments.figures import flossing as flossing_figures
-from experiments.progress import progress
-from experiments.report import table
-from experiments.run_folder import Result, RunFolder
-from experiments.settings import Limits, NotNegative, Positive, Seed, Settings, Size
 from rnn_jax.cell import Cell
 from rnn_jax.cells import elman_preactivation, initializers, readout
 from rnn_jax.errors import check_integer, invalid

@@ -34,13 +34,13 @@ import optax
 from matplotlib.figure import Figure
 
 import rnn_jax
-from experiments.cell_named import cell_named
-from experiments.command_line import command_line
-from experiments.held_out import check_held_out
-from experiments.progress import training_progress
-from experiments.report import paragraph, table
-from experiments.run_folder import Result, RunFolder
-from experiments.settings import InputFile, Limits, Positive, Seed, Settings, Size
+from experiments.common.cell_named import cell_named
+from experiments.common.command_line import command_line
+from experiments.common.held_out import check_held_out
+from experiments.common.progress import training_progress
+from experiments.common.report import paragraph, table
+from experiments.common.run_folder import Result, RunFolder
+from experiments.common.settings import InputFile, Limits, Positive, Seed, Settings, Size
 from rnn_jax import plotting
 from rnn_jax.cell import Cell
 from rnn_jax.cells import elman, initializers, lstm, readout

@@ -29,13 +29,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.checks import Check, at_most, checks_table, within
-from experiments.command_line import command_line
+from experiments.common.checks import Check, at_most, checks_table, within
+from experiments.common.command_line import command_line
+from experiments.common.progress import progress
+from experiments.common.report import paragraph, table
+from experiments.common.run_folder import Result, RunFolder
+from experiments.common.settings import Limits, OpenUnit, Seed, Settings, Size
 from experiments.figures import lyapunov as lyapunov_figures
-from experiments.progress import progress
-from experiments.report import paragraph, table
-from experiments.run_folder import Result, RunFolder
-from experiments.settings import Limits, OpenUnit, Seed, Settings, Size
 from rnn_jax import theory, trajectory
 from rnn_jax.cell import Cell
 from rnn_jax.cells import elman_preactivation, from_function, initializers

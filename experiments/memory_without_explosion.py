@@ -23,13 +23,13 @@ import jax.numpy as jnp
 import numpy as np
 
 import rnn_jax
-from experiments.checks import Check, at_least, at_most, checks_table
-from experiments.command_line import command_line
+from experiments.common.checks import Check, at_least, at_most, checks_table
+from experiments.common.command_line import command_line
+from experiments.common.progress import progress
+from experiments.common.report import table
+from experiments.common.run_folder import Result, RunFolder
+from experiments.common.settings import Limits, Positive, Seed, Settings, Size
 from experiments.figures import theory as theory_figures
-from experiments.progress import progress
-from experiments.report import table
-from experiments.run_folder import Result, RunFolder
-from experiments.settings import Limits, Positive, Seed, Settings, Size
 from rnn_jax import theory
 from rnn_jax.cells import diagonal
 from rnn_jax.cells._diagonal import DiagonalParams

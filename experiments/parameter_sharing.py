@@ -30,12 +30,12 @@ import optax
 from matplotlib.figure import Figure
 
 import rnn_jax
-from experiments.command_line import command_line
+from experiments.common.command_line import command_line
+from experiments.common.progress import training_progress
+from experiments.common.report import paragraph, table
+from experiments.common.run_folder import Result, RunFolder
+from experiments.common.settings import Limits, NotNegative, Positive, Seed, Settings, Size
 from experiments.figures.parameter_sharing import accuracies
-from experiments.progress import training_progress
-from experiments.report import paragraph, table
-from experiments.run_folder import Result, RunFolder
-from experiments.settings import Limits, NotNegative, Positive, Seed, Settings, Size
 from rnn_jax.cells import elman, gru, initializers, lstm, readout
 from rnn_jax.errors import check_integer, invalid
 from rnn_jax.linalg import matvec

@@ -27,14 +27,14 @@ import numpy as np
 import optax
 
 import rnn_jax
-from experiments.checks import Check, at_least, at_most, checks_table, within
-from experiments.command_line import command_line
+from experiments.common.checks import Check, at_least, at_most, checks_table, within
+from experiments.common.command_line import command_line
+from experiments.common.held_out import check_held_out
+from experiments.common.progress import training_progress
+from experiments.common.report import paragraph, table
+from experiments.common.run_folder import Result, RunFolder
+from experiments.common.settings import InputFile, Limits, Positive, Seed, Settings, Size
 from experiments.figures import truncation as truncation_figures
-from experiments.held_out import check_held_out
-from experiments.progress import training_progress
-from experiments.report import paragraph, table
-from experiments.run_folder import Result, RunFolder
-from experiments.settings import InputFile, Limits, Positive, Seed, Settings, Size
 from rnn_jax.cell import Cell
 from rnn_jax.cells import elman, initializers, lstm, readout
 from rnn_jax.errors import check_integer, check_number, invalid

@@ -14,8 +14,8 @@ import pytest
 from scipy import optimize, special
 
 from experiments import error_surface, forget_gate, memory_without_explosion, phase_diagram
-from experiments.checks import at_least, at_most, checks_table, within
-from experiments.command_line import command_line
+from experiments.common.checks import at_least, at_most, checks_table, within
+from experiments.common.command_line import command_line
 from rnn_jax import cells
 
 # One worker, so that each toy study runs once.

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import flossing
-from experiments.command_line import command_line
+from experiments.common.command_line import command_line
 from experiments.flossing import ARMS, Config, main
 
 pytestmark = [pytest.mark.usefixtures("optax_promotes"), pytest.mark.xdist_group("flossing")]

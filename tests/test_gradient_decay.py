@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import gradient_decay
-from experiments.command_line import command_line
+from experiments.common.command_line import command_line
 from experiments.gradient_decay import Config, main
 from rnn_jax import cells, plotting
 from rnn_jax.tasks import load_text

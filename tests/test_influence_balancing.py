@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.common.run_folder import redraw
 from experiments.influence_balancing import (
     Config,
     influence_balancing,
@@ -13,7 +14,6 @@ from experiments.influence_balancing import (
     one_half_square,
     plot,
 )
-from experiments.run_folder import redraw
 from rnn_jax.gradients import truncated_gradient
 
 

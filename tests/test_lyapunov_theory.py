@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from experiments import lyapunov_theory
-from experiments.run_folder import redraw
+from experiments.common.run_folder import redraw
 
 TOY = {
     "units": 40,

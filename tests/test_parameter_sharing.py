@@ -9,8 +9,8 @@ import pytest
 
 import rnn_jax
 from experiments import parameter_sharing
+from experiments.common.run_folder import redraw
 from experiments.parameter_sharing import ARMS, Config, Study, main, position_specific, recurrent
-from experiments.run_folder import redraw
 from rnn_jax.tasks import year_sentences
 
 # One worker, so that the toy study runs once.

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from experiments import provenance, report, run_folder
-from experiments.command_line import MISTAKE, NOT_A_NUMBER, STOPPED, command_line
-from experiments.folder_lock import locked
-from experiments.run_folder import FINISHED, RunFolder, redraw
-from experiments.settings import Settings, Size
+from experiments.common import provenance, report, run_folder
+from experiments.common.command_line import MISTAKE, NOT_A_NUMBER, STOPPED, command_line
+from experiments.common.folder_lock import locked
+from experiments.common.run_folder import FINISHED, RunFolder, redraw
+from experiments.common.settings import Settings, Size
 from rnn_jax import training
 from rnn_jax.training import fit
 
@@ -203,7 +203,7 @@ def test_ctrl_c_says_that_the_run_goes_on(tmp_path, monkeypatch, capsys):
 
     with monkeypatch.context() as patch:
         patch.setattr(RunFolder, "conclude", stopped)
-        patch.setattr("experiments.command_line.os._exit", sys.exit)
+        patch.setattr("experiments.common.command_line.os._exit", sys.exit)
         assert run(patch, "--out", tmp_path / "run") == STOPPED
     assert "same command goes on" in capsys.readouterr().err
     assert (tmp_path / "run" / "checkpoints" / "arm").is_dir()
@@ -321,7 +321,7 @@ def test_tables_fit_the_page():
 def test_progress_in_a_file_has_no_control_characters(monkeypatch, capsys, optax_promotes):
     import optax
 
-    from experiments.progress import progress, training_progress
+    from experiments.common.progress import progress, training_progress
     from rnn_jax.training import create_train_state, make_train_step
 
     assert list(progress([1, 2, 3], "counted")) == [1, 2, 3]

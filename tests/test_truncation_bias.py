@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments import truncation_bias
-from experiments.run_folder import redraw
+from experiments.common.run_folder import redraw
 from experiments.truncation_bias import Config, main, networks, plot, rates
 
 # One worker, so that the toy study runs once.

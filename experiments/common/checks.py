@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from experiments.report import table
+from experiments.common.report import table
 
 
 class Check(NamedTuple):

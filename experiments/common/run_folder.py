@@ -28,9 +28,9 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.folder_lock import locked
-from experiments.numbers import describe_arrays, read_numbers
-from experiments.provenance import experiment_of, record_of, same_run
+from experiments.common.folder_lock import locked
+from experiments.common.numbers import describe_arrays, read_numbers
+from experiments.common.provenance import experiment_of, record_of, same_run
 from rnn_jax.errors import invalid
 from rnn_jax.training import save
 
