@@ -13,8 +13,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tabulate import tabulate
 
+from benchmarks.report import show, table
 from rnn_jax import cells
 from rnn_jax.gradients import (
     comparison_matrices,
@@ -138,7 +138,7 @@ def outside_gated(name: str, rng) -> np.ndarray:
 
 
 def main() -> list[dict]:
-    """Print the table, one row as soon as it is known."""
+    """Count what is outside of each statement, and show the table."""
     rows = []
 
     def add(statement, ensemble, outside):
@@ -160,7 +160,7 @@ def main() -> list[dict]:
             f"{name}, weights 1e-3 to 10",
             outside_gated(name, rng),
         )
-    print(tabulate(rows, headers="keys", tablefmt="github"))
+    show(table(rows))
     return rows
 
 

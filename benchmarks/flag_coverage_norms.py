@@ -16,8 +16,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tabulate import tabulate
 
+from benchmarks.report import show, table
 from rnn_jax import cells, gradients
 
 MATRICES, T, S = 40, 24, 8
@@ -166,6 +166,4 @@ def alarms(seeds: int = 60, steps: int = 20) -> list[dict]:
 
 
 if __name__ == "__main__":
-    print(tabulate(norms(), headers="keys", tablefmt="github"))
-    print()
-    print(tabulate(alarms(), headers="keys", tablefmt="github"))
+    show(table(norms()), table(alarms()))

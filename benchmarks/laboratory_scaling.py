@@ -12,8 +12,6 @@ figure shows all that the folder has. Under ten minutes on two cores.
 from __future__ import annotations
 
 import functools
-import json
-import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +20,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import tyro
-from tabulate import tabulate
 
 from benchmarks.plots import growth, growth_exponent
-from benchmarks.timing import compiled, seconds
+from benchmarks.report import Row, conclude, read_rows, save_rows, table
+from benchmarks.timing import compiled, in_rounds, seconds, summary
 from rnn_jax import cells, gradients
 from rnn_jax.losses import squared_error
 
-QUANTITIES = {"seconds": "time, s", "MiB": "memory, MiB"}
+QUANTITIES = {"s": "time, s", "MiB": "memory, MiB"}
 
 
 class Sizes(NamedTuple):
@@ -135,7 +133,7 @@ def series(name: str, tool: Callable[..., Any], axis: str, config: Config):
     """(rows, what was left out) along one axis."""
     rows: list[dict[str, Any]] = []
     sizes = getattr(config, axis)
-    limits = {"seconds": config.seconds, "MiB": config.mib}
+    limits = {"s": config.seconds, "MiB": config.mib}
     for i, size in enumerate(sizes):
         at = AT[axis]._replace(**{axis: size})
         needs = {quantity: predicted(rows, axis, size, quantity) for quantity in limits}
@@ -154,33 +152,29 @@ def series(name: str, tool: Callable[..., Any], axis: str, config: Config):
         call = functools.partial(compiled_tool, *arguments)
         times = [seconds(call)]
         if times[0] < config.seconds / 5:
-            times = [seconds(call) for _ in range(5 if times[0] < 0.5 else 3)]
+            times = in_rounds({name: call}, 5 if times[0] < 0.5 else 3, pause=0)[name].calls
         rows.append(
             {
                 "tool": name,
                 **at._asdict(),
-                "seconds": statistics.median(times),
-                "fastest s": min(times),
-                "slowest s": max(times),
+                **summary(times, "s"),
                 "MiB": needs["MiB"],
                 "temporary MiB": memory.temp_size_in_bytes / 2**20,
                 "compile s": compile_s,
             }
         )
-        print(
-            f"{axis}={size} {name}: {rows[-1]['seconds']:.4g} s, {needs['MiB']:.4g} MiB", flush=True
-        )
+        print(f"{axis}={size} {name}: {rows[-1]['s']:.4g} s, {needs['MiB']:.4g} MiB", flush=True)
     return rows, []
 
 
 def measure(axis: str, config: Config) -> None:
-    """Rows and what was left out, of every tool along one axis, into its file as they come."""
-    found: dict[str, Any] = {"axis": axis, "rows": [], "left out": []}
+    """Measure every tool along one axis; rows and what is left out go to its file as they come."""
+    rows: list[Row] = []
+    left_out: list[Row] = []
     for name, tool in tools(config).items():
-        rows, left_out = series(name, tool, axis, config)
-        found["rows"] += rows
-        found["left out"] += left_out
-        (config.out / f"{axis}.json").write_text(json.dumps(found, indent=1))
+        for found, more in zip((rows, left_out), series(name, tool, axis, config), strict=True):
+            found += more
+        save_rows(config.out / f"{axis}.json", rows, axis=axis, left_out=left_out)
 
 
 def lines(measured: dict[str, Any], quantity: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -199,10 +193,10 @@ def exponents(measured: dict[str, Any]) -> list[dict[str, Any]]:
         {
             "tool": name,
             "axis": measured["axis"],
-            "largest": int(by_quantity["seconds"][name][0][-1]),
+            "largest": int(by_quantity["s"][name][0][-1]),
             **{f"{q} ~": growth_exponent(*by_quantity[q][name]) for q in QUANTITIES},
         }
-        for name in by_quantity["seconds"]
+        for name in by_quantity["s"]
     ]
 
 
@@ -226,22 +220,16 @@ def plot(measured: list[dict[str, Any]]):
 
 
 def main(config: Config) -> list[dict[str, Any]]:
-    config.out.mkdir(parents=True, exist_ok=True)
     for axis in config.axes:
         measure(axis, config)
     files = [config.out / f"{axis}.json" for axis in AT]
-    measured = [json.loads(file.read_text()) for file in files if file.exists()]
+    measured = [read_rows(file) for file in files if file.exists()]
+    rows, left_out = ([row for part in measured for row in part[k]] for k in ("rows", "left_out"))
     grow = [row for part in measured for row in exponents(part)]
-    left_out = [row for part in measured for row in part["left out"]]
-    as_table = functools.partial(tabulate, headers="keys", tablefmt="github", floatfmt=".3g")
-    tables = [as_table([row for part in measured for row in part["rows"]]), as_table(grow)]
+    tables = [table(rows, floats=".3g"), table(grow, floats=".3g")]
     if left_out:
-        tables.append("Left out:\n\n" + as_table(left_out))
-    (config.out / "table.md").write_text("\n\n".join(tables) + "\n")
-    print("\n\n".join(tables))
-    figure = plot(measured)
-    for suffix in ("png", "svg"):
-        figure.savefig(config.out / f"laboratory_scaling.{suffix}", dpi=110)
+        tables.append(table(left_out, "Left out:", floats=".3g"))
+    conclude(config.out, *tables, figures={"laboratory_scaling": plot(measured)})
     return measured
 
 

@@ -19,10 +19,10 @@ import jax
 import jax.numpy as jnp
 from matplotlib.figure import Figure
 
-from experiments.cell_named import cell_named
-from experiments.command_line import command_line
-from experiments.run_folder import RunFolder
-from experiments.settings import Limits, Settings, Size
+from experiments.common.cell_named import cell_named
+from experiments.common.command_line import command_line
+from experiments.common.run_folder import RunFolder
+from experiments.common.settings import Limits, Settings, Size
 from rnn_jax.cells import readout
 from rnn_jax.errors import check_integer
 from rnn_jax.graph import Graph, step_graph, unfolded_graph

@@ -13,7 +13,7 @@ import tyro
 from matplotlib.patches import Ellipse, FancyArrowPatch, FancyBboxPatch
 
 from experiments import computational_graph
-from experiments.cell_named import cell_named
+from experiments.common.cell_named import cell_named
 from rnn_jax import cells, unroll
 from rnn_jax.graph import gradient_path, step_graph, unfolded_graph
 from rnn_jax.graph.drawing import draw_folded, draw_unfolded

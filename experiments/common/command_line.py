@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from experiments.report import paragraph
-from experiments.run_folder import Figures, Result, redraw
-from experiments.settings import Settings
+from experiments.common.report import paragraph
+from experiments.common.run_folder import Figures, Result, redraw
+from experiments.common.settings import Settings
 
 Config = TypeVar("Config", bound=Settings)
 
