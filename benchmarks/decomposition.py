@@ -59,7 +59,7 @@ class Config:
 
 
 def one_vjp_each(cell, params, xs, targets):
-    """The same norms by one vjp for each (t, k): E_t with its own parameters at step k."""
+    """Return the same norms by one vjp for each (t, k): E_t with its own parameters at step k."""
     T = xs.shape[0]
 
     def one_example(xs, targets):
@@ -95,7 +95,7 @@ def one_vjp_each(cell, params, xs, targets):
     return jax.vmap(one_example, in_axes=1, out_axes=2)(xs, targets)
 
 
-def sweep(cell, params, xs, targets):
+def all_pairs(cell, params, xs, targets):
     parts = decompose(cell, params, xs, targets, squared_error)
     return parts.state_log_norms[:, :-1], parts.param_log_norms
 
@@ -117,12 +117,12 @@ def forward_and_backward(cell, params, xs, targets):
 
 
 def methods(T, config):
-    """What is timed at T; the first two make up one backward pass."""
+    """Return what is timed at T; the first two make up one backward pass."""
     L = config.max_lag
     timed = {
         "forward": forward,
         "forward and backward": forward_and_backward,
-        "all (t, k)": sweep,
+        "all (t, k)": all_pairs,
         f"lags to {L}": windows(L),
         f"lags to {L}, mean over t": windows(L, mean_over=("steps",)),
     }
@@ -130,7 +130,7 @@ def methods(T, config):
 
 
 def program(method, cell, params, T, config):
-    """(arguments, the compiled program, seconds to trace and compile it)."""
+    """Return the arguments, the compiled program, and seconds to trace and compile it."""
     keys = jax.random.split(jax.random.key(T))
     xs, targets = (jax.random.normal(key, (T, config.B, config.I)) for key in keys)
     arguments = (params, xs, targets)
@@ -138,7 +138,7 @@ def program(method, cell, params, T, config):
 
 
 def measure(name: str, T: int, config: Config) -> list[Row]:
-    """One row for each method, with its time in backward passes."""
+    """Return one row for each method, with its time in backward passes."""
     cell = cells.readout(cells.CELLS[name](config.H), config.I)
     params = cell.init(jax.random.key(0), config.I)
     programs = {m: program(f, cell, params, T, config) for m, f in methods(T, config).items()}
@@ -173,7 +173,7 @@ def measure(name: str, T: int, config: Config) -> list[Row]:
 
 
 def lines(rows: list[Row], cell: str, quantity: Callable[[Row], float]):
-    """T and a quantity of each way to decompose."""
+    """Return T and a quantity of each way to decompose."""
     shown = [row for row in rows if row["cell"] == cell and not row["method"].startswith("forward")]
     points: dict[str, list[tuple[float, float]]] = {}
     for row in shown:
@@ -186,7 +186,7 @@ def passes(row: Row) -> float:
 
 
 def plot(rows: list[Row]):
-    """Time in backward passes, and memory, against T."""
+    """Draw time in backward passes, and memory, against T."""
     memory = lambda row: row["temporary MiB"] + row["output MiB"]
     columns = {
         label: {
@@ -214,7 +214,7 @@ def main(config: Config) -> list[Row]:
 
 
 def _check_same(one, other, T):
-    """Both methods give the same numbers below the diagonal, to float32's rounding."""
+    """Raise unless both methods give the same numbers below the diagonal, to float32's rounding."""
     rows = np.tril_indices(T)
     for a, b in zip(*map(jax.tree.leaves, (one, other)), strict=True):
         a, b = np.asarray(a)[rows], np.asarray(b)[rows]

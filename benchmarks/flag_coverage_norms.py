@@ -57,7 +57,7 @@ def ensembles(rng: np.random.Generator) -> dict[str, Callable[[], np.ndarray]]:
 
 
 def exact(J: np.ndarray) -> np.ndarray:
-    """ln ‖J_t ··· J_{k+1}‖ `[T+1, T+1]` in long double, -inf for k > t."""
+    """Return ln ‖J_t ··· J_{k+1}‖ `[T+1, T+1]` in long double, -inf for k > t."""
     J = J.astype(np.longdouble)
     table = np.full((T + 1, T + 1), -np.inf)
     for k in range(T + 1):
@@ -76,7 +76,7 @@ def exact(J: np.ndarray) -> np.ndarray:
 @jax.jit
 @jax.vmap
 def measured(J):
-    """The three tools for `J [T, S, S]`, each with its error."""
+    """Return what the three tools find for `J [T, S, S]`, each with its error."""
     step = lambda J, h, x: (J[x[0].astype(int)] @ h,) * 2
     cell = cells.from_function(step, state=jnp.zeros(S))
     xs = jnp.arange(T, dtype=jnp.float32)[:, None]

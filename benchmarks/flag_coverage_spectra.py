@@ -46,7 +46,7 @@ def given(dtype: Any) -> Any:
 
 
 def spectrum(J: np.ndarray, dtype: Any = np.float64, **how: Any) -> Any:
-    """Exponents of `J [T, examples, N, N]`."""
+    """Return exponents of `J [T, examples, N, N]`."""
     xs = jnp.asarray(J.reshape(*J.shape[:2], -1), dtype)
     return jax.jit(lambda xs: lyapunov_spectrum(given(dtype), (), xs, **how))(xs)
 

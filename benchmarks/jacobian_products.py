@@ -42,7 +42,7 @@ class Config:
     """Sizes."""
 
     cells: tuple[str, ...] = ("elman", "lstm")
-    """Of elman (S = H) and lstm (S = 2 H)."""
+    """Cells to measure, of elman (S = H) and lstm (S = 2 H)."""
     T: int = 256
     """Steps."""
     H: int = 128
@@ -54,7 +54,7 @@ class Config:
     rtols: tuple[float, ...] = (1e-5, 1e-4)
     """Accuracy asked of the norms; 1e-5 is the default in float32."""
     rows: int = 2
-    """How many k the baseline is timed on: 0, T / 16, .."""
+    """Number of k that the baseline is timed on: 0, T / 16, .."""
     rounds: int = 3
     """Timed calls of each, interleaved."""
     wide: int = 2048

@@ -43,7 +43,7 @@ class Config:
     """Sizes and limits."""
 
     axes: tuple[str, ...] = ("T", "S", "N")
-    """Of T, S, N."""
+    """Axes to measure along, of T, S, N."""
     T: tuple[int, ...] = (64, 256, 1024, 4096, 10_000)
     """Steps, at S = 32 and one network."""
     S: tuple[int, ...] = (16, 64, 256, 1024, 2048)
@@ -70,7 +70,7 @@ AT = {"T": Sizes(0, 32, 1), "S": Sizes(64, 0, 1), "N": Sizes(128, 32, 0)}
 
 
 def tools(config: Config) -> dict[str, Callable[..., Any]]:
-    """`(cell, params, xs, targets) -> arrays` of one network, the cell with a readout."""
+    """Return `(cell, params, xs, targets) -> arrays` of each tool; the cell has a readout."""
     L, K, lags = config.L, config.K, ", ".join(map(str, config.lags))
 
     def log_norms(cell, params, xs, _):
@@ -105,7 +105,7 @@ def tools(config: Config) -> dict[str, Callable[..., Any]]:
 
 
 def program(tool: Callable[..., Any], at: Sizes, config: Config):
-    """(arguments, the compiled program, seconds to trace and compile it)."""
+    """Return the arguments, the compiled program, and seconds to trace and compile it."""
     cell = cells.readout(cells.elman(at.S), config.I)
     keys = jax.random.split(jax.random.key(0), at.N)
     params = jax.jit(jax.vmap(lambda key: cell.init(key, config.I)))(keys)
@@ -121,7 +121,7 @@ def program(tool: Callable[..., Any], at: Sizes, config: Config):
 
 
 def predicted(rows: list[dict[str, Any]], axis: str, size: int, quantity: str) -> float:
-    """By the growth between the last two sizes, at least linear; 0 with fewer."""
+    """Predict a quantity by its growth over the last two sizes, at least linear; 0 with fewer."""
     if len(rows) < 2:
         return 0.0
     before, last = rows[-2:]
@@ -130,7 +130,7 @@ def predicted(rows: list[dict[str, Any]], axis: str, size: int, quantity: str) -
 
 
 def series(name: str, tool: Callable[..., Any], axis: str, config: Config):
-    """(rows, what was left out) along one axis."""
+    """Return rows, and what was left out, along one axis."""
     rows: list[dict[str, Any]] = []
     sizes = getattr(config, axis)
     limits = {"s": config.seconds, "MiB": config.mib}
@@ -178,7 +178,7 @@ def measure(axis: str, config: Config) -> None:
 
 
 def lines(measured: dict[str, Any], quantity: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Sizes and values of each tool."""
+    """Return sizes and values of each tool."""
     axis, rows = measured["axis"], measured["rows"]
     names = dict.fromkeys(row["tool"] for row in rows)
     pairs = {n: [(row[axis], row[quantity]) for row in rows if row["tool"] == n] for n in names}
@@ -187,7 +187,7 @@ def lines(measured: dict[str, Any], quantity: str) -> dict[str, tuple[np.ndarray
 
 
 def exponents(measured: dict[str, Any]) -> list[dict[str, Any]]:
-    """How each tool's time and memory grow along one axis."""
+    """Return how each tool's time and memory grow along one axis."""
     by_quantity = {quantity: lines(measured, quantity) for quantity in QUANTITIES}
     return [
         {
@@ -201,14 +201,14 @@ def exponents(measured: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def column_title(axis: str) -> str:
-    """What is varied, and what is held."""
+    """Return what is varied, and what is held."""
     name = {"T": "steps T", "S": "state size S", "N": "networks N"}[axis]
     held = [f"{k} = {v}" for k, v in AT[axis]._asdict().items() if k != axis]
     return f"{name}  ({', '.join(held)})"
 
 
 def plot(measured: list[dict[str, Any]]):
-    """Time and memory, a column for each axis."""
+    """Draw time and memory, a column for each axis."""
     titles = {column_title(part["axis"]): part for part in measured}
     columns = {
         title: {label: lines(part, quantity) for quantity, label in QUANTITIES.items()}

@@ -50,7 +50,7 @@ class Config:
 
 
 def gradient_program(strategy: Any, T: int, config: Config):
-    """(arguments, the compiled program, seconds to trace and compile it)."""
+    """Return the arguments, the compiled program, and seconds to trace and compile it."""
     cell = cells.lstm(config.H)
     params = cell.init(jax.random.key(0), config.I)
     xs = jax.random.normal(jax.random.key(1), (T, config.B, config.I))
@@ -90,7 +90,7 @@ def main(config: Config) -> list[Row]:
 
 
 def plot(rows: list[Row]):
-    """Time a step and temporary memory, against T."""
+    """Draw time a step and temporary memory, against T."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.8), layout="constrained")

@@ -46,13 +46,13 @@ class Config:
     leading: int = 64
     """Exponents of the first comparison; the second one's are all N."""
     steps: int = 1000
-    """Of the first comparison."""
+    """Steps of the first comparison."""
     steps_of_all: int = 200
-    """Of the second."""
+    """Steps of the second."""
     rounds: int = 5
     """Timed calls of each, interleaved."""
     threads: int = 2
-    """Of torch."""
+    """Threads of torch."""
     out: Path = Path("runs/benchmark_lyapunov")
     """Where rows.json and table.md go."""
 

@@ -39,10 +39,10 @@ GATES = {"lstm": 4, "gru": 3, "elman": 1}
 
 @dataclass(frozen=True)
 class Config:
-    """What to time."""
+    """The cells, shapes and libraries to time."""
 
     cells: tuple[str, ...] = ("lstm", "gru", "elman")
-    """Of lstm, gru, elman."""
+    """Cells, of lstm, gru, elman."""
     shapes: tuple[str, ...] = (
         "32,128,64,128",
         "16,784,1,128",
@@ -52,13 +52,13 @@ class Config:
     )
     """B,T,I,H each; 16,784,1,128 is the sequential image."""
     modes: tuple[str, ...] = ("forward", "gradient")
-    """Of forward, gradient."""
+    """Modes, of forward, gradient."""
     libraries: tuple[str, ...] = (*JAX_LIBRARIES, "torch.nn")
-    """Some of them, by the names that the tables give them."""
+    """Libraries, by the names that the tables give them."""
     rounds: int = 7
-    """Of all candidates in turn."""
+    """Rounds of all candidates in turn."""
     calls: int = 4
-    """Of one candidate in a row."""
+    """Calls of one candidate in a row."""
     process_peak: bool = True
     """Measure the peak memory of a process of its own for each gradient, too."""
     out: Path = Path("runs/benchmark_recurrent")
@@ -79,7 +79,7 @@ class Candidate:
 
 
 def candidates(cell: str, shape: Shape, config: Config) -> list[Candidate]:
-    """All that are asked for and installed; those that are not installed are named."""
+    """Return the candidates that are asked for and installed; name what is not installed."""
     found, modes = [], config.modes
     jax_libraries = [library for library in JAX_LIBRARIES if library in config.libraries]
     device_counts = [n for n in range(1, len(jax.devices()) + 1) if shape[0] % n == 0]
@@ -113,14 +113,14 @@ def _run(program, arguments):
 
 
 def product_flops(cell: str, shape: Shape, mode: str) -> int:
-    """Of the matrix products that cannot be avoided: no gradient of xs, nothing recomputed."""
+    """Return the least FLOP of matrix products: no gradient of xs, nothing recomputed."""
     B, T, I, H = shape
     forward = I + H
     return 2 * T * B * GATES[cell] * H * (forward if mode == "forward" else 2 * forward + H)
 
 
 def measure(cell: str, shape: Shape, config: Config) -> list[Row]:
-    """One row for each candidate."""
+    """Return one row for each candidate."""
     found = candidates(cell, shape, config)
     product, product_flop = large_product()
     calls = [product, *(candidate.call for candidate in found)]
@@ -148,7 +148,7 @@ def measure(cell: str, shape: Shape, config: Config) -> list[Row]:
 
 
 def best(rows: list[Row], mode: str = "gradient") -> dict[tuple[str, str, str], dict]:
-    """The faster of one and two devices: `(cell, shape, library) -> row`."""
+    """Return the faster of one and two devices: `(cell, shape, library) -> row`."""
     chosen: dict[tuple[str, str, str], dict] = {}
     for row in rows:
         key = (row["cell"], row["B,T,I,H"], row["library"])
@@ -158,7 +158,7 @@ def best(rows: list[Row], mode: str = "gradient") -> dict[tuple[str, str, str], 
 
 
 def side_by_side(rows: list[Row], mode: str = "gradient") -> list[Row]:
-    """Milliseconds of every library, at each shape: a line for each cell and shape."""
+    """Return milliseconds of every library, a line for each cell and shape."""
     found: dict[tuple[str, str], Row] = {}
     for (cell, shape, library), row in best(rows, mode).items():
         line = found.setdefault((cell, shape), {"cell": cell, "B,T,I,H": shape})
@@ -168,7 +168,7 @@ def side_by_side(rows: list[Row], mode: str = "gradient") -> list[Row]:
 
 
 def memory(rows: list[Row]) -> list[Row]:
-    """Temporary MiB of each gradient program, on one device."""
+    """Return temporary MiB of each gradient program, on one device."""
     found: dict[tuple[str, str], Row] = {}
     for row in rows:
         if row["mode"] == "gradient" and row["devices"] == 1 and row["temporary MiB"] is not None:
@@ -179,7 +179,7 @@ def memory(rows: list[Row]) -> list[Row]:
 
 
 def ratios(rows: list[Row], mode: str = "gradient") -> list[Row]:
-    """Time of rnn_jax over that of each library, at each shape and in geometric mean."""
+    """Return the time of rnn_jax over that of each library, at each shape and in geometric mean."""
     chosen = best(rows, mode)
     found = []
     libraries = dict.fromkeys(library for _, _, library in chosen if library != "rnn_jax")
@@ -196,7 +196,7 @@ def ratios(rows: list[Row], mode: str = "gradient") -> list[Row]:
 
 
 def plot(rows: list[Row], mode: str = "gradient"):
-    """Each library's best time at each shape, as multiples of the matrix products alone."""
+    """Draw each library's best time at each shape, as multiples of the matrix products alone."""
     import matplotlib.pyplot as plt
 
     chosen = best(rows, mode)

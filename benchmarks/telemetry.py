@@ -45,7 +45,7 @@ MIN_ROUNDS = 3
 
 @dataclass(frozen=True)
 class Config:
-    """What to time."""
+    """The cells and shapes to time."""
 
     cells: tuple[str, ...] = ("elman", "lstm")
     """Names of `cells.CELLS`."""
@@ -58,7 +58,7 @@ class Config:
     seconds: float = 12.0
     """After which no further round of a group is begun, but for the first three."""
     loop_seconds: float = 0.6
-    """What a loop of `fit` takes, about: 10 to 1,000 steps."""
+    """Seconds that a loop of `fit` takes, about: 10 to 1,000 steps."""
     out: Path = Path("runs/benchmark_telemetry")
     """Where rows.json and table.md go."""
 
@@ -71,7 +71,7 @@ class Timed(NamedTuple):
 
 
 def programs(name: str, shape: str, config: Config) -> list[dict[str, Timed]]:
-    """What is timed, in groups; the first of a group is what the others are held against."""
+    """Return what is timed, in groups; the first of a group is what the others are held against."""
     B, T, I, H = map(int, shape.split(","))
     cell = cells.readout(cells.CELLS[name](H), I)
     params = cell.init(jax.random.key(0), I)
@@ -134,7 +134,7 @@ def programs(name: str, shape: str, config: Config) -> list[dict[str, Timed]]:
 
 
 def _repeated(step, state, batch):
-    """Calls that go on from each other, so that every tenth measures."""
+    """Return a call that goes on from its last, so that every tenth measures."""
     now = [state]
 
     def call():
@@ -145,7 +145,7 @@ def _repeated(step, state, batch):
 
 
 def _loop(step, state, batch, steps, recorders):
-    """`fit` from the beginning, with recorders into a folder of its own."""
+    """Run `fit` from the beginning, with recorders into a folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
         made = [make(Path(folder) / str(i)) for i, make in enumerate(recorders)]
         return training.fit(step, state, lambda step: batch, steps, progress=False, recorders=made)
@@ -157,8 +157,8 @@ def measure(name: str, shape: str, config: Config) -> list[Row]:
         calls = {label: timed.call for label, timed in group.items()}
         first_calls = in_rounds(calls, 1, 2)
         shortest = min(min(times.calls) for times in first_calls.values())
-        fewest_steps = min(timed.steps for timed in group.values())
-        in_a_row = math.ceil(max(STEPS_IN_A_ROW / fewest_steps, SECONDS_IN_A_ROW / shortest))
+        min_steps = min(timed.steps for timed in group.values())
+        in_a_row = math.ceil(max(STEPS_IN_A_ROW / min_steps, SECONDS_IN_A_ROW / shortest))
         measured = in_rounds(
             calls, config.rounds, in_a_row, limit=config.seconds, min_rounds=MIN_ROUNDS
         )

@@ -23,12 +23,12 @@ class Times(NamedTuple):
 
     @property
     def calls(self) -> list[float]:
-        """Seconds of each call."""
+        """Return the seconds of each call."""
         return [seconds for calls in self.rounds for seconds in calls]
 
     @property
     def means(self) -> list[float]:
-        """The mean of each round."""
+        """Return the mean of each round."""
         return [statistics.fmean(calls) for calls in self.rounds]
 
 

@@ -47,7 +47,7 @@ from rnn_jax.types import Array
 
 @dataclass(frozen=True)
 class Config(Settings):
-    """What is measured, all in float64."""
+    """The networks of three kinds, all in float64."""
 
     out: Path = Path("runs/eigenvalue_myth")
     """The run folder."""

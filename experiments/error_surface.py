@@ -62,11 +62,11 @@ class Config(Settings):
     initial_state: Annotated[float, Limits(least=-20, most=20)] = 0.5
     """x_0."""
     target: OpenUnit = 0.7
-    """What σ(x_T) should be."""
+    """Target of σ(x_T)."""
     w: tuple[Finite, Finite] = (3.0, 7.0)
-    """From, to."""
+    """Range of w, from and to."""
     b: tuple[Finite, Finite] = (-3.4, -1.2)
-    """From, to."""
+    """Range of b, from and to."""
     resolution: Annotated[int, Limits(least=2)] = 240
     """Points of the landscape along each side."""
     finer: Size = 8

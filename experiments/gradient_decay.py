@@ -76,7 +76,7 @@ MIN_LAGS, MIN_STEPS, MIN_SEEDS = 30, 200, 8
 
 @dataclass(frozen=True)
 class Config(Settings):
-    """What is trained and measured."""
+    """The networks and their training."""
 
     text: InputFile | None = None
     """Any UTF-8 file; by default the language reference that every Python carries."""

@@ -42,7 +42,7 @@ OPTIMUM = -1 / 6
 
 @dataclass(frozen=True)
 class Config(Settings):
-    """How θ descends."""
+    """The stream, and the descent of θ."""
 
     out: Path = Path("runs/influence_balancing")
     """The run folder."""

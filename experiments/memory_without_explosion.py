@@ -50,7 +50,7 @@ Factor = Annotated[float, Limits(least=1e-6, most=1 - 1e-6)]
 
 @dataclass(frozen=True)
 class Config(Settings):
-    """What is simulated."""
+    """The units, and the sequences that they are driven by."""
 
     out: Path = Path("runs/memory_without_explosion")
     """The run folder."""

@@ -52,7 +52,7 @@ MIN_STEPS, MIN_SENTENCES = 1000, 1000
 
 @dataclass(frozen=True)
 class Config(Settings):
-    """What is trained and measured.
+    """The sentences, the networks and their training.
 
     The defaults for learning rates and weight decays are each network's best of several.
     """
@@ -83,9 +83,9 @@ class Config(Settings):
     weight_decay: NotNegative = 0.0
     """AdamW's for the recurrent network."""
     position_specific_learning_rate: Positive = 0.03
-    """As above, for the position-specific network."""
+    """AdamW's for the position-specific network at the start; it falls along a cosine."""
     position_specific_weight_decay: NotNegative = 0.3
-    """As above, for the position-specific network."""
+    """AdamW's for the position-specific network."""
     clip_norm: Positive = 1.0
     """Global norm that gradients are clipped to."""
     test_sentences: Size = 200

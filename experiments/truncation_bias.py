@@ -56,7 +56,7 @@ PHASES = ("before training", "after training")
 
 @dataclass(frozen=True)
 class Config(Settings):
-    """What is trained, and where its gradients are cut."""
+    """The networks, their training, and where their gradients are cut."""
 
     text: InputFile | None = None
     """Any UTF-8 file; by default the language reference that every Python carries."""

@@ -1,7 +1,9 @@
 """Run folders: of one run at a time, whole or unfinished, and read back with suspicion."""
 
 import json
+import platform
 import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -100,6 +102,8 @@ def test_what_is_recorded(out):
     assert {"rnn_jax", "python", "jax"} <= record["versions"].keys()
     assert record["commit"] is None or len(record["commit"].removesuffix("-dirty")) == 40
     assert "cpu" in record["devices"]
+    assert record["platform"] == platform.platform()
+    assert record["begun"].startswith("20")
     assert 0 <= record["seconds"] < 100
     assert record["arrays"] == {"numbers": "float64[3]"}
     np.testing.assert_array_equal(numbers["numbers"], 1)
@@ -110,6 +114,26 @@ def test_what_is_recorded(out):
     assert (restored == 1).all()
     with pytest.raises(FileNotFoundError, match=FORM.format("path", "nothing")):
         training.restore(out / "networks" / "nothing", like)
+
+
+def test_a_commit_says_whether_the_tree_was_clean(tmp_path):
+    def git(*arguments):
+        who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        done = subprocess.run(
+            ("git", *who, *arguments), cwd=tmp_path, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    assert provenance.commit(tmp_path) is None
+    git("init")
+    (tmp_path / "code.py").write_text("1")
+    git("add", ".")
+    git("commit", "-m", "one")
+    head = git("rev-parse", "HEAD")
+    assert len(head) == 40
+    assert provenance.commit(tmp_path) == head
+    (tmp_path / "code.py").write_text("2")
+    assert provenance.commit(tmp_path) == f"{head}-dirty"
 
 
 def test_a_result_is_nested_in_memory_and_flat_on_disk(tmp_path):

@@ -24,7 +24,7 @@ class Check(NamedTuple):
 
     @property
     def holds(self) -> bool | None:
-        """Whether the claim holds; None where it is not judged."""
+        """Return whether the claim holds; None where it is not judged."""
         return None if self.needs else self.low <= self.measured <= self.high
 
 

@@ -41,12 +41,12 @@ def table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
 
 
 def _width(column: tuple[str, ...]) -> int:
-    """What tabulate makes of a column: two more than its header, at least."""
+    """Return the width that tabulate gives a column: two more than its header, at least."""
     return max(len(escaped(column[0])) + 2, *(len(escaped(cell)) for cell in column))
 
 
 def _groups(widths: Sequence[int]) -> Iterator[list[int]]:
-    """The columns of each table: the first one, and as many others as there is room for."""
+    """Yield the columns of each table: the first one, and as many others as there is room for."""
     first = min(widths[0], FIRST) + 4
     group, used = [0], first
     for column, width in enumerate(widths[1:], start=1):
@@ -72,7 +72,7 @@ def _table(cells: list[list[str]], widths: Sequence[int], group: list[int]) -> s
 
 
 def _wrapped(row: list[str], room) -> Iterator[list[str]]:
-    """The row, and rows below it for what is too long."""
+    """Yield the row, and rows below it for what is too long."""
     parts = [
         textwrap.wrap(cell, width - cell.count("|"), break_on_hyphens=False) or [""]
         for cell, width in zip(row, room, strict=True)

@@ -20,7 +20,7 @@ def theory(
     published: Mapping[str, float],
     tolerances: Mapping[str, float],
 ) -> Figure:
-    """Spectra of random networks and of products of random matrices, and what theory says of them.
+    """Draw spectra of random networks and of products of random matrices against their theory.
 
     Args:
       result: what `experiments.lyapunov_theory` measures.
@@ -40,7 +40,7 @@ def theory(
 
 
 def finite_size(result: Result, tolerance: float) -> Figure:
-    """How far the mean exponent of networks of N units is from the theory of infinitely many.
+    """Draw by N how far the mean exponent is from the theory of infinitely many units.
 
     Args:
       result: what `experiments.lyapunov_theory` measures.

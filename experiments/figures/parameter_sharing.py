@@ -19,6 +19,7 @@ from rnn_jax.plotting.style import (
     MEASURED,
     PRODUCT,
     STYLE,
+    draw_band,
     fit,
     grid_of_panels,
 )
@@ -38,13 +39,13 @@ def accuracies(result: Result, arms: Sequence[str]) -> Figure:
         figure, axes = grid_of_panels(1, 1 + len(arms), width=3.3, height=2.7, sharey="all")
         for color, (label, of) in zip(colors, by_label.items(), strict=False):
             curves = of[arms[0]]["accuracy"].mean(-1).T
-            _spread(axes[0, 0], sizes, curves, color, label, marker="o")
+            _draw(axes[0, 0], sizes, curves, color, label, marker="o")
         axes[0, 0].set(title="by training examples", xlabel="training sentences", xscale="log")
         axes[0, 0].set_xticks(sizes, [f"{size:,}" for size in sizes])
         axes[0, 0].minorticks_off()
         for ax, arm in zip(axes[0, 1:], arms, strict=True):
             for color, (label, of) in zip(colors, by_label.items(), strict=False):
-                _spread(ax, positions, of[arm]["accuracy"][-1], color, label, marker=".")
+                _draw(ax, positions, of[arm]["accuracy"][-1], color, label, marker=".")
             label = "never trained on"
             for position in result["held_out"] if arm == arms[1] else ():
                 ax.axvspan(position - 0.5, position + 0.5, color="0.88", lw=0, label=label)
@@ -60,8 +61,7 @@ def accuracies(result: Result, arms: Sequence[str]) -> Figure:
     return figure
 
 
-def _spread(ax: Axes, x, curves: np.ndarray, color: str, label: str, marker: str) -> None:
-    """Median and 10-90 % of `[seeds, len(x)]`."""
-    low, middle, high = np.percentile(curves, (10, 50, 90), axis=0)
-    ax.fill_between(x, low, high, color=color, alpha=0.25, lw=0)
-    ax.plot(x, middle, color=color, marker=marker, ms=4, label=f"{label}, median and 10–90 %")
+def _draw(ax: Axes, x: np.ndarray, curves: np.ndarray, color: str, label: str, marker: str) -> None:
+    """Draw median and 10-90 % of `[seeds, len(x)]`."""
+    percentiles, label = np.percentile(curves, (10, 50, 90), axis=0), f"{label}, median and 10–90 %"
+    draw_band(ax, x, percentiles, color, label, alpha=0.25, marker=marker, ms=4)

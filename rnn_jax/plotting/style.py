@@ -105,6 +105,15 @@ def grid_of_panels(
     return figure, figure.subplots(rows, columns, squeeze=False, sharey=sharey)
 
 
+def draw_band(
+    ax: Axes, x: Any, band: Any, color: str, label: str, alpha: float = 0.2, **line: Any
+) -> None:
+    """Draw a line and a band about it: `band` is (low, middle, high), each `[len(x)]`."""
+    low, middle, high = band
+    ax.fill_between(x, low, high, color=color, alpha=alpha, lw=0)
+    ax.plot(x, middle, color=color, label=label, **line)
+
+
 def powers_of_ten(axis: Any) -> None:
     """Label an axis of decimal logarithms by the numbers themselves."""
 

@@ -7,11 +7,18 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from rnn_jax.plotting.style import BOUND, MEASURED, MUTED, STYLE, fit, grid_of_panels
+from rnn_jax.plotting.style import (
+    BOUND,
+    MEASURED,
+    MUTED,
+    STYLE,
+    draw_band,
+    fit,
+    grid_of_panels,
+)
 
 MIN_POINTS = 20
 """Least number of points of a curve, unless there are fewer steps."""
@@ -70,16 +77,11 @@ def _training_curves(
     for ax, (title, arms) in zip(axes, panels.items(), strict=True):
         for (color, line), (arm, curves) in zip(styles, arms.items(), strict=True):
             stride = max(1, min(smooth, len(curves) // MIN_POINTS))
-            _band(ax, _averaged(curves, stride), stride, color, arm, line)
+            averaged = _averaged(curves, stride)
+            percentiles = np.percentile(averaged, (10, 50, 90), axis=1, method="nearest")
+            at = (np.arange(len(averaged)) + 0.5) * stride
+            draw_band(ax, at, percentiles, color, f"{arm}, median and 10–90 %", ls=line)
         ax.set(title=title, xlabel="training step")
-
-
-def _band(ax: Axes, curves: np.ndarray, stride: int, color: str, label: str, line: str) -> None:
-    """Draw the median of curves `[points, seeds]` and the band from 10 to 90 %."""
-    steps = (np.arange(len(curves)) + 0.5) * stride
-    low, middle, high = np.percentile(curves, (10, 50, 90), axis=1, method="nearest")
-    ax.fill_between(steps, low, high, color=color, alpha=0.2, lw=0)
-    ax.plot(steps, middle, line, color=color, label=f"{label}, median and 10–90 %")
 
 
 def _averaged(curves: np.ndarray, stride: int) -> np.ndarray:
