@@ -29,7 +29,7 @@ from rnn_jax.training import (
     save,
     to_disk,
 )
-from tests.conftest import normal
+from tests.helpers import normal
 
 pytestmark = pytest.mark.usefixtures("optax_promotes")
 

@@ -27,7 +27,8 @@ from rnn_jax.training import (
     to_disk,
     to_tensorboard,
 )
-from tests.conftest import INPUT_SIZE, normal, user_cell
+from tests.helpers import normal
+from tests.lawful_cells import INPUT_SIZE, user_cell
 
 pytestmark = pytest.mark.usefixtures("optax_promotes")
 
