@@ -12,9 +12,7 @@ About four minutes on two cores.
 from __future__ import annotations
 
 import functools
-import json
 import statistics
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from tabulate import tabulate
 
 from benchmarks.plots import growth, growth_exponent
-from benchmarks.timing import compiled
+from benchmarks.report import Row, conclude, read_rows, save_rows, table
+from benchmarks.timing import compiled, in_rounds, summary
 from rnn_jax import cells, trajectory, unroll
 from rnn_jax.gradients import decompose, decompose_windows
 from rnn_jax.losses import per_step, squared_error
@@ -61,7 +59,7 @@ class Config:
 
 
 def one_vjp_each(cell, params, xs, targets):
-    """The same norms by one vjp for each (t, k): E_t with its own parameters at step k."""
+    """Return the same norms by one vjp for each (t, k): E_t with its own parameters at step k."""
     T = xs.shape[0]
 
     def one_example(xs, targets):
@@ -97,7 +95,7 @@ def one_vjp_each(cell, params, xs, targets):
     return jax.vmap(one_example, in_axes=1, out_axes=2)(xs, targets)
 
 
-def sweep(cell, params, xs, targets):
+def all_pairs(cell, params, xs, targets):
     parts = decompose(cell, params, xs, targets, squared_error)
     return parts.state_log_norms[:, :-1], parts.param_log_norms
 
@@ -119,12 +117,12 @@ def forward_and_backward(cell, params, xs, targets):
 
 
 def methods(T, config):
-    """What is timed at T; the first two make up one backward pass."""
+    """Return what is timed at T; the first two make up one backward pass."""
     L = config.max_lag
     timed = {
         "forward": forward,
         "forward and backward": forward_and_backward,
-        "all (t, k)": sweep,
+        "all (t, k)": all_pairs,
         f"lags to {L}": windows(L),
         f"lags to {L}, mean over t": windows(L, mean_over=("steps",)),
     }
@@ -132,32 +130,26 @@ def methods(T, config):
 
 
 def program(method, cell, params, T, config):
-    """(arguments, the compiled program, seconds to trace and compile it)."""
+    """Return the arguments, the compiled program, and seconds to trace and compile it."""
     keys = jax.random.split(jax.random.key(T))
     xs, targets = (jax.random.normal(key, (T, config.B, config.I)) for key in keys)
     arguments = (params, xs, targets)
     return arguments, *compiled(functools.partial(method, cell), *arguments)
 
 
-def measure(name: str, T: int, config: Config) -> list[dict]:
-    """One row for each method, with its time in backward passes."""
+def measure(name: str, T: int, config: Config) -> list[Row]:
+    """Return one row for each method, with its time in backward passes."""
     cell = cells.readout(cells.CELLS[name](config.H), config.I)
     params = cell.init(jax.random.key(0), config.I)
     programs = {m: program(f, cell, params, T, config) for m, f in methods(T, config).items()}
     results = {m: jax.block_until_ready(run(*args)) for m, (args, run, _) in programs.items()}
     if "one vjp each" in results:
         _check_same(results["all (t, k)"], results["one vjp each"], T)
-    times: dict[str, list[float]] = {m: [] for m in programs}
-    began = time.perf_counter()
-    for _ in range(config.rounds):
-        for method, (args, run, _) in programs.items():
-            calls = 5 if method.startswith("forward") else 1  # short ones, several times
-            start = time.perf_counter()
-            for _ in range(calls):
-                jax.block_until_ready(run(*args))
-            times[method].append((time.perf_counter() - start) / calls)
-        if time.perf_counter() - began > config.seconds:
-            break
+    calls = {m: functools.partial(run, *args) for m, (args, run, _) in programs.items()}
+    # Short ones, several times.
+    in_a_row = {m: 5 if m.startswith("forward") else 1 for m in programs}
+    timed = in_rounds(calls, config.rounds, in_a_row, pause=0, limit=config.seconds)
+    times = {method: found.means for method, found in timed.items()}
     pairs = zip(times["forward and backward"], times["forward"], strict=True)
     backward = statistics.median(both - alone for both, alone in pairs)
     rows = []
@@ -168,9 +160,7 @@ def measure(name: str, T: int, config: Config) -> list[dict]:
                 "cell": name,
                 "T": T,
                 "method": method,
-                "ms": 1e3 * statistics.median(times[method]),
-                "fastest ms": 1e3 * min(times[method]),
-                "slowest ms": 1e3 * max(times[method]),
+                **summary(times[method]),
                 "backward passes": statistics.median(times[method]) / backward,
                 "temporary MiB": memory.temp_size_in_bytes / 2**20,
                 "output MiB": memory.output_size_in_bytes / 2**20,
@@ -182,8 +172,8 @@ def measure(name: str, T: int, config: Config) -> list[dict]:
     return rows
 
 
-def lines(rows: list[dict], cell: str, quantity: Callable[[dict], float]):
-    """T and a quantity of each way to decompose."""
+def lines(rows: list[Row], cell: str, quantity: Callable[[Row], float]):
+    """Return T and a quantity of each way to decompose."""
     shown = [row for row in rows if row["cell"] == cell and not row["method"].startswith("forward")]
     points: dict[str, list[tuple[float, float]]] = {}
     for row in shown:
@@ -191,12 +181,12 @@ def lines(rows: list[dict], cell: str, quantity: Callable[[dict], float]):
     return {method: tuple(np.array(pairs).T) for method, pairs in points.items()}
 
 
-def passes(row: dict) -> float:
+def passes(row: Row) -> float:
     return row["backward passes"]
 
 
-def plot(rows: list[dict]):
-    """Time in backward passes, and memory, against T."""
+def plot(rows: list[Row]):
+    """Draw time in backward passes, and memory, against T."""
     memory = lambda row: row["temporary MiB"] + row["output MiB"]
     columns = {
         label: {
@@ -210,19 +200,13 @@ def plot(rows: list[dict]):
     return growth(columns, title=title, letters=dict.fromkeys(columns, "T"))
 
 
-def main(config: Config) -> list[dict]:
-    config.out.mkdir(parents=True, exist_ok=True)
+def main(config: Config) -> list[Row]:
     for cell in config.cells:
         found = [row for T in config.T for row in measure(cell, T, config)]
-        (config.out / f"{cell}.json").write_text(json.dumps(found, indent=2))
+        save_rows(config.out / f"{cell}.json", found)
     files = [config.out / f"{cell}.json" for cell in LABELS]
-    rows = [row for file in files if file.exists() for row in json.loads(file.read_text())]
-    table = tabulate(rows, headers="keys", tablefmt="github", floatfmt=".4g")
-    (config.out / "table.md").write_text(table + "\n")
-    figure = plot(rows)
-    for suffix in ("png", "svg"):
-        figure.savefig(config.out / f"decomposition_cost.{suffix}", dpi=110)
-    print(table)
+    rows = [row for file in files if file.exists() for row in read_rows(file)["rows"]]
+    conclude(config.out, table(rows), figures={"decomposition_cost": plot(rows)})
     for cell in config.cells:
         for method, (T, multiples) in lines(rows, cell, passes).items():
             print(f"{cell}, {method}: backward passes ~ T^{growth_exponent(T, multiples):.2f}")
@@ -230,7 +214,7 @@ def main(config: Config) -> list[dict]:
 
 
 def _check_same(one, other, T):
-    """Both methods give the same numbers below the diagonal, to float32's rounding."""
+    """Raise unless both methods give the same numbers below the diagonal, to float32's rounding."""
     rows = np.tril_indices(T)
     for a, b in zip(*map(jax.tree.leaves, (one, other)), strict=True):
         a, b = np.asarray(a)[rows], np.asarray(b)[rows]

@@ -13,8 +13,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tabulate import tabulate
 
+from benchmarks.report import show, table
 from rnn_jax import cells
 from rnn_jax.gradients import (
     comparison_matrices,
@@ -30,12 +30,12 @@ N = 12
 
 
 def gaussian(rng) -> np.ndarray:
-    """`[DRAWS, N, N]`, each at a scale of its own, 1e-30 to 1e30."""
+    """Return `[DRAWS, N, N]`, each at a scale of its own, 1e-30 to 1e30."""
     return 10.0 ** rng.uniform(-30, 30, (DRAWS, 1, 1)) * rng.normal(size=(DRAWS, N, N))
 
 
 def far_from_normal(rng) -> np.ndarray:
-    """Triangular ones in rotated bases."""
+    """Return triangular matrices in rotated bases."""
     Q = np.linalg.qr(rng.normal(size=(DRAWS, N, N)))[0]
     diagonal = np.eye(N) * rng.uniform(0.3, 1, (DRAWS, 1, N))
     above = np.triu(rng.normal(size=(DRAWS, N, N)), 1) * rng.uniform(0, 0.4, (DRAWS, 1, 1))
@@ -43,13 +43,13 @@ def far_from_normal(rng) -> np.ndarray:
 
 
 def low_rank(rng) -> np.ndarray:
-    """Rank 1 to N."""
+    """Return matrices of rank 1 to N."""
     kept = rng.integers(1, N + 1, DRAWS)[:, None, None] > np.arange(N)[:, None]
     return rng.normal(size=(DRAWS, N, N)) @ (kept * rng.normal(size=(DRAWS, N, N)))
 
 
 def nearly_degenerate(rng) -> np.ndarray:
-    """Singular values that are all within 1e-4 of one."""
+    """Return matrices whose singular values are all within 1e-4 of one."""
     U, V = (np.linalg.qr(rng.normal(size=(DRAWS, N, N)))[0] for _ in range(2))
     return U * (1 + 1e-4 * rng.uniform(size=(DRAWS, 1, N))) @ V
 
@@ -63,7 +63,7 @@ ENSEMBLES: dict[str, Callable] = {
 
 
 def outside_radius(W: np.ndarray) -> np.ndarray:
-    """|error| ≤ 5 ε κ K² ρ of `linalg.spectral_radius`, K = max ‖Wⁿ‖ / ρⁿ over n = 1, 2, 4, .."""
+    """Return where `spectral_radius` is off by more than 5 ε κ K² ρ, K = max ‖Wⁿ‖ / ρⁿ."""
     got = np.asarray(jax.jit(jax.vmap(spectral_radius))(W), np.float64)
     exact = W.astype(np.float64)
     values, right = np.linalg.eig(exact)
@@ -81,7 +81,7 @@ def outside_radius(W: np.ndarray) -> np.ndarray:
 
 
 def outside_residual(W: np.ndarray) -> np.ndarray:
-    """A singular value s with |s² − σ²| ≤ (residual + n ε) σ², after five iterations; σ ≤ σ_max."""
+    """Return where no s has |s² − σ²| ≤ (residual + n ε) σ² after five iterations, or σ > σ_max."""
     run = jax.jit(jax.vmap(lambda W: largest_singular_value(W, iterations=5)))
     sigma, residual, _ = (np.asarray(x, np.float64) for x in run(W))
     s = np.linalg.svd(W.astype(np.float64), compute_uv=False)
@@ -91,7 +91,7 @@ def outside_residual(W: np.ndarray) -> np.ndarray:
 
 
 def draw_params(name: str, rng, size: int, decade: float):
-    """`DRAWS` parameters in float32, each leaf at a scale of its own, 1e-3 to 10^decade."""
+    """Return `DRAWS` parameters in float32, each leaf at a scale of its own, 1e-3 to 10^decade."""
     like = cells.CELLS[name](size).init(jax.random.key(0), 2)
     scale = lambda leaf: 10.0 ** rng.uniform(-3, decade, (DRAWS, *[1] * leaf.ndim))
     draw = lambda leaf: scale(leaf) * rng.normal(size=(DRAWS, *leaf.shape))
@@ -99,7 +99,7 @@ def draw_params(name: str, rng, size: int, decade: float):
 
 
 def outside_matrix(name: str, rng) -> np.ndarray:
-    """A block of J above M of `comparison_matrices`, both in float32."""
+    """Return where a block of J is above M of `comparison_matrices`, both in float32."""
     cell, params = cells.CELLS[name](4), draw_params(name, rng, 4, 2)
     xs = rng.normal(size=(DRAWS, 10, 2)).astype(np.float32)
     run = lambda p, xs: (comparison_matrices(cell, p, xs), step_jacobians(cell, p, xs))
@@ -113,7 +113,7 @@ def outside_matrix(name: str, rng) -> np.ndarray:
 
 
 def outside_gated(name: str, rng) -> np.ndarray:
-    """M of `lstm_matrix` or `gru_matrix` in float32 below that in float64.
+    """Return where M of `lstm_matrix` or `gru_matrix` in float32 is below that in float64.
 
     That of float64 with a hundred times the steps towards its best u. Weights to 10 alone: beyond,
     a gate may be so far shut that float32 has no number for its slope and leaves it out, which
@@ -138,7 +138,7 @@ def outside_gated(name: str, rng) -> np.ndarray:
 
 
 def main() -> list[dict]:
-    """Print the table, one row as soon as it is known."""
+    """Count what is outside of each statement, and show the table."""
     rows = []
 
     def add(statement, ensemble, outside):
@@ -160,7 +160,7 @@ def main() -> list[dict]:
             f"{name}, weights 1e-3 to 10",
             outside_gated(name, rng),
         )
-    print(tabulate(rows, headers="keys", tablefmt="github"))
+    show(table(rows))
     return rows
 
 

@@ -16,8 +16,8 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tabulate import tabulate
 
+from benchmarks.report import show, table
 from rnn_jax import cells, gradients
 
 MATRICES, T, S = 40, 24, 8
@@ -57,7 +57,7 @@ def ensembles(rng: np.random.Generator) -> dict[str, Callable[[], np.ndarray]]:
 
 
 def exact(J: np.ndarray) -> np.ndarray:
-    """ln ‖J_t ··· J_{k+1}‖ `[T+1, T+1]` in long double, -inf for k > t."""
+    """Return ln ‖J_t ··· J_{k+1}‖ `[T+1, T+1]` in long double, -inf for k > t."""
     J = J.astype(np.longdouble)
     table = np.full((T + 1, T + 1), -np.inf)
     for k in range(T + 1):
@@ -76,7 +76,7 @@ def exact(J: np.ndarray) -> np.ndarray:
 @jax.jit
 @jax.vmap
 def measured(J):
-    """The three tools for `J [T, S, S]`, each with its error."""
+    """Return what the three tools find for `J [T, S, S]`, each with its error."""
     step = lambda J, h, x: (J[x[0].astype(int)] @ h,) * 2
     cell = cells.from_function(step, state=jnp.zeros(S))
     xs = jnp.arange(T, dtype=jnp.float32)[:, None]
@@ -166,6 +166,4 @@ def alarms(seeds: int = 60, steps: int = 20) -> list[dict]:
 
 
 if __name__ == "__main__":
-    print(tabulate(norms(), headers="keys", tablefmt="github"))
-    print()
-    print(tabulate(alarms(), headers="keys", tablefmt="github"))
+    show(table(norms()), table(alarms()))

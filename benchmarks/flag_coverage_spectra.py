@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tabulate import tabulate
 
+from benchmarks.report import show, table
 from rnn_jax import cells, theory
 from rnn_jax.gradients import covariant_vectors, lyapunov_spectrum, singular_spectra
 from rnn_jax.gradients.lyapunov.initial_frame import initial_frame
@@ -46,7 +46,7 @@ def given(dtype: Any) -> Any:
 
 
 def spectrum(J: np.ndarray, dtype: Any = np.float64, **how: Any) -> Any:
-    """Exponents of `J [T, examples, N, N]`."""
+    """Return exponents of `J [T, examples, N, N]`."""
     xs = jnp.asarray(J.reshape(*J.shape[:2], -1), dtype)
     return jax.jit(lambda xs: lyapunov_spectrum(given(dtype), (), xs, **how))(xs)
 
@@ -186,7 +186,7 @@ def rounding_against_float64() -> Iterator[Cases]:
 
 
 def main() -> list[dict[str, Any]]:
-    """Print the table."""
+    """Count the cases within each claim, and show the table."""
     jax.config.update("jax_enable_x64", True)
     rows = []
     for cases in (
@@ -209,7 +209,7 @@ def main() -> list[dict[str, Any]]:
                 "trusted, and dies later": int((trusted & ~known).sum()),
             }
         )
-    print(tabulate(rows, headers="keys", tablefmt="github", floatfmt=".4g"))
+    show(table(rows))
     return rows
 
 

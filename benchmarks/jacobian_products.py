@@ -2,7 +2,7 @@
 
     python -m benchmarks.jacobian_products [--out FOLDER]
 
-The careful user takes step Jacobians by `jax.jacrev` under `vmap`, multiplies them up from every k
+The baseline takes step Jacobians by `jax.jacrev` under `vmap`, multiplies them up from every k
 by a scan over t, and takes `jnp.linalg.svd(compute_uv=False)` of each row of products, all under
 `jit`. At T = 256 that takes minutes, so it is timed on the products of a few k and scaled to all
 T (T + 1) / 2, on one CPU device, which has both cores: on two, batched LAPACK calls can wait for
@@ -15,7 +15,6 @@ same run.
 from __future__ import annotations
 
 import functools
-import json
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,15 +24,17 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 from jax.flatten_util import ravel_pytree
-from tabulate import tabulate
 
 from benchmarks.layers import ONE_THREAD
-from benchmarks.timing import compiled, in_rounds, large_product, seconds
+from benchmarks.report import Row, conclude, save_rows, table
+from benchmarks.timing import compiled, in_rounds, large_product, seconds, summary
 from rnn_jax import cells, trajectory
 from rnn_jax.gradients import jacobian_log_norms, jacobian_log_norms_by_lag, step_jacobians
 from rnn_jax.linalg.lanczos import steps_taken
 from rnn_jax.linalg.product_norms import lanczos_norm, log_norm_table
 from rnn_jax.training import batch_mesh
+
+BASELINE = "baseline: jacrev, scan and SVD"
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Config:
     """Sizes."""
 
     cells: tuple[str, ...] = ("elman", "lstm")
-    """Of elman (S = H) and lstm (S = 2 H)."""
+    """Cells to measure, of elman (S = H) and lstm (S = 2 H)."""
     T: int = 256
     """Steps."""
     H: int = 128
@@ -53,17 +54,17 @@ class Config:
     rtols: tuple[float, ...] = (1e-5, 1e-4)
     """Accuracy asked of the norms; 1e-5 is the default in float32."""
     rows: int = 2
-    """How many k the careful user's method is timed on: 0, T / 16, .."""
+    """Number of k that the baseline is timed on: 0, T / 16, .."""
     rounds: int = 3
     """Timed calls of each, interleaved."""
     wide: int = 2048
     """State of the matrix-free measurement; 0 leaves it out."""
     out: Path = Path("runs/benchmark_jacobian_products")
-    """Where table.md and numbers.json go."""
+    """Where rows.json and table.md go."""
 
 
-def careful_user(cell, params, xs, sources):
-    """ln ‖∂h_t/∂h_k‖₂ for all t > k of `sources [rows]`: `[rows, T]`, garbage for t ≤ k."""
+def baseline(cell, params, xs, sources):
+    """Return ln ‖∂h_t/∂h_k‖₂ for all t > k of `sources [rows]`: `[rows, T]`, garbage for t ≤ k."""
     states = trajectory(cell, params, xs)
     start = jax.tree.map(lambda leaf: leaf[0], states)
     flat, unravel = ravel_pytree(start)
@@ -90,7 +91,7 @@ def careful_user(cell, params, xs, sources):
 
 
 def reference(J, sources):
-    """The same in float64, from `J` as float32 has them: `[rows, T]`, NaN for t ≤ k."""
+    """Return the same in float64, from `J` as float32 has them: `[rows, T]`, NaN for t ≤ k."""
     J = np.asarray(J, np.float64)
     table = np.full((len(sources), len(J)), np.nan)
     for row, k in enumerate(sources):
@@ -110,7 +111,7 @@ def network(name, H, config):
 
 
 def lanczos_steps(J, rtol) -> float:
-    """Lanczos steps of a norm, those of single steps left out."""
+    """Return the mean Lanczos steps of a norm, those of single steps left out."""
     norm = lanczos_norm(rtol, steps_taken)
     entries = np.arange(J.shape[-1])
     counts = jax.jit(
@@ -120,7 +121,7 @@ def lanczos_steps(J, rtol) -> float:
     return float(np.mean(np.asarray(counts)[t > k + 1]))
 
 
-def all_pairs(name, config, rate) -> list[dict]:
+def all_pairs(name, config, rate) -> list[Row]:
     T = config.T
     cell, params = network(name, config.H, config)
     xs = jax.random.normal(jax.random.key(1), (T, config.I))
@@ -133,47 +134,46 @@ def all_pairs(name, config, rate) -> list[dict]:
         for method, (norm, rtol) in settings.items():
             ours = functools.partial(jacobian_log_norms, cell, norm=norm, rtol=rtol, mesh=mesh)
             programs[method, devices] = compiled(ours, params, xs, options=options)
-    theirs = functools.partial(careful_user, cell)
-    programs["careful user", 1] = compiled(theirs, params, xs, sources)
+    theirs = functools.partial(baseline, cell)
+    programs[BASELINE, 1] = compiled(theirs, params, xs, sources)
     J = jax.jit(lambda p, x: step_jacobians(cell, p, x))(params, xs)
     S = J.shape[-1]
-    times: dict[tuple[str, int], list[float]] = {key: [] for key in programs}
-    for _ in range(config.rounds):
-        for key, (program, _) in programs.items():
-            if key[0] in settings:
-                times[key].append(seconds(functools.partial(program, params, xs)))
-            else:
-                took = seconds(functools.partial(program, params, xs, sources))
-                times[key].append(took * T * (T + 1) / 2 / np.sum(T - np.asarray(sources)))
+    calls = {
+        key: functools.partial(program, params, xs, *(() if key[0] in settings else (sources,)))
+        for key, (program, _) in programs.items()
+    }
+    times = {name: found.calls for name, found in in_rounds(calls, config.rounds, pause=0).items()}
+    all_of_them = T * (T + 1) / 2 / np.sum(T - np.asarray(sources))
+    times[BASELINE, 1] = [took * all_of_them for took in times[BASELINE, 1]]
     some = np.arange(4) * (T // 4)
     truth = reference(J, some)
     there = np.isfinite(truth)
     medians = {key: statistics.median(every) for key, every in times.items()}
-    slow = medians["careful user", 1]
+    slow = medians[BASELINE, 1]
     rows = []
     for (method, devices), every in times.items():
         program, compile_s = programs[method, devices]
         median = medians[method, devices]
-        row = {"cell": name, "T": T, "S": S, "method": method, "devices": devices, "s": median}
-        row |= {"fastest s": min(every), "slowest s": max(every), "times as fast": slow / median}
+        row: Row = {"cell": name, "T": T, "S": S, "method": method, "devices": devices}
+        row |= summary(every, "s") | {"times as fast": slow / median}
         row["compile s"] = compile_s
         if method in settings:
             norm, rtol = settings[method]
             if norm == "spectral":
-                table = np.asarray(program(params, xs))[1:, some].T
-                row["worst error"] = np.abs(table - truth)[there].max()
+                found = np.asarray(program(params, xs))[1:, some].T
+                row["worst error"] = np.abs(found - truth)[there].max()
                 steps = row["Lanczos steps"] = lanczos_steps(J, rtol)
                 flop = T * (T + 1) / 2 * steps * 8 * S**2
             else:
                 flop = T * (T + 1) / 2 * 2 * S**3
             row["share of rate"] = flop / median / rate
         rows.append(row)
-        print(row, flush=True)
+        print(table([row]), flush=True)
     return rows
 
 
-def wide(config) -> dict:
-    """Norms of ∂h_t/∂h_{t−l} of an Elman network of `wide` units, S x S never formed."""
+def wide(config) -> Row:
+    """Return the row of ∂h_t/∂h_{t−l} of an Elman network of `wide` units, S x S never formed."""
     cell, params = network("elman", config.wide, config)
     xs = jax.random.normal(jax.random.key(1), (config.T, config.I))
     lags, at = (1, 8, 32), (config.T - 2, config.T - 1, config.T)
@@ -188,19 +188,15 @@ def wide(config) -> dict:
     return row | {"method": f"vectors, lags {lags}, 3 times, rtol 1e-3", "worst error": worst}
 
 
-def main(config: Config) -> list[dict]:
+def main(config: Config) -> list[Row]:
     product, flop = large_product()
-    rate = flop / min(in_rounds({"product": product}, rounds=1, at_once=5)["product"])
+    rate = flop / min(in_rounds({"product": product}, rounds=1, in_a_row=5)["product"].calls)
     print(f"a large float32 product: {rate / 1e9:.0f} GFLOP/s", flush=True)
     rows = [row for name in config.cells for row in all_pairs(name, config, rate)]
     if config.wide:
         rows.append(wide(config))
-    table = tabulate(rows, headers="keys", tablefmt="github", floatfmt=".4g")
-    config.out.mkdir(parents=True, exist_ok=True)
-    found = {"product rate, GFLOP/s": rate / 1e9, "rows": rows}
-    (config.out / "numbers.json").write_text(json.dumps(found, indent=2, default=float))
-    (config.out / "table.md").write_text(table + "\n")
-    print(table)
+    save_rows(config.out / "rows.json", rows, product_gflop_per_s=rate / 1e9)
+    conclude(config.out, table(rows))
     return rows
 
 

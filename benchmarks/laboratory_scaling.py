@@ -12,8 +12,6 @@ figure shows all that the folder has. Under ten minutes on two cores.
 from __future__ import annotations
 
 import functools
-import json
-import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,14 +20,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 import tyro
-from tabulate import tabulate
 
 from benchmarks.plots import growth, growth_exponent
-from benchmarks.timing import compiled, seconds
+from benchmarks.report import Row, conclude, read_rows, save_rows, table
+from benchmarks.timing import compiled, in_rounds, seconds, summary
 from rnn_jax import cells, gradients
 from rnn_jax.losses import squared_error
 
-QUANTITIES = {"seconds": "time, s", "MiB": "memory, MiB"}
+QUANTITIES = {"s": "time, s", "MiB": "memory, MiB"}
 
 
 class Sizes(NamedTuple):
@@ -45,7 +43,7 @@ class Config:
     """Sizes and limits."""
 
     axes: tuple[str, ...] = ("T", "S", "N")
-    """Of T, S, N."""
+    """Axes to measure along, of T, S, N."""
     T: tuple[int, ...] = (64, 256, 1024, 4096, 10_000)
     """Steps, at S = 32 and one network."""
     S: tuple[int, ...] = (16, 64, 256, 1024, 2048)
@@ -72,7 +70,7 @@ AT = {"T": Sizes(0, 32, 1), "S": Sizes(64, 0, 1), "N": Sizes(128, 32, 0)}
 
 
 def tools(config: Config) -> dict[str, Callable[..., Any]]:
-    """`(cell, params, xs, targets) -> arrays` of one network, the cell with a readout."""
+    """Return `(cell, params, xs, targets) -> arrays` of each tool; the cell has a readout."""
     L, K, lags = config.L, config.K, ", ".join(map(str, config.lags))
 
     def log_norms(cell, params, xs, _):
@@ -107,7 +105,7 @@ def tools(config: Config) -> dict[str, Callable[..., Any]]:
 
 
 def program(tool: Callable[..., Any], at: Sizes, config: Config):
-    """(arguments, the compiled program, seconds to trace and compile it)."""
+    """Return the arguments, the compiled program, and seconds to trace and compile it."""
     cell = cells.readout(cells.elman(at.S), config.I)
     keys = jax.random.split(jax.random.key(0), at.N)
     params = jax.jit(jax.vmap(lambda key: cell.init(key, config.I)))(keys)
@@ -123,7 +121,7 @@ def program(tool: Callable[..., Any], at: Sizes, config: Config):
 
 
 def predicted(rows: list[dict[str, Any]], axis: str, size: int, quantity: str) -> float:
-    """By the growth between the last two sizes, at least linear; 0 with fewer."""
+    """Predict a quantity by its growth over the last two sizes, at least linear; 0 with fewer."""
     if len(rows) < 2:
         return 0.0
     before, last = rows[-2:]
@@ -132,10 +130,10 @@ def predicted(rows: list[dict[str, Any]], axis: str, size: int, quantity: str) -
 
 
 def series(name: str, tool: Callable[..., Any], axis: str, config: Config):
-    """(rows, what was left out) along one axis."""
+    """Return rows, and what was left out, along one axis."""
     rows: list[dict[str, Any]] = []
     sizes = getattr(config, axis)
-    limits = {"seconds": config.seconds, "MiB": config.mib}
+    limits = {"s": config.seconds, "MiB": config.mib}
     for i, size in enumerate(sizes):
         at = AT[axis]._replace(**{axis: size})
         needs = {quantity: predicted(rows, axis, size, quantity) for quantity in limits}
@@ -154,37 +152,33 @@ def series(name: str, tool: Callable[..., Any], axis: str, config: Config):
         call = functools.partial(compiled_tool, *arguments)
         times = [seconds(call)]
         if times[0] < config.seconds / 5:
-            times = [seconds(call) for _ in range(5 if times[0] < 0.5 else 3)]
+            times = in_rounds({name: call}, 5 if times[0] < 0.5 else 3, pause=0)[name].calls
         rows.append(
             {
                 "tool": name,
                 **at._asdict(),
-                "seconds": statistics.median(times),
-                "fastest s": min(times),
-                "slowest s": max(times),
+                **summary(times, "s"),
                 "MiB": needs["MiB"],
                 "temporary MiB": memory.temp_size_in_bytes / 2**20,
                 "compile s": compile_s,
             }
         )
-        print(
-            f"{axis}={size} {name}: {rows[-1]['seconds']:.4g} s, {needs['MiB']:.4g} MiB", flush=True
-        )
+        print(f"{axis}={size} {name}: {rows[-1]['s']:.4g} s, {needs['MiB']:.4g} MiB", flush=True)
     return rows, []
 
 
 def measure(axis: str, config: Config) -> None:
-    """Rows and what was left out, of every tool along one axis, into its file as they come."""
-    found: dict[str, Any] = {"axis": axis, "rows": [], "left out": []}
+    """Measure every tool along one axis; rows and what is left out go to its file as they come."""
+    rows: list[Row] = []
+    left_out: list[Row] = []
     for name, tool in tools(config).items():
-        rows, left_out = series(name, tool, axis, config)
-        found["rows"] += rows
-        found["left out"] += left_out
-        (config.out / f"{axis}.json").write_text(json.dumps(found, indent=1))
+        for found, more in zip((rows, left_out), series(name, tool, axis, config), strict=True):
+            found += more
+        save_rows(config.out / f"{axis}.json", rows, axis=axis, left_out=left_out)
 
 
 def lines(measured: dict[str, Any], quantity: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Sizes and values of each tool."""
+    """Return sizes and values of each tool."""
     axis, rows = measured["axis"], measured["rows"]
     names = dict.fromkeys(row["tool"] for row in rows)
     pairs = {n: [(row[axis], row[quantity]) for row in rows if row["tool"] == n] for n in names}
@@ -193,28 +187,28 @@ def lines(measured: dict[str, Any], quantity: str) -> dict[str, tuple[np.ndarray
 
 
 def exponents(measured: dict[str, Any]) -> list[dict[str, Any]]:
-    """How each tool's time and memory grow along one axis."""
+    """Return how each tool's time and memory grow along one axis."""
     by_quantity = {quantity: lines(measured, quantity) for quantity in QUANTITIES}
     return [
         {
             "tool": name,
             "axis": measured["axis"],
-            "largest": int(by_quantity["seconds"][name][0][-1]),
+            "largest": int(by_quantity["s"][name][0][-1]),
             **{f"{q} ~": growth_exponent(*by_quantity[q][name]) for q in QUANTITIES},
         }
-        for name in by_quantity["seconds"]
+        for name in by_quantity["s"]
     ]
 
 
 def column_title(axis: str) -> str:
-    """What is varied, and what is held."""
+    """Return what is varied, and what is held."""
     name = {"T": "steps T", "S": "state size S", "N": "networks N"}[axis]
     held = [f"{k} = {v}" for k, v in AT[axis]._asdict().items() if k != axis]
     return f"{name}  ({', '.join(held)})"
 
 
 def plot(measured: list[dict[str, Any]]):
-    """Time and memory, a column for each axis."""
+    """Draw time and memory, a column for each axis."""
     titles = {column_title(part["axis"]): part for part in measured}
     columns = {
         title: {label: lines(part, quantity) for quantity, label in QUANTITIES.items()}
@@ -226,22 +220,16 @@ def plot(measured: list[dict[str, Any]]):
 
 
 def main(config: Config) -> list[dict[str, Any]]:
-    config.out.mkdir(parents=True, exist_ok=True)
     for axis in config.axes:
         measure(axis, config)
     files = [config.out / f"{axis}.json" for axis in AT]
-    measured = [json.loads(file.read_text()) for file in files if file.exists()]
+    measured = [read_rows(file) for file in files if file.exists()]
+    rows, left_out = ([row for part in measured for row in part[k]] for k in ("rows", "left_out"))
     grow = [row for part in measured for row in exponents(part)]
-    left_out = [row for part in measured for row in part["left out"]]
-    as_table = functools.partial(tabulate, headers="keys", tablefmt="github", floatfmt=".3g")
-    tables = [as_table([row for part in measured for row in part["rows"]]), as_table(grow)]
+    tables = [table(rows, floats=".3g"), table(grow, floats=".3g")]
     if left_out:
-        tables.append("Left out:\n\n" + as_table(left_out))
-    (config.out / "table.md").write_text("\n\n".join(tables) + "\n")
-    print("\n\n".join(tables))
-    figure = plot(measured)
-    for suffix in ("png", "svg"):
-        figure.savefig(config.out / f"laboratory_scaling.{suffix}", dpi=110)
+        tables.append(table(left_out, "Left out:", floats=".3g"))
+    conclude(config.out, *tables, figures={"laboratory_scaling": plot(measured)})
     return measured
 
 

@@ -19,7 +19,7 @@ Shape = tuple[int, int, int, int]
 
 
 def program_of(library: str, cell: str, shape: Shape, mode: str, devices: int):
-    """(compiled program, its arguments) of a JAX library."""
+    """Return the compiled program of a JAX library, and its arguments."""
     B, T, I, H = shape
     layer = JAX_LIBRARIES[library](cell, *shape)
     keys = jax.random.split(jax.random.key(0))
@@ -57,5 +57,5 @@ def program_of(library: str, cell: str, shape: Shape, mode: str, devices: int):
 
 
 def gradient_program(library: str, cell: str, shape: Shape):
-    """On one device."""
+    """Return the program of a gradient on one device, and its arguments."""
     return program_of(library, cell, shape, "gradient", 1)

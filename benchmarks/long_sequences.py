@@ -9,10 +9,8 @@ minutes on two cores.
 
 from __future__ import annotations
 
+import functools
 import itertools
-import json
-import statistics
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,9 +18,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import tyro
-from tabulate import tabulate
 
-from benchmarks.timing import compiled
+from benchmarks.report import Row, conclude, save_rows, table
+from benchmarks.timing import compiled, in_rounds, summary
 from rnn_jax import Checkpointed, Fused, Scan, cells, unroll
 
 STRATEGIES = {
@@ -52,7 +50,7 @@ class Config:
 
 
 def gradient_program(strategy: Any, T: int, config: Config):
-    """(arguments, the compiled program, seconds to trace and compile it)."""
+    """Return the arguments, the compiled program, and seconds to trace and compile it."""
     cell = cells.lstm(config.H)
     params = cell.init(jax.random.key(0), config.I)
     xs = jax.random.normal(jax.random.key(1), (T, config.B, config.I))
@@ -63,52 +61,40 @@ def gradient_program(strategy: Any, T: int, config: Config):
     return (params, xs), *compiled(jax.grad(loss), params, xs)
 
 
-def main(config: Config) -> list[dict[str, Any]]:
-    measured: dict[tuple[int, str], Any] = {}
+def main(config: Config) -> list[Row]:
+    programs, calls = {}, {}
     for T, (name, strategy) in itertools.product(config.T, STRATEGIES.items()):
         arguments, program, compile_s = gradient_program(strategy, T, config)
-        jax.block_until_ready(program(*arguments))
-        measured[T, name] = (program, arguments, compile_s, [])
+        programs[T, name] = program, compile_s
+        calls[T, name] = functools.partial(program, *arguments)
+        jax.block_until_ready(calls[T, name]())
     # Every length in every round, so that a slow phase of the machine is in all of them; short
     # ones several times, so that each is timed for about as long.
-    for _ in range(config.rounds):
-        for (T, _), (program, arguments, _, times) in measured.items():
-            calls = max(1, max(config.T) // (4 * T))
-            start = time.perf_counter()
-            for _ in range(calls):
-                jax.block_until_ready(program(*arguments))
-            times.append((time.perf_counter() - start) / calls)
-    rows: list[dict[str, Any]] = [
+    in_a_row = {(T, name): max(1, max(config.T) // (4 * T)) for T, name in programs}
+    times = in_rounds(calls, config.rounds, in_a_row, pause=0)
+    rows = [
         {
             "strategy": name,
             "T": T,
-            "ms": 1e3 * statistics.median(times),
-            "fastest ms": 1e3 * min(times),
-            "us a step": 1e6 * statistics.median(times) / T,
-            "fastest us a step": 1e6 * min(times) / T,
+            **summary(times[T, name].means, "ms"),
+            **summary(times[T, name].means, "µs a step", per=T),
             "temporary MiB": program.memory_analysis().temp_size_in_bytes / 2**20,
             "compile s": compile_s,
         }
-        for (T, name), (program, _, compile_s, times) in measured.items()
+        for (T, name), (program, compile_s) in programs.items()
     ]
     rows.sort(key=lambda row: [*STRATEGIES].index(row["strategy"]))
-    table = tabulate(rows, headers="keys", tablefmt="github", floatfmt=".4g")
-    config.out.mkdir(parents=True, exist_ok=True)
-    (config.out / "rows.json").write_text(json.dumps(rows, indent=1))
-    (config.out / "table.md").write_text(table + "\n")
-    figure = plot(rows)
-    for suffix in ("png", "svg"):
-        figure.savefig(config.out / f"long_sequences.{suffix}", dpi=150)
-    print(table)
+    save_rows(config.out / "rows.json", rows)
+    conclude(config.out, table(rows), figures={"long_sequences": plot(rows)})
     return rows
 
 
-def plot(rows: list[dict[str, Any]]):
-    """Time a step and temporary memory, against T."""
+def plot(rows: list[Row]):
+    """Draw time a step and temporary memory, against T."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(1, 2, figsize=(9.5, 3.8), layout="constrained")
-    columns = (("us a step", "time of a gradient, µs per step"), ("temporary MiB", "memory, MiB"))
+    columns = (("µs a step", "time of a gradient, µs per step"), ("temporary MiB", "memory, MiB"))
     for axis, (column, label) in zip(axes, columns, strict=True):
         for name, marker in zip(STRATEGIES, "o*sD", strict=True):
             points = [row for row in rows if row["strategy"] == name]

@@ -4,7 +4,7 @@
 
 The usual algorithm (Benettin et al. 1980; for recurrent networks Vogt et al. 2022) orthonormalizes
 by QR at every step. Here it is written in torch, with the step Jacobian applied as φ' ⊙ (W Q)
-rather than formed, in place and without autograd, and in JAX as a careful user would,
+rather than formed, in place and without autograd, and in JAX by
 `jax.jacrev` and `jnp.linalg.qr` in one jitted scan. torch once more with an orthonormalization as
 seldom as the library's is the fairest comparison. Medians of interleaved rounds; the rates of
 matrix products and of QR are measured in the same rounds. About three minutes on two cores.
@@ -13,7 +13,6 @@ matrix products and of QR are measured in the same rounds. About three minutes o
 from __future__ import annotations
 
 import functools
-import json
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,9 +23,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
-from tabulate import tabulate
 
-from benchmarks.timing import in_rounds, large_product
+from benchmarks.report import Row, conclude, save_rows, table
+from benchmarks.timing import in_rounds, large_product, summary
 from rnn_jax import cells
 from rnn_jax.gradients import lyapunov_spectrum
 from rnn_jax.gradients.lyapunov.initial_frame import initial_frame
@@ -47,19 +46,19 @@ class Config:
     leading: int = 64
     """Exponents of the first comparison; the second one's are all N."""
     steps: int = 1000
-    """Of the first comparison."""
+    """Steps of the first comparison."""
     steps_of_all: int = 200
-    """Of the second."""
+    """Steps of the second."""
     rounds: int = 5
     """Timed calls of each, interleaved."""
     threads: int = 2
-    """Of torch."""
+    """Threads of torch."""
     out: Path = Path("runs/benchmark_lyapunov")
-    """Where table.md and numbers.json go."""
+    """Where rows.json and table.md go."""
 
 
 def by_torch(W, h, Q, steps: int, interval: int) -> np.ndarray:
-    """The usual algorithm, in the order that QR leaves the exponents in."""
+    """Return exponents by the usual algorithm, in the order that QR leaves them in."""
     import torch
 
     with torch.no_grad():
@@ -75,7 +74,7 @@ def by_torch(W, h, Q, steps: int, interval: int) -> np.ndarray:
 
 
 def by_jacrev(cell, params, h, Q, xs) -> jax.Array:
-    """The usual algorithm under jit."""
+    """Return exponents by the usual algorithm under jit."""
 
     def step(carry, x):
         h, Q = carry
@@ -87,8 +86,8 @@ def by_jacrev(cell, params, h, Q, xs) -> jax.Array:
     return log_growth.mean(0)
 
 
-def compare(config: Config, K: int, steps: int) -> tuple[list[dict], list[dict]]:
-    """Rows of the spectra, and of the operations that they are made of."""
+def compare(config: Config, K: int, steps: int) -> tuple[list[Row], list[Row]]:
+    """Return rows of the spectra, and of the operations that they are made of."""
     import torch
 
     torch.set_num_threads(config.threads)
@@ -101,14 +100,14 @@ def compare(config: Config, K: int, steps: int) -> tuple[list[dict], list[dict]]
 
     leading = functools.partial(lyapunov_spectrum, cell, num_exponents=K)
     library = jax.jit(leading).lower(params, xs, h).compile()
-    careful = jax.jit(functools.partial(by_jacrev, cell)).lower(params, h, Q, xs).compile()
+    jacrev = jax.jit(functools.partial(by_jacrev, cell)).lower(params, h, Q, xs).compile()
     spectrum = library(params, xs, h)
     interval = max(1, round(float(spectrum.interval)))
     spectra: dict[str, Callable[[], Any]] = {
         "library": lambda: np.asarray(library(params, xs, h).exponents),
         "torch, QR at every step": lambda: by_torch(W_t, h_t, Q_t, steps, 1),
         f"torch, QR every {interval} steps": lambda: by_torch(W_t, h_t, Q_t, steps, interval),
-        "jax.jacrev and jnp.linalg.qr": lambda: np.asarray(careful(params, h, Q, xs)),
+        "jax.jacrev and jnp.linalg.qr": lambda: np.asarray(jacrev(params, h, Q, xs)),
     }
     if interval == 1:
         spectra.pop("torch, QR every 1 steps")
@@ -130,31 +129,29 @@ def compare(config: Config, K: int, steps: int) -> tuple[list[dict], list[dict]]
     for call in operations.values():
         call()
     of_spectra = in_rounds(spectra, config.rounds)
-    parts = in_rounds(operations, config.rounds, at_once=10)
+    parts = in_rounds(operations, config.rounds, 10)
 
     flops = {"Q": 2 * N**2 * K, "product": product_flop}
     qr_flops = 4 * N * K**2 - 4 * K**3 / 3
-    medians = {name: statistics.median(values) for name, values in parts.items()}
+    medians = {name: statistics.median(times.calls) for name, times in parts.items()}
     rates = {
         name: flops.get(name.split()[-1], qr_flops) / median / 1e9
         for name, median in medians.items()
     }
     best = max(rate for name, rate in rates.items() if name.split()[-1] in flops)
-    fastest = statistics.median(of_spectra["library"])
+    library_s = statistics.median(of_spectra["library"].calls)
     errors = np.asarray(spectrum.standard_errors)
     rows = []
-    for name, values in of_spectra.items():
-        middle = statistics.median(values)
+    for name, measured in of_spectra.items():
+        middle = statistics.median(measured.calls)
         away = np.abs(exponents[name] - exponents["library"])
         rows.append(
             {
                 "exponents": f"{K} of {N}",
                 "steps": steps,
                 "method": name,
-                "ms a step": 1e3 * middle / steps,
-                "fastest": 1e3 * min(values) / steps,
-                "slowest": 1e3 * max(values) / steps,
-                "times the library's": middle / fastest,
+                **summary(measured.calls, "ms a step", per=steps),
+                "times the library's": middle / library_s,
                 "share of the product rate": flops["Q"] * steps / middle / 1e9 / best,
                 "λ₁": float(exponents[name][0]),
                 "mean λ": float(exponents[name].mean()),
@@ -165,27 +162,20 @@ def compare(config: Config, K: int, steps: int) -> tuple[list[dict], list[dict]]
         )
     shape = f"{N} × {K}"
     return rows, [
-        {"operation": name, "shape": shape, "ms": 1e3 * medians[name], "GFLOP/s": rate}
+        {"operation": name, "shape": shape, **summary(parts[name].calls), "GFLOP/s": rate}
         for name, rate in rates.items()
     ]
 
 
-def main(config: Config) -> dict[str, list[dict]]:
-    rows: list[dict] = []
-    operations: list[dict] = []
+def main(config: Config) -> tuple[list[Row], list[Row]]:
+    rows: list[Row] = []
+    operations: list[Row] = []
     for K, steps in ((config.leading, config.steps), (config.N, config.steps_of_all)):
         some, parts = compare(config, K, steps)
         rows, operations = rows + some, operations + parts
-    tables = [
-        tabulate(table, headers="keys", tablefmt="github", floatfmt=".4g")
-        for table in (rows, operations)
-    ]
-    config.out.mkdir(parents=True, exist_ok=True)
-    numbers = {"spectra": rows, "operations": operations}
-    (config.out / "numbers.json").write_text(json.dumps(numbers, indent=2))
-    (config.out / "table.md").write_text("\n\n".join(tables) + "\n")
-    print("\n\n".join(tables))
-    return numbers
+    save_rows(config.out / "rows.json", rows, operations=operations)
+    conclude(config.out, table(rows), table(operations))
+    return rows, operations
 
 
 if __name__ == "__main__":

@@ -109,7 +109,7 @@ JAX_LIBRARIES: dict[str, Callable[..., Layer]] = {
 def torch_calls(
     cell: str, B: int, T: int, I: int, H: int, threads: int
 ) -> dict[str, Callable[[], Any]]:
-    """`{"forward": call, "gradient": call}` of torch.nn."""
+    """Return `{"forward": call, "gradient": call}` of torch.nn."""
     import torch
 
     made = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU, "elman": torch.nn.RNN}[cell]

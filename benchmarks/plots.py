@@ -18,7 +18,7 @@ MARKERS = "o*sD^v"
 
 
 def growth_exponent(sizes: np.ndarray, values: np.ndarray, last: int = 3) -> float:
-    """p of values ~ sizes^p, by least squares through the `last` largest sizes; NaN below two."""
+    """Return p of values ~ sizes^p, least squares through the `last` sizes; NaN below two."""
     points = [(n, v) for n, v in sorted(zip(sizes, values, strict=True)) if v > 0][-last:]
     if len(points) < 2:
         return float("nan")
@@ -32,7 +32,7 @@ def growth(
     title: str,
     letters: Mapping[str, str] | None = None,
 ) -> Figure:
-    """Costs against sizes on logarithmic scales, each line with its exponent at its end.
+    """Draw costs against sizes on logarithmic scales, each line with its exponent at its end.
 
     Args:
       columns: title of a column, whose horizontal axis it names -> quantity -> method -> sizes and

@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def peak_of(library: str, cell: str, *shape: int) -> float:
-    """MiB, measured in a fresh process."""
+    """Return MiB, measured in a fresh process."""
     command = [sys.executable, "-m", "benchmarks.process_peak", library, cell, *map(str, shape)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
@@ -22,7 +22,7 @@ def peak_of(library: str, cell: str, *shape: int) -> float:
 
 
 def _mib(field: str) -> float:
-    """Of /proc/self/status."""
+    """Return a field of /proc/self/status."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(field)) / 1024
 

@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-import json
 import math
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -28,12 +26,12 @@ from typing import Any
 import jax
 import numpy as np
 import tyro
-from tabulate import tabulate
 
 from benchmarks.layers import Shape, program_of
 from benchmarks.peers import JAX_LIBRARIES, torch_calls
 from benchmarks.process_peak import peak_of
-from benchmarks.timing import in_rounds, large_product
+from benchmarks.report import Row, conclude, save_rows, table
+from benchmarks.timing import in_rounds, large_product, summary
 from rnn_jax.errors import choose
 
 GATES = {"lstm": 4, "gru": 3, "elman": 1}
@@ -41,10 +39,10 @@ GATES = {"lstm": 4, "gru": 3, "elman": 1}
 
 @dataclass(frozen=True)
 class Config:
-    """What to time."""
+    """The cells, shapes and libraries to time."""
 
     cells: tuple[str, ...] = ("lstm", "gru", "elman")
-    """Of lstm, gru, elman."""
+    """Cells, of lstm, gru, elman."""
     shapes: tuple[str, ...] = (
         "32,128,64,128",
         "16,784,1,128",
@@ -54,13 +52,13 @@ class Config:
     )
     """B,T,I,H each; 16,784,1,128 is the sequential image."""
     modes: tuple[str, ...] = ("forward", "gradient")
-    """Of forward, gradient."""
+    """Modes, of forward, gradient."""
     libraries: tuple[str, ...] = (*JAX_LIBRARIES, "torch.nn")
-    """Some of them, by the names that the tables give them."""
+    """Libraries, by the names that the tables give them."""
     rounds: int = 7
-    """Of all candidates in turn."""
+    """Rounds of all candidates in turn."""
     calls: int = 4
-    """Of one candidate in a row."""
+    """Calls of one candidate in a row."""
     process_peak: bool = True
     """Measure the peak memory of a process of its own for each gradient, too."""
     out: Path = Path("runs/benchmark_recurrent")
@@ -81,7 +79,7 @@ class Candidate:
 
 
 def candidates(cell: str, shape: Shape, config: Config) -> list[Candidate]:
-    """All that are asked for and installed; those that are not installed are named."""
+    """Return the candidates that are asked for and installed; name what is not installed."""
     found, modes = [], config.modes
     jax_libraries = [library for library in JAX_LIBRARIES if library in config.libraries]
     device_counts = [n for n in range(1, len(jax.devices()) + 1) if shape[0] % n == 0]
@@ -115,23 +113,22 @@ def _run(program, arguments):
 
 
 def product_flops(cell: str, shape: Shape, mode: str) -> int:
-    """Of the matrix products that cannot be avoided: no gradient of xs, nothing recomputed."""
+    """Return the least FLOP of matrix products: no gradient of xs, nothing recomputed."""
     B, T, I, H = shape
     forward = I + H
     return 2 * T * B * GATES[cell] * H * (forward if mode == "forward" else 2 * forward + H)
 
 
-def measure(cell: str, shape: Shape, config: Config) -> list[dict[str, Any]]:
-    """One row for each candidate."""
+def measure(cell: str, shape: Shape, config: Config) -> list[Row]:
+    """Return one row for each candidate."""
     found = candidates(cell, shape, config)
     product, product_flop = large_product()
     calls = [product, *(candidate.call for candidate in found)]
     times = in_rounds(dict(enumerate(calls)), config.rounds, config.calls)
-    seconds_a_flop = statistics.median(times[0]) / product_flop
+    seconds_a_flop = statistics.median(times[0].calls) / product_flop
     rows = []
     for i, candidate in enumerate(found, start=1):
         B, T, I, H = shape
-        measured = times[i]
         limit = product_flops(cell, shape, candidate.mode) * seconds_a_flop
         row = {
             "cell": cell,
@@ -139,9 +136,7 @@ def measure(cell: str, shape: Shape, config: Config) -> list[dict[str, Any]]:
             "mode": candidate.mode,
             "library": candidate.library,
             "devices": candidate.devices,
-            "ms": 1e3 * statistics.median(measured),
-            "fastest ms": 1e3 * min(measured),
-            "slowest ms": 1e3 * max(measured),
+            **summary(times[i].calls),
             "products alone ms": 1e3 * limit,
             "temporary MiB": candidate.temporary_mib,
             "first call s": candidate.first_call_s,
@@ -152,8 +147,8 @@ def measure(cell: str, shape: Shape, config: Config) -> list[dict[str, Any]]:
     return rows
 
 
-def best(rows: list[dict[str, Any]], mode: str = "gradient") -> dict[tuple[str, str, str], dict]:
-    """The faster of one and two devices: `(cell, shape, library) -> row`."""
+def best(rows: list[Row], mode: str = "gradient") -> dict[tuple[str, str, str], dict]:
+    """Return the faster of one and two devices: `(cell, shape, library) -> row`."""
     chosen: dict[tuple[str, str, str], dict] = {}
     for row in rows:
         key = (row["cell"], row["B,T,I,H"], row["library"])
@@ -162,31 +157,31 @@ def best(rows: list[dict[str, Any]], mode: str = "gradient") -> dict[tuple[str, 
     return chosen
 
 
-def side_by_side(rows: list[dict[str, Any]], mode: str = "gradient") -> list[dict[str, Any]]:
-    """Milliseconds of every library, at each shape: a line for each cell and shape."""
-    table: dict[tuple[str, str], dict[str, Any]] = {}
+def side_by_side(rows: list[Row], mode: str = "gradient") -> list[Row]:
+    """Return milliseconds of every library, a line for each cell and shape."""
+    found: dict[tuple[str, str], Row] = {}
     for (cell, shape, library), row in best(rows, mode).items():
-        line = table.setdefault((cell, shape), {"cell": cell, "B,T,I,H": shape})
+        line = found.setdefault((cell, shape), {"cell": cell, "B,T,I,H": shape})
         line["products alone"] = row["products alone ms"]
         line[library] = row["ms"]
-    return list(table.values())
+    return list(found.values())
 
 
-def memory(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Temporary MiB of each gradient program, on one device."""
-    table: dict[tuple[str, str], dict[str, Any]] = {}
+def memory(rows: list[Row]) -> list[Row]:
+    """Return temporary MiB of each gradient program, on one device."""
+    found: dict[tuple[str, str], Row] = {}
     for row in rows:
         if row["mode"] == "gradient" and row["devices"] == 1 and row["temporary MiB"] is not None:
             key = (row["cell"], row["B,T,I,H"])
-            line = table.setdefault(key, dict(zip(("cell", "B,T,I,H"), key, strict=True)))
+            line = found.setdefault(key, dict(zip(("cell", "B,T,I,H"), key, strict=True)))
             line[row["library"]] = row["temporary MiB"]
-    return list(table.values())
+    return list(found.values())
 
 
-def ratios(rows: list[dict[str, Any]], mode: str = "gradient") -> list[dict[str, Any]]:
-    """Time of rnn_jax over that of each library, at each shape and in geometric mean."""
+def ratios(rows: list[Row], mode: str = "gradient") -> list[Row]:
+    """Return the time of rnn_jax over that of each library, at each shape and in geometric mean."""
     chosen = best(rows, mode)
-    table = []
+    found = []
     libraries = dict.fromkeys(library for _, _, library in chosen if library != "rnn_jax")
     for cell, library in itertools.product(dict.fromkeys(c for c, _, _ in chosen), libraries):
         at = {
@@ -196,12 +191,12 @@ def ratios(rows: list[dict[str, Any]], mode: str = "gradient") -> list[dict[str,
         }
         if at:
             mean = math.exp(statistics.fmean(map(math.log, at.values())))
-            table.append({"cell": cell, "over": library, **at, "geometric mean": mean})
-    return table
+            found.append({"cell": cell, "over": library, **at, "geometric mean": mean})
+    return found
 
 
-def plot(rows: list[dict[str, Any]], mode: str = "gradient"):
-    """Each library's best time at each shape, as multiples of the matrix products alone."""
+def plot(rows: list[Row], mode: str = "gradient"):
+    """Draw each library's best time at each shape, as multiples of the matrix products alone."""
     import matplotlib.pyplot as plt
 
     chosen = best(rows, mode)
@@ -239,44 +234,24 @@ def _two_lines(shape: str) -> str:
     return f"{B}, {T},\n{I}, {H}"
 
 
-def main(config: Config) -> list[dict[str, Any]]:
+def main(config: Config) -> list[Row]:
     for library in config.libraries:
         choose("libraries", library, dict.fromkeys((*JAX_LIBRARIES, "torch.nn")))
-    config.out.mkdir(parents=True, exist_ok=True)
-    rows: list[dict[str, Any]] = []
+    rows: list[Row] = []
     for cell, text in itertools.product(config.cells, config.shapes):
         shape: Any = tuple(map(int, text.split(",")))
-        rows += measure(cell, shape, config)
-        (config.out / "rows.json").write_text(
-            json.dumps({"machine": machine(), "rows": rows}, indent=1)
-        )
-        latest = [row for row in rows if (row["cell"], row["B,T,I,H"]) == (cell, text)]
-        print(tabulate(latest, headers="keys", tablefmt="github", floatfmt=".4g"), flush=True)
-    as_table = functools.partial(tabulate, headers="keys", tablefmt="github")
-    tables = [as_table(rows, floatfmt=".4g")]
-    tables.append("Temporary MiB, gradient:\n\n" + as_table(memory(rows), floatfmt=".1f"))
+        latest = measure(cell, shape, config)
+        rows += latest
+        save_rows(config.out / "rows.json", rows)
+        print(table(latest), flush=True)
+    tables = [table(rows), table(memory(rows), "Temporary MiB, gradient:", ".1f")]
     for mode in config.modes:
-        times, over = side_by_side(rows, mode), ratios(rows, mode)
-        tables.append(f"Median ms, {mode}:\n\n" + as_table(times, floatfmt=".1f"))
-        heading = f"Time of rnn_jax over each library's, {mode}:"
-        tables.append(f"{heading}\n\n" + as_table(over, floatfmt=".2f"))
-        figure = plot(rows, mode)
-        for suffix in ("png", "svg"):
-            figure.savefig(config.out / f"{mode}.{suffix}", dpi=150)
-    (config.out / "table.md").write_text("\n\n".join(tables) + "\n")
-    print("\n\n".join(tables[1:]))
+        tables.append(table(side_by_side(rows, mode), f"Median ms, {mode}:", ".1f"))
+        tables.append(
+            table(ratios(rows, mode), f"Time of rnn_jax over each library's, {mode}:", ".2f")
+        )
+    conclude(config.out, *tables, figures={mode: plot(rows, mode) for mode in config.modes})
     return rows
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    return {
-        "machine": platform.machine(),
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "jax": jax.__version__,
-        "devices": [str(device) for device in jax.devices()],
-    }
 
 
 if __name__ == "__main__":

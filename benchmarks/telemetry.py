@@ -11,11 +11,8 @@ gradient of E in the same way. About six minutes on two cores.
 
 from __future__ import annotations
 
-import json
 import math
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +21,10 @@ from typing import Any, NamedTuple
 import jax
 import optax
 import tyro
-from tabulate import tabulate
 
 import rnn_jax
-from benchmarks.timing import in_rounds, seconds
+from benchmarks.report import Row, conclude, save_rows, table
+from benchmarks.timing import in_rounds, ratio, seconds, summary
 from rnn_jax import cells, training
 from rnn_jax.gradients import omega
 from rnn_jax.losses import per_step, squared_error
@@ -40,15 +37,15 @@ from rnn_jax.training import (
 )
 
 STEPS_IN_A_ROW = 10
-"""At least, of calls of which the mean counts: one of ten steps measures."""
+"""Calls of which the mean counts, at least: one of ten steps measures."""
 SECONDS_IN_A_ROW = 0.2
-"""That they take at least: the first calls after a pause are slower."""
-FEWEST_ROUNDS = 3
+"""Seconds that they take, at least: the first calls after a pause are slower."""
+MIN_ROUNDS = 3
 
 
 @dataclass(frozen=True)
 class Config:
-    """What to time."""
+    """The cells and shapes to time."""
 
     cells: tuple[str, ...] = ("elman", "lstm")
     """Names of `cells.CELLS`."""
@@ -57,13 +54,13 @@ class Config:
     every: tuple[int, ...] = (1, 10)
     """Steps from one measurement of the gradient to the next."""
     rounds: int = 200
-    """Of a group, at most."""
+    """Rounds of a group, at most."""
     seconds: float = 12.0
     """After which no further round of a group is begun, but for the first three."""
     loop_seconds: float = 0.6
-    """What a loop of `fit` takes, about: 10 to 1,000 steps."""
+    """Seconds that a loop of `fit` takes, about: 10 to 1,000 steps."""
     out: Path = Path("runs/benchmark_telemetry")
-    """Where table.md and numbers.json go."""
+    """Where rows.json and table.md go."""
 
 
 class Timed(NamedTuple):
@@ -74,7 +71,7 @@ class Timed(NamedTuple):
 
 
 def programs(name: str, shape: str, config: Config) -> list[dict[str, Timed]]:
-    """What is timed, in groups; the first of a group is what the others are held against."""
+    """Return what is timed, in groups; the first of a group is what the others are held against."""
     B, T, I, H = map(int, shape.split(","))
     cell = cells.readout(cells.CELLS[name](H), I)
     params = cell.init(jax.random.key(0), I)
@@ -137,7 +134,7 @@ def programs(name: str, shape: str, config: Config) -> list[dict[str, Timed]]:
 
 
 def _repeated(step, state, batch):
-    """Calls that go on from each other, so that every tenth measures."""
+    """Return a call that goes on from its last, so that every tenth measures."""
     now = [state]
 
     def call():
@@ -148,58 +145,52 @@ def _repeated(step, state, batch):
 
 
 def _loop(step, state, batch, steps, recorders):
-    """`fit` from the beginning, with recorders into a folder of its own."""
+    """Run `fit` from the beginning, with recorders into a folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
         made = [make(Path(folder) / str(i)) for i, make in enumerate(recorders)]
         return training.fit(step, state, lambda step: batch, steps, progress=False, recorders=made)
 
 
-def measure(name: str, shape: str, config: Config) -> list[dict[str, Any]]:
+def measure(name: str, shape: str, config: Config) -> list[Row]:
     rows = []
     for group in programs(name, shape, config):
         calls = {label: timed.call for label, timed in group.items()}
-        first_calls = in_rounds(calls, rounds=1, at_once=2)
-        shortest = min(map(min, first_calls.values()))
-        fewest_steps = min(timed.steps for timed in group.values())
-        at_once = math.ceil(max(STEPS_IN_A_ROW / fewest_steps, SECONDS_IN_A_ROW / shortest))
-        times: dict[str, list[float]] = {label: [] for label in group}
-        began = time.perf_counter()
-        for n in range(config.rounds):
-            if n >= FEWEST_ROUNDS and time.perf_counter() - began > config.seconds:
-                break
-            for label, measured in in_rounds(calls, 1, at_once).items():
-                times[label].append(statistics.fmean(measured) / group[label].steps)
+        first_calls = in_rounds(calls, 1, 2)
+        shortest = min(min(times.calls) for times in first_calls.values())
+        min_steps = min(timed.steps for timed in group.values())
+        in_a_row = math.ceil(max(STEPS_IN_A_ROW / min_steps, SECONDS_IN_A_ROW / shortest))
+        measured = in_rounds(
+            calls, config.rounds, in_a_row, limit=config.seconds, min_rounds=MIN_ROUNDS
+        )
+        times = {
+            label: [mean / timed.steps for mean in measured[label].means]
+            for label, timed in group.items()
+        }
         first = next(iter(times.values()))
-        for label, measured in times.items():
-            ratios = [a / b for a, b in zip(measured, first, strict=True)]
+        for label, means in times.items():
             rows.append(
                 {
                     "cell": name,
                     "B,T,I,H": shape,
                     "what": label,
-                    "ms": 1e3 * statistics.median(measured),
-                    "fastest ms": 1e3 * min(measured),
-                    "slowest ms": 1e3 * max(measured),
-                    "ratio": statistics.median(ratios),
-                    "ratio of fastest": min(measured) / min(first),
+                    **summary(means),
+                    "ratio": ratio(means, first),
+                    "ratio of fastest": min(means) / min(first),
                 }
             )
             print(f"{name} {shape} {label}: {rows[-1]['ms']:.2f} ms, {rows[-1]['ratio']:.3f}")
     return rows
 
 
-def main(config: Config) -> list[dict[str, Any]]:
+def main(config: Config) -> list[Row]:
     rows = [
         row
         for shape in config.shapes
         for name in config.cells
         for row in measure(name, shape, config)
     ]
-    table = tabulate(rows, headers="keys", tablefmt="github", floatfmt=".4g")
-    config.out.mkdir(parents=True, exist_ok=True)
-    (config.out / "numbers.json").write_text(json.dumps(rows, indent=2))
-    (config.out / "table.md").write_text(table + "\n")
-    print(table)
+    save_rows(config.out / "rows.json", rows)
+    conclude(config.out, table(rows))
     return rows
 
 

@@ -19,10 +19,10 @@ import jax
 import jax.numpy as jnp
 from matplotlib.figure import Figure
 
-from experiments.cell_named import cell_named
-from experiments.command_line import command_line
-from experiments.run_folder import RunFolder
-from experiments.settings import Limits, Settings, Size
+from experiments.common.cell_named import cell_named
+from experiments.common.command_line import command_line
+from experiments.common.run_folder import RunFolder
+from experiments.common.settings import Limits, Settings, Size
 from rnn_jax.cells import readout
 from rnn_jax.errors import check_integer
 from rnn_jax.graph import Graph, step_graph, unfolded_graph
@@ -31,14 +31,14 @@ from rnn_jax.graph.drawing import draw_folded, draw_unfolded
 
 @dataclass(frozen=True)
 class Config(Settings):
-    """What is drawn."""
+    """The cell and what is drawn of it."""
 
     cell: str = "lstm"
     """One of `rnn_jax.cells.CELLS`, or package.module:factory with factory(hidden_size) -> Cell."""
     output_size: Size | None = None
-    """Of a linear readout o = c + V y around the cell; none by default."""
+    """Outputs of a linear readout o = c + V y around the cell; none by default."""
     steps: Size = 3
-    """To unfold over."""
+    """Number of steps to unfold over."""
     gradient_from: Size | None = None
     """t of the highlighted ∂E_t/∂h_k; the last step by default."""
     gradient_to: Annotated[int, Limits(least=0)] = 1
@@ -60,7 +60,7 @@ class Config(Settings):
 
 
 def main(config: Config) -> dict[str, Graph]:
-    """Trace, draw and write; the graphs by the names of their figures."""
+    """Trace, draw and write; return the graphs by the names of their figures."""
     config.check()
     cell = cell_named(config.cell, config.hidden_size)
     if config.output_size is not None:

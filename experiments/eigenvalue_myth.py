@@ -23,13 +23,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.checks import Check, at_least, at_most, checks_table, within
-from experiments.command_line import command_line
+from experiments.common.checks import Check, at_least, at_most, within
+from experiments.common.numbers import Result
+from experiments.common.progress import progress
+from experiments.common.report import paragraph, table
+from experiments.common.settings import (
+    Limits,
+    NotNegative,
+    OpenUnit,
+    Positive,
+    Seed,
+    Settings,
+    Size,
+)
+from experiments.common.study import Study
 from experiments.figures import theory as theory_figures
-from experiments.progress import progress
-from experiments.report import paragraph, table
-from experiments.run_folder import Result, RunFolder
-from experiments.settings import Limits, NotNegative, OpenUnit, Positive, Seed, Settings, Size
 from rnn_jax.cells import AffineParams, elman_preactivation, initializers
 from rnn_jax.gradients import norm_bound, step_jacobians
 from rnn_jax.linalg import log_power_of_two, log_spectral_norm, spectral_radius, split_exponent
@@ -39,7 +47,7 @@ from rnn_jax.types import Array
 
 @dataclass(frozen=True)
 class Config(Settings):
-    """What is measured, all in float64."""
+    """The networks of three kinds, all in float64."""
 
     out: Path = Path("runs/eigenvalue_myth")
     """The run folder."""
@@ -48,7 +56,7 @@ class Config(Settings):
     eigenvalue: OpenUnit = 0.8
     """ρ of the linear networks, both of their eigenvalues."""
     couplings: tuple[NotNegative, ...] = (0.0, 1.0, 10.0, 100.0)
-    """Of the linear networks, W = [[ρ, coupling], [0, ρ]]; 0 is a normal matrix."""
+    """K of the linear networks, W = [[ρ, K], [0, ρ]]; 0 is a normal matrix."""
     networks: Annotated[int, Limits(least=2)] = 16
     """Random tanh networks; their spread is the error of their mean."""
     units: Size = 100
@@ -58,23 +66,21 @@ class Config(Settings):
     input_std: NotNegative = 2.0
     """σ_u, of what each unit of a random network receives at each step."""
     seed: Seed = 0
-    """Of the random networks."""
+    """PRNG seed of the random networks."""
 
 
-def main(config: Config) -> Result:
-    """Measure, and leave a run folder behind. Returns what numbers.npz holds."""
-    config.check()
-    with RunFolder(config.out).running(config, inputs={}) as folder:
-        result: dict[str, np.ndarray] = {}
-        with jax.enable_x64(True):
-            for part in progress((_nilpotent, _linear, _saturated), "networks of three kinds"):
-                result |= jax.device_get(part(config))
-        folder.conclude(result, summarize, plot)
-    return result
+def measure(config: Config) -> Result:
+    """Return norms by lag of networks of three kinds."""
+    parts = {"nilpotent": _nilpotent, "linear": _linear, "saturated": _saturated}
+    with jax.enable_x64(True):
+        return {
+            name: jax.device_get(part(config))
+            for name, part in progress(parts.items(), "networks of three kinds")
+        }
 
 
 def by_lag(jacobians: Array) -> Array:
-    """ln ‖J_l ··· J_1‖₂ of `jacobians [n, L, S, S]`: `[n, L+1]`."""
+    """Return ln ‖J_l ··· J_1‖₂ of `jacobians [n, L, S, S]`: `[n, L+1]`."""
     mantissas, exponents = _products(jacobians)
     logs = log_spectral_norm(mantissas) + log_power_of_two(exponents, mantissas.dtype)
     return jnp.pad(logs.T, ((0, 0), (1, 0)))
@@ -82,7 +88,7 @@ def by_lag(jacobians: Array) -> Array:
 
 @jax.jit
 def _products(jacobians: Array) -> tuple[Array, Array]:
-    """J_l ··· J_1 as mantissas `[L, n, S, S]` and exponents `[L, n]`."""
+    """Return J_l ··· J_1 as mantissas `[L, n, S, S]` and exponents `[L, n]`."""
 
     def multiply(product, J):
         mantissa, exponent = product
@@ -95,7 +101,7 @@ def _products(jacobians: Array) -> tuple[Array, Array]:
 
 
 def _nilpotent(config: Config) -> dict[str, Array]:
-    """W = [[8, 8], [-8, -8]] held at its fixed point x* = (0, artanh ½) by the bias."""
+    """Hold W = [[8, 8], [-8, -8]] at its fixed point x* = (0, artanh ½) by the bias."""
     lags, W = config.lags, jnp.array([[8.0, 8], [-8, -8]])
     fixed_point = jnp.array([0, jnp.arctanh(0.5)])
     params = AffineParams(W=W, U=jnp.zeros((2, 0)), b=fixed_point - W @ jnp.tanh(fixed_point))
@@ -104,16 +110,16 @@ def _nilpotent(config: Config) -> dict[str, Array]:
     (J,) = jax.jit(lambda p, x: step_jacobians(cell, p, jnp.zeros((1, 0)), x))(params, fixed_point)
     lambda_W, lambda_phi = norm_bound(cell, params)
     return {
-        "nilpotent/radius": jax.jit(spectral_radius)(W),
-        "nilpotent/measured": by_lag(jnp.broadcast_to(J, (1, lags, 2, 2)))[0],
+        "radius": jax.jit(spectral_radius)(W),
+        "measured": by_lag(jnp.broadcast_to(J, (1, lags, 2, 2)))[0],
         # ‖J‖ = ‖[[8, 6], [-8, -6]]‖ = √200
-        "nilpotent/law": jnp.arange(lags) * jnp.log(2.0) + jnp.log(jnp.sqrt(200.0)),
-        "nilpotent/bound": jnp.arange(lags + 1) * jnp.log(lambda_W * lambda_phi),
+        "law": jnp.arange(lags) * jnp.log(2.0) + jnp.log(jnp.sqrt(200.0)),
+        "bound": jnp.arange(lags + 1) * jnp.log(lambda_W * lambda_phi),
     }
 
 
 def _linear(config: Config) -> dict[str, Array]:
-    """W = [[ρ, K], [0, ρ]]: Wⁿ = [[a, k], [0, a]], a = ρⁿ, k = n K ρ^(n−1).
+    """Multiply W = [[ρ, K], [0, ρ]]: Wⁿ = [[a, k], [0, a]], a = ρⁿ, k = n K ρ^(n−1).
 
     Its largest singular value is (k + √(k² + 4 a²)) / 2.
     """
@@ -130,15 +136,15 @@ def _linear(config: Config) -> dict[str, Array]:
     n = jnp.arange(len(xs) + 1)
     a, k = rho**n, n * K[:, None] * rho ** (n - 1.0)
     return {
-        "linear/radius": jnp.array(rho),
-        "linear/couplings": K,
-        "linear/measured": by_lag(jacobians(W)),
-        "linear/law": jnp.log((k + jnp.sqrt(k**2 + 4 * a**2)) / 2),
+        "radius": jnp.array(rho),
+        "couplings": K,
+        "measured": by_lag(jacobians(W)),
+        "law": jnp.log((k + jnp.sqrt(k**2 + 4 * a**2)) / 2),
     }
 
 
 def _saturated(config: Config) -> dict[str, Array]:
-    """Random tanh networks with ρ(W) above 1 and strong input, after as many steps again."""
+    """Drive random tanh networks of ρ(W) above 1 strongly, for as many steps before the lags."""
     N, I = config.units, 4 * config.units
     cell = elman_preactivation(
         N,
@@ -158,83 +164,80 @@ def _saturated(config: Config) -> dict[str, Array]:
     radius, J = jacobians(jax.random.split(jax.random.key(config.seed), config.networks))
     theory = jax.jit(mean_field)(config.gain, 0.0, config.input_std)
     return {
-        "saturated/radius": radius,
-        "saturated/measured": by_lag(J),
-        "saturated/exponent": theory.largest_exponent,
+        "radius": radius,
+        "measured": by_lag(J),
+        "exponent": theory.largest_exponent,
     }
 
 
 def checks(result: Result) -> list[Check]:
-    """The claim, number by number."""
-    measured, law = result["nilpotent/measured"], result["nilpotent/law"]
-    linear, linear_law = result["linear/measured"], result["linear/law"]
+    """Return the claim, number by number."""
+    nilpotent, linear, saturated = (result[kind] for kind in ("nilpotent", "linear", "saturated"))
+    norms, law = nilpotent["measured"], nilpotent["law"]
     relative = lambda logs: np.max(np.abs(np.expm1(logs)))
-    rates = saturated_rates(result)
+    rates = saturated_rates(saturated["measured"])
     four_errors = 4 * rates.std(ddof=1) / np.sqrt(len(rates))
     return [
-        within("nilpotent: ρ(W)", float(result["nilpotent/radius"]), 0, 0),
-        at_most("nilpotent: relative error of 2^l ‖J‖", relative(measured[1:] - law), 1e-10),
-        at_least("nilpotent: ‖∂h_t/∂h_k‖ at the last lag", np.exp(measured[-1]), 1e6),
+        within("nilpotent: ρ(W)", float(nilpotent["radius"]), 0, 0),
+        at_most("nilpotent: relative error of 2^l ‖J‖", relative(norms[1:] - law), 1e-10),
+        at_least("nilpotent: ‖∂h_t/∂h_k‖ at the last lag", np.exp(norms[-1]), 1e6),
         at_most(
             "nilpotent: lags at which (λ_W λ_φ)^(t−k) is exceeded",
-            float(np.sum(measured > result["nilpotent/bound"] + 1e-10)),
+            float(np.sum(norms > nilpotent["bound"] + 1e-10)),
             0,
         ),
-        at_most("linear: relative error of ‖Wⁿ‖", relative(linear - linear_law), 1e-10),
-        at_most("linear: largest ‖Wⁿ‖ at the last lag", np.exp(linear[:, -1].max()), 1e-3),
-        at_least("driven: smallest ρ(W)", result["saturated/radius"].min(), 1),
+        at_most(
+            "linear: relative error of ‖Wⁿ‖", relative(linear["measured"] - linear["law"]), 1e-10
+        ),
+        at_most(
+            "linear: largest ‖Wⁿ‖ at the last lag", np.exp(linear["measured"][:, -1].max()), 1e-3
+        ),
+        at_least("driven: smallest ρ(W)", saturated["radius"].min(), 1),
         within(
             "driven: nats per step, against ½ ln χ (4 standard errors)",
             rates.mean(),
-            float(result["saturated/exponent"]),
+            float(saturated["exponent"]),
             four_errors,
         ),
     ]
 
 
-def saturated_rates(result: Result) -> np.ndarray:
-    """Nats per step of each random network, over the later half of the lags."""
-    norms = result["saturated/measured"]
+def saturated_rates(norms: np.ndarray) -> np.ndarray:
+    """Return nats per step of each random network, over the later half of the lags."""
     half = norms.shape[1] // 2
     return (norms[:, -1] - norms[:, half]) / (norms.shape[1] - 1 - half)
 
 
 def summarize(result: Result) -> str:
-    """What was found, in Markdown."""
-    measured, saturated = result["nilpotent/measured"], result["saturated/measured"]
+    """Return tables of what was found, in Markdown."""
+    nilpotent, linear, saturated = (result[kind] for kind in ("nilpotent", "linear", "saturated"))
     rows = [
         [f"{K:g}", f"{np.exp(norms.max()):.4g}", norms.argmax(), f"{np.exp(norms[-1]):.2g}"]
-        for K, norms in zip(result["linear/couplings"], result["linear/measured"], strict=True)
+        for K, norms in zip(linear["couplings"], linear["measured"], strict=True)
     ]
-    last = f"at lag {result['linear/measured'].shape[1] - 1}"
-    by_coupling = table(["coupling", "largest ‖∂h_t/∂h_k‖", "at lag", last], rows)
-    radii = result["saturated/radius"]
+    last = f"at lag {linear['measured'].shape[1] - 1}"
+    by_coupling = table(rows, ["coupling", "largest ‖∂h_t/∂h_k‖", "at lag", last])
+    radii, norms = saturated["radius"], saturated["measured"]
     driven = paragraph(
         f"{len(radii)} networks with ρ(W) from {radii.min():.2f} to {radii.max():.2f}, tanh, "
-        f"strong input: ‖∂h_t/∂h_k‖ falls to {np.exp(np.median(saturated[:, -1])):.1g} (median) in "
-        f"{saturated.shape[1] - 1} steps, by {saturated_rates(result).mean():+.4f} nats per step."
+        f"strong input: ‖∂h_t/∂h_k‖ falls to {np.exp(np.median(norms[:, -1])):.1g} (median) in "
+        f"{norms.shape[1] - 1} steps, by {saturated_rates(norms).mean():+.4f} nats per step."
     )
     return (
         "# The eigenvalue myth\n\n"
-        f"ρ(W) = {result['nilpotent/radius']:g}, tanh: ‖∂h_t/∂h_k‖ grows to "
-        f"{np.exp(measured[-1]):.3g} in {len(measured) - 1} steps.\n\n"
-        f"Linear networks, ρ(W) = {result['linear/radius']:g}:\n\n{by_coupling}\n\n"
-        f"{driven}\n\n{checks_table(checks(result))}"
+        f"ρ(W) = {nilpotent['radius']:g}, tanh: ‖∂h_t/∂h_k‖ grows to "
+        f"{np.exp(nilpotent['measured'][-1]):.3g} in {len(nilpotent['measured']) - 1} steps.\n\n"
+        f"Linear networks, ρ(W) = {linear['radius']:g}:\n\n{by_coupling}\n\n{driven}"
     )
 
 
 def plot(result: Result) -> dict[str, theory_figures.Figure]:
-    """Every figure, from the numbers alone."""
-    panels = {
-        part: {
-            name.removeprefix(f"{part}/"): values
-            for name, values in result.items()
-            if name.startswith(f"{part}/")
-        }
-        for part in ("nilpotent", "linear", "saturated")
-    }
-    return {"norms": theory_figures.eigenvalue_myth(**panels)}
+    """Return every figure, from the result alone."""
+    return {"norms": theory_figures.eigenvalue_myth(**result)}
 
+
+STUDY = Study(__doc__, Config, measure, checks, summarize, plot)
+main = STUDY.main
 
 if __name__ == "__main__":
-    command_line(Config, main, plot, __doc__)
+    STUDY.command_line()

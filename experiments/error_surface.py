@@ -22,20 +22,28 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import rnn_jax
-from experiments.checks import Check, at_least, at_most, checks_table, within
-from experiments.command_line import command_line
+from experiments.common.checks import Check, at_least, at_most, within
+from experiments.common.numbers import Result
+from experiments.common.progress import progress
+from experiments.common.report import paragraph, table
+from experiments.common.settings import (
+    Finite,
+    Limits,
+    OpenUnit,
+    Positive,
+    Settings,
+    Size,
+    check_range,
+)
+from experiments.common.study import Study
 from experiments.figures import theory as theory_figures
-from experiments.progress import progress
-from experiments.report import paragraph, table
-from experiments.run_folder import Result, RunFolder
-from experiments.settings import Finite, Limits, OpenUnit, Positive, Settings, Size, check_range
 from rnn_jax.cells import AffineParams, elman_preactivation
 from rnn_jax.errors import check_number
 from rnn_jax.types import Array
@@ -54,11 +62,11 @@ class Config(Settings):
     initial_state: Annotated[float, Limits(least=-20, most=20)] = 0.5
     """x_0."""
     target: OpenUnit = 0.7
-    """Of σ(x_T)."""
+    """Target of σ(x_T)."""
     w: tuple[Finite, Finite] = (3.0, 7.0)
-    """From, to."""
+    """Range of w, from and to."""
     b: tuple[Finite, Finite] = (-3.4, -1.2)
-    """From, to."""
+    """Range of b, from and to."""
     resolution: Annotated[int, Limits(least=2)] = 240
     """Points of the landscape along each side."""
     finer: Size = 8
@@ -68,11 +76,11 @@ class Config(Settings):
     start: tuple[Finite, Finite] = (6.5, -2.4)
     """(w, b) of the two descents that are drawn."""
     learning_rate: Positive = 2.0
-    """Of gradient descent, the same with clipping and without."""
+    """Learning rate of gradient descent, the same with clipping and without."""
     clip_norm: Positive = 0.1
     """Norm that the gradient is clipped to."""
     descent_steps: Annotated[int, Limits(least=2)] = 600
-    """Of gradient descent."""
+    """Number of steps of gradient descent."""
     starts: Size = 20
     """Descents from a grid of this many starts along each side, over the whole landscape."""
 
@@ -87,7 +95,7 @@ class Config(Settings):
 
 
 def energy(config: Config, at: Array) -> Array:
-    """E at `at` = (w, b)."""
+    """Return E at `at` = (w, b)."""
     w, b = at
     cell = elman_preactivation(1, "sigmoid", dtype=at.dtype)
     params = AffineParams(W=w.reshape(1, 1), U=jnp.zeros((1, 0), at.dtype), b=b.reshape(1))
@@ -97,7 +105,7 @@ def energy(config: Config, at: Array) -> Array:
 
 
 def descend(config: Config, start: Array, clip_norm: float) -> tuple[Array, Array, Array]:
-    """Gradient descent: (w, b) before each step `[n, 2]`, E `[n]` and gradient norm `[n]` there."""
+    """Return (w, b) before each step of descent `[n, 2]`, and E and gradient norm there, `[n]`."""
 
     def step(at, _):
         E, gradient = jax.value_and_grad(lambda at: energy(config, at))(at)
@@ -109,7 +117,7 @@ def descend(config: Config, start: Array, clip_norm: float) -> tuple[Array, Arra
 
 
 def bistable_biases(w: Array) -> tuple[Array, Array]:
-    r"""The open interval of b in which x ← w σ(x) + b has two attractors; w > 4.
+    r"""Return the open interval of b in which x ← w σ(x) + b has two attractors; w > 4.
 
     Its ends are the folds, where w σ'(x) = 1 at a fixed point: σ(x) = ½ (1 ± √(1 − 4/w)).
     """
@@ -119,7 +127,7 @@ def bistable_biases(w: Array) -> tuple[Array, Array]:
 
 
 def iterated_folds(w: Array, settle: int = 20_000) -> Array:
-    """The same two ends by iteration alone, to 1e-6.
+    """Return the same two ends by iteration alone, to 1e-6.
 
     The map rises, so that trajectories from far below and far above end at the lowest and the
     highest fixed point: there are two attractors iff these differ. Bisected from their middle.
@@ -142,7 +150,7 @@ def iterated_folds(w: Array, settle: int = 20_000) -> Array:
 
 
 def wall(config: Config, w: Array) -> tuple[Array, Array]:
-    """b at which x_0 repels, and the norm of ∂E/∂(w, b) there, for w > 1 / σ'(x_0)."""
+    """Return b at which x_0 repels, and ‖∂E/∂(w, b)‖ there, for w > 1 / σ'(x_0)."""
     x = config.initial_state
     s = jax.nn.sigmoid(x)
     m = w * s * (1 - s)
@@ -150,26 +158,23 @@ def wall(config: Config, w: Array) -> tuple[Array, Array]:
     return x - w * s, jnp.abs(by_b) * jnp.sqrt(1 + s**2)
 
 
-def main(config: Config) -> Result:
-    """Measure, and leave a run folder behind. Returns what numbers.npz holds."""
-    config.check()
-    with RunFolder(config.out).running(config, inputs={}) as folder:
-        result: dict[str, np.ndarray] = {}
-        with jax.enable_x64(True):
-            for part in progress((_landscape, _cut, _descents), "landscape, cut, descents"):
-                result |= jax.device_get(part(config))
-        folder.conclude(result, summarize, plot)
+def measure(config: Config) -> Result:
+    """Return the landscape, a cut through it, and descents on it."""
+    result: dict[str, Any] = {}
+    with jax.enable_x64(True):
+        for part in progress((_landscape, _cut, _descents), "landscape, cut, descents"):
+            result |= jax.device_get(part(config))
     return result
 
 
 def _energies(config: Config, at: Array) -> tuple[Array, Array]:
-    """E and the norm of its gradient, at `at [..., 2]`."""
+    """Return E and the norm of its gradient, at `at [..., 2]`."""
     value_and_grad = jax.vmap(jax.value_and_grad(lambda at: energy(config, at)))
     E, gradient = value_and_grad(at.reshape(-1, 2))
     return E.reshape(at.shape[:-1]), jnp.linalg.norm(gradient, axis=-1).reshape(at.shape[:-1])
 
 
-def _landscape(config: Config) -> dict[str, Array]:
+def _landscape(config: Config) -> Result:
     n = config.resolution
     w, b = jnp.linspace(*config.w, n), jnp.linspace(*config.b, n)
     inside = (jnp.arange(config.finer) - config.finer // 2) / config.finer * (b[1] - b[0])
@@ -186,84 +191,78 @@ def _landscape(config: Config) -> dict[str, Array]:
         "b": b,
         "E": E[:, config.finer // 2],
         "gradient_norm": norm.max(1),
-        "folds/w": folds,
-        "folds/b": jnp.stack(bistable_biases(folds)),
-        "wall/w": repelled,
-        "wall/b": wall(config, repelled)[0],
+        "folds": {"w": folds, "b": jnp.stack(bistable_biases(folds))},
+        "wall": {"w": repelled, "b": wall(config, repelled)[0]},
     }
 
 
-def _cut(config: Config) -> dict[str, Array]:
-    """E and gradient along b at one w, in fine steps, and what is known of it."""
+def _cut(config: Config) -> Result:
+    """Return E and gradient along b at one w, in fine steps, and their closed forms."""
     w = jnp.array(config.cut)
     at_wall, wall_norm = wall(config, w)
     b = jnp.sort(jnp.append(jnp.linspace(*config.b, 4000), at_wall))
     E, norm = jax.jit(lambda at: _energies(config, at))(jnp.stack([jnp.full_like(b, w), b], -1))
-    return {
-        "cut/w": w,
-        "cut/b": b,
-        "cut/E": E,
-        "cut/gradient_norm": norm,
-        "cut/folds": jnp.stack(bistable_biases(w)),
-        "cut/iterated_folds": jax.jit(iterated_folds)(w),
-        "cut/wall": at_wall,
-        "cut/wall_law": wall_norm,
+    cut = {
+        "w": w,
+        "b": b,
+        "E": E,
+        "gradient_norm": norm,
+        "folds": jnp.stack(bistable_biases(w)),
+        "iterated_folds": jax.jit(iterated_folds)(w),
+        "wall": at_wall,
+        "wall_law": wall_norm,
     }
+    return {"cut": cut}
 
 
-def _descents(config: Config) -> dict[str, Array]:
+def _descents(config: Config) -> Result:
     inside = [jnp.linspace(*side, config.starts + 2)[1:-1] for side in (config.w, config.b)]
     starts = jnp.stack(jnp.meshgrid(*inside), -1).reshape(-1, 2)
     starts = jnp.concatenate([jnp.array([config.start]), starts])
     descents = jax.jit(jax.vmap(lambda start, clip: descend(config, start, clip), (0, None)))
-    result = {"clip_norm": jnp.array(config.clip_norm)}
+    result: dict[str, Any] = {"clip_norm": jnp.array(config.clip_norm)}
     for arm, clip_norm in zip(ARMS, (config.clip_norm, jnp.inf), strict=True):
         path, E, norm = descents(starts, clip_norm)
-        result |= {
-            f"{arm}/path": path[0],
-            f"{arm}/E": E[0],
-            f"{arm}/norm": norm[0],
-            f"{arm}/final_E": E[1:, -1],
-        }
+        result[arm] = {"path": path[0], "E": E[0], "norm": norm[0], "final_E": E[1:, -1]}
     return result
 
 
 def outside(result: Result, arm: str) -> bool:
-    """Whether the drawn descent ends out of the picture."""
-    w, b = result[f"{arm}/path"][-1]
+    """Return whether the drawn descent ends out of the picture."""
+    w, b = result[arm]["path"][-1]
     inside = lambda x, side: side[0] <= x <= side[-1]
     return not (inside(w, result["w"]) and inside(b, result["b"]))
 
 
 def solved(result: Result, arm: str) -> float:
-    """The fraction of all starts that reach E < 0.001."""
-    return float(np.mean(result[f"{arm}/final_E"] < 1e-3))
+    """Return the fraction of all starts that reach E < 0.001."""
+    return float(np.mean(result[arm]["final_E"] < 1e-3))
 
 
 def checks(result: Result) -> list[Check]:
-    """The claim, number by number."""
-    w = float(result["cut/w"])
-    peak = result["cut/gradient_norm"][result["cut/b"] == result["cut/wall"]][0]
-    clipped, free = ARMS
+    """Return the claim, number by number."""
+    cut, (clipped, free) = result["cut"], ARMS
+    w = float(cut["w"])
+    peak = cut["gradient_norm"][cut["b"] == cut["wall"]][0]
     return [
         *(
             within(f"{side} border of two attractors at w = {w:g}, by iteration", found, law, 5e-6)
             for side, found, law in zip(
-                ("lower", "upper"), result["cut/iterated_folds"], result["cut/folds"], strict=True
+                ("lower", "upper"), cut["iterated_folds"], cut["folds"], strict=True
             )
         ),
         at_most(
             f"relative error of ‖∂E/∂(w, b)‖ on the wall, at w = {w:g}",
-            abs(peak / result["cut/wall_law"] - 1),
+            abs(peak / cut["wall_law"] - 1),
             1e-8,
         ),
         at_least(
             f"gradient norm on the wall at w = {w:g}, in medians along the cut",
-            peak / np.median(result["cut/gradient_norm"]),
+            peak / np.median(cut["gradient_norm"]),
             1e3,
         ),
-        at_most("E at the end of the clipped descent", result[f"{clipped}/E"][-1], 1e-6),
-        at_least("E at the end of the other", result[f"{free}/E"][-1], 1e-2),
+        at_most("E at the end of the clipped descent", result[clipped]["E"][-1], 1e-6),
+        at_least("E at the end of the other", result[free]["E"][-1], 1e-2),
         within("that one ends out of the picture", outside(result, free), 1, 0),
         within(
             "starts from which clipped descent reaches E < 0.001", solved(result, clipped), 1, 0
@@ -273,51 +272,49 @@ def checks(result: Result) -> list[Check]:
 
 
 def summarize(result: Result) -> str:
-    """What was found, in Markdown."""
+    """Return tables of what was found, in Markdown."""
     rows = []
     for arm in ARMS:
-        norm, path = result[f"{arm}/norm"], result[f"{arm}/path"]
+        norm, path = result[arm]["norm"], result[arm]["path"]
         longest = np.linalg.norm(np.diff(path, axis=0), axis=-1).max()
         rows.append(
             [
                 arm,
-                f"{result[f'{arm}/E'][-1]:.2g}",
+                f"{result[arm]['E'][-1]:.2g}",
                 f"({path[-1, 0]:.3g}, {path[-1, 1]:.3g})",
                 f"{norm.max():.3g}",
                 f"{longest:.3g}",
-                f"{solved(result, arm):.1%} of {len(result[f'{arm}/final_E'])}",
+                f"{solved(result, arm):.1%} of {len(result[arm]['final_E'])}",
             ]
         )
     headers = ["descent", "E at the end", "there (w, b)", "largest gradient", "longest step"]
-    descents = table([*headers, "reach E < 0.001"], rows)
+    descents = table(rows, [*headers, "reach E < 0.001"])
     norms = result["gradient_norm"]
     landscape = paragraph(
         f"Gradient norm over the landscape: median {np.median(norms):.2g}, largest found "
         f"{norms.max():.2g}. Clipping at {result['clip_norm']:g}. In the table: the descents that "
         "are drawn, and how many of those from all over the landscape reach E < 0.001."
     )
-    return f"# The error surface\n\n{landscape}\n\n{descents}\n\n{checks_table(checks(result))}"
+    return f"# The error surface\n\n{landscape}\n\n{descents}"
 
 
 def plot(result: Result) -> dict[str, theory_figures.Figure]:
-    """Every figure, from the numbers alone."""
-    part = lambda name: {
-        key.removeprefix(f"{name}/"): values
-        for key, values in result.items()
-        if key.startswith(f"{name}/")
-    }
+    """Return every figure, from the result alone."""
     figure = theory_figures.error_surface(
         result["w"],
         result["b"],
         result["E"],
         result["gradient_norm"],
-        folds=(result["folds/w"], result["folds/b"]),
-        wall=(result["wall/w"], result["wall/b"]),
-        cut=part("cut"),
-        paths={arm: (result[f"{arm}/path"], result[f"{arm}/E"]) for arm in ARMS},
+        folds=(result["folds"]["w"], result["folds"]["b"]),
+        wall=(result["wall"]["w"], result["wall"]["b"]),
+        cut=result["cut"],
+        paths={arm: (result[arm]["path"], result[arm]["E"]) for arm in ARMS},
     )
     return {"surface": figure}
 
 
+STUDY = Study(__doc__, Config, measure, checks, summarize, plot)
+main = STUDY.main
+
 if __name__ == "__main__":
-    command_line(Config, main, plot, __doc__)
+    STUDY.command_line()

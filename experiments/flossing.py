@@ -22,12 +22,11 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -35,13 +34,13 @@ import numpy as np
 import optax
 
 import rnn_jax
-from experiments.checks import Check, at_least, at_most, checks_table
-from experiments.command_line import command_line
+from experiments.common.checks import Check, at_least, at_most
+from experiments.common.numbers import Result
+from experiments.common.progress import progress
+from experiments.common.report import spread, table
+from experiments.common.settings import Limits, NotNegative, Positive, Seed, Settings, Size
+from experiments.common.study import Study
 from experiments.figures import flossing as flossing_figures
-from experiments.progress import progress
-from experiments.report import table
-from experiments.run_folder import Result, RunFolder
-from experiments.settings import Limits, NotNegative, Positive, Seed, Settings, Size
 from rnn_jax.cell import Cell
 from rnn_jax.cells import elman_preactivation, initializers, readout
 from rnn_jax.errors import check_integer, invalid
@@ -51,9 +50,9 @@ from rnn_jax.training import create_train_state, make_train_step, over_ensemble
 from rnn_jax.types import Array, Key, Params
 
 MEMORYLESS = math.log(2)
-"""Of any network that knows nothing of the past, in nats."""
+"""Loss of any network that knows nothing of the past, in nats."""
 SOLVED = 0.1
-"""Of what a network without memory reaches."""
+"""Fraction of the memoryless loss below which the task counts as solved."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +64,11 @@ class Config(Settings):
     task: Literal["copy", "xor"] = "copy"
     """"copy", x_{t−d}, or "xor", |x_{t−d/2} − x_{t−d}|."""
     delay: Annotated[int, Limits(least=2)] = 24
-    """d."""
+    """d, steps from a bit to its answer."""
     T: Size = 72
     """Steps of a sequence; the loss is a mean over those from d on."""
     units: Size = 32
-    """N."""
+    """N, units of each network."""
     gain: Positive = 1.0
     """W_ij ~ N(0, gain²/N) at the start; 1 is where a network without input turns chaotic."""
     seeds: Size = 8
@@ -77,7 +76,7 @@ class Config(Settings):
     batch_size: Size = 16
     """Fresh sequences in each step of training."""
     steps: Size = 2000
-    """Of training."""
+    """Number of optimizer steps."""
     rounds: Size = 8
     """Equal parts of the training; the loss on fresh sequences is measured after each."""
     learning_rate: Positive = 1e-3
@@ -93,13 +92,13 @@ class Config(Settings):
     floss_every: Size = 2
     """Rounds of training from one interlude to the next."""
     omega_weight: NotNegative = 1.0
-    """Of Ω / T in the loss."""
+    """Weight of Ω / T in the loss."""
     orthogonality_weight: NotNegative = 0.1
-    """Of ‖WᵀW − I‖_F² in the loss."""
+    """Weight of ‖WᵀW − I‖_F² in the loss."""
     tested: Size = 128
     """Fresh sequences on which the loss is measured."""
     seed: Seed = 0
-    """Of everything random."""
+    """PRNG seed."""
 
     def check_together(self) -> None:
         check_integer("T", self.T, self.delay + 1, remedy="Sequences are longer than the delay.")
@@ -131,7 +130,7 @@ ARMS = {
 
 
 def bits(config: Config, key: Key, *batch: int) -> tuple[Array, Array]:
-    """`xs [T, *batch, 1]` and targets like them; those of the first d steps are not to be read."""
+    """Return `xs [T, *batch, 1]` and targets like them; those of the first d steps are not read."""
     xs = jax.random.bernoulli(key, 0.5, (config.T, *batch, 1)).astype(jnp.float32)
     ago = lambda n: jnp.roll(xs, n, 0)
     if config.task == "copy":
@@ -140,19 +139,19 @@ def bits(config: Config, key: Key, *batch: int) -> tuple[Array, Array]:
 
 
 def network(config: Config) -> Cell:
-    """x_t = W tanh(x_{t−1}) + U u_t + b, read by V tanh(x_t) + c."""
+    """Return x_t = W tanh(x_{t−1}) + U u_t + b, read by V tanh(x_t) + c."""
     N = config.units
     W, U = initializers.gaussian(config.gain * N**-0.5), initializers.gaussian(1.0)
     return readout(elman_preactivation(N, recurrent_init=W, input_init=U), 1)
 
 
 def task_loss(config: Config, ys: Array, targets: Array) -> Array:
-    """The mean over steps of each example's cross-entropy: `[*batch]`."""
+    """Return the mean over steps of each example's cross-entropy: `[*batch]`."""
     return per_step(bernoulli_cross_entropy, ys, targets)[config.delay :].mean(0)
 
 
 def penalties(config: Config, cell: Cell) -> dict[str, Callable[[Params, Array, Array], Array]]:
-    """What each arm adds to the loss of a batch."""
+    """Return what each arm adds to the loss of a batch."""
 
     def of_omega(params, xs, targets):
         E = functools.partial(task_loss, config, targets=targets)
@@ -169,7 +168,7 @@ def penalties(config: Config, cell: Cell) -> dict[str, Callable[[Params, Array, 
 
 
 class Programs:
-    """All that is compiled, each over the seeds."""
+    """The compiled programs, each over the seeds."""
 
     def __init__(self, config: Config):
         self._config = config
@@ -206,12 +205,12 @@ class Programs:
             self.train[name] = over_seeds(steps)
 
     def start(self, params: Params, optimizer: optax.GradientTransformation):
-        """A train state for each seed."""
+        """Return a train state for each seed."""
         return jax.vmap(lambda params: create_train_state(params, optimizer))(params)
 
 
 def _descent(loss, optimizer, draw, **options):
-    """`(state, keys [n]) -> (state, losses [n])`: one step for each key, on what `draw` makes."""
+    """Return `(state, keys [n]) -> (state, losses [n])`: a step for each key, on `draw(key)`."""
     step = make_train_step(loss, optimizer, **options)
 
     def one(state, key):
@@ -221,17 +220,8 @@ def _descent(loss, optimizer, draw, **options):
     return lambda state, keys: jax.lax.scan(one, state, keys)
 
 
-def main(config: Config) -> Result:
-    """Train, measure, and leave a run folder behind. Returns what numbers.npz holds."""
-    config.check()
-    with RunFolder(config.out).running(config, inputs={}) as folder:
-        result, networks = _measured(config)
-        folder.conclude(result, summarize, plot, networks)
-    return result
-
-
-def _measured(config: Config) -> tuple[dict[str, np.ndarray], dict[str, Params]]:
-    """What is measured of every arm, and the networks that it ends with."""
+def measure(config: Config) -> tuple[Result, dict[str, Params]]:
+    """Return what is measured of every arm, and the networks that it ends with."""
     programs = Programs(config)
     init_key, data_key = jax.random.split(jax.random.key(config.seed))
     init = functools.partial(programs.cell.init, input_size=1)
@@ -239,7 +229,7 @@ def _measured(config: Config) -> tuple[dict[str, np.ndarray], dict[str, Params]]
     print(f"{config.task}, delay {config.delay}: {config.seeds} networks in each arm.", flush=True)
 
     networks: dict[str, Params] = {}
-    result: dict[str, np.ndarray] = {
+    result: dict[str, Any] = {
         "arms": np.array(list(ARMS)),
         "steps": np.linspace(0, config.steps, config.rounds + 1),
         "delay": np.array(config.delay),
@@ -247,9 +237,8 @@ def _measured(config: Config) -> tuple[dict[str, np.ndarray], dict[str, Params]]
     for name, arm in ARMS.items():
         began = time.perf_counter()
         keys = jax.random.split(data_key, config.seeds)
-        numbers, networks[name] = _run(config, programs, name, arm, params, keys)
-        result |= {f"{name}/{key}": value for key, value in numbers.items()}
-        final = np.median(numbers["loss"][-1]) / MEMORYLESS
+        result[name], networks[name] = _run(config, programs, name, arm, params, keys)
+        final = np.median(relative_loss(result, name)[-1])
         seconds = time.perf_counter() - began
         print(f"{name}: {final:.3f} of the memoryless loss, {seconds:.0f} s.", flush=True)
     return result, networks
@@ -258,7 +247,7 @@ def _measured(config: Config) -> tuple[dict[str, np.ndarray], dict[str, Params]]
 def _run(
     config: Config, programs: Programs, name: str, arm: Arm, params: Params, keys: Key
 ) -> tuple[dict[str, np.ndarray], Params]:
-    """One arm: test losses `[rounds + 1, seeds]`, exponents before and after training `[N, seeds]`.
+    """Return an arm's test losses `[rounds + 1, seeds]`, exponents `[N, seeds]`, and networks.
 
     All arms see the same sequences, seed by seed.
     """
@@ -289,16 +278,16 @@ def _run(
 
 
 def relative_loss(result: Result, arm: str) -> np.ndarray:
-    """Loss on fresh sequences over that of a network without memory, `[rounds + 1, seeds]`."""
-    return result[f"{arm}/loss"] / MEMORYLESS
+    """Return loss on fresh sequences over that without memory, `[rounds + 1, seeds]`."""
+    return result[arm]["loss"] / MEMORYLESS
 
 
 def checks(result: Result) -> list[Check]:
-    """The claim, number by number."""
+    """Return the claim, number by number."""
     final = {arm: relative_loss(result, arm)[-1] for arm in ARMS}
     median = {arm: float(np.median(losses)) for arm, losses in final.items()}
     d = int(result["delay"])
-    needed = {arm: float(np.median(result[f"{arm}/before"][d - 1])) for arm in ARMS}
+    needed = {arm: float(np.median(result[arm]["before"][d - 1])) for arm in ARMS}
     before, during = "flossed before", "flossed before and during"
     return [
         at_least("median loss with nothing done, of the memoryless", median["nothing"], 0.9),
@@ -310,36 +299,23 @@ def checks(result: Result) -> list[Check]:
 
 
 def summarize(result: Result) -> str:
-    """The table, in Markdown."""
-    d = int(result["delay"])
-    rows = []
+    """Return tables of what was found, in Markdown."""
+    d, rows = int(result["delay"]), []
     for arm in result["arms"]:
         final = relative_loss(result, arm)[-1]
-        low, middle, high = np.percentile(final, (10, 50, 90))
-        spectra = [result[f"{arm}/{phase}"] for phase in ("before", "after")]
-        rows.append(
-            [
-                arm,
-                f"{middle:.3f} ({low:.3f}–{high:.3f})",
-                f"{np.sum(final < SOLVED)} of {len(final)}",
-                *(_two_exponents(exponents, d) for exponents in spectra),
-            ]
-        )
-    headers = [
-        "arm",
-        "loss / memoryless (10–90 %)",
-        f"below {SOLVED:g}",
-        "λ_1, λ_d before",
-        "after training",
-    ]
+        solved = f"{np.sum(final < SOLVED)} of {len(final)}"
+        exponents = [_two_exponents(result[arm][phase], d) for phase in ("before", "after")]
+        rows.append([arm, spread(final), solved, *exponents])
+    headers = ["arm", "loss / memoryless (10–90 %)", f"below {SOLVED:g}"]
+    headers += ["λ_1, λ_d before", "after training"]
     return (
         f"# Gradient flossing\n\nDelay d = {d}. Medians over seeds; exponents in nats per step.\n\n"
-        f"{table(headers, rows)}\n\n{checks_table(checks(result))}"
+        f"{table(rows, headers)}"
     )
 
 
 def _two_exponents(exponents: np.ndarray, d: int) -> str:
-    """Medians of λ_1 and λ_d, of the networks whose exponents are finite."""
+    """Return medians of λ_1 and λ_d, of the networks whose exponents are finite."""
     known = exponents[:, np.isfinite(exponents).all(0)]
     seeds, left_out = exponents.shape[1], exponents.shape[1] - known.shape[1]
     first, last = (np.median(known[i]) if known.size else np.nan for i in (0, d - 1))
@@ -347,23 +323,25 @@ def _two_exponents(exponents: np.ndarray, d: int) -> str:
 
 
 def plot(result: Result) -> dict[str, flossing_figures.Figure]:
-    """Every figure, from the numbers alone."""
+    """Return every figure, from the result alone."""
     arms = [str(arm) for arm in result["arms"]]
     figure = flossing_figures.flossing(
         result["steps"],
         {arm: relative_loss(result, arm) for arm in arms},
         {
             "before training": {
-                "random": result["nothing/before"],
-                "flossed": result["flossed before/before"],
+                "random": result["nothing"]["before"],
+                "flossed": result["flossed before"]["before"],
             },
-            "after training": {arm: result[f"{arm}/after"] for arm in arms},
+            "after training": {arm: result[arm]["after"] for arm in arms},
         },
         delay=int(result["delay"]),
     )
     return {"flossing": figure}
 
 
+STUDY = Study(__doc__, Config, measure, checks, summarize, plot, ensemble=True)
+main = STUDY.main
+
 if __name__ == "__main__":
-    jax.config.update("jax_num_cpu_devices", os.cpu_count())
-    command_line(Config, main, plot, __doc__)
+    STUDY.command_line()

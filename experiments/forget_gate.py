@@ -23,13 +23,13 @@ import jax.numpy as jnp
 import numpy as np
 
 import rnn_jax
-from experiments.checks import Check, at_least, at_most, checks_table, within
-from experiments.command_line import command_line
+from experiments.common.checks import Check, at_least, at_most, within
+from experiments.common.numbers import Result
+from experiments.common.progress import progress
+from experiments.common.report import paragraph, table
+from experiments.common.settings import Finite, Limits, Seed, Settings, Size
+from experiments.common.study import Study
 from experiments.figures import theory as theory_figures
-from experiments.progress import progress
-from experiments.report import paragraph, table
-from experiments.run_folder import Result, RunFolder
-from experiments.settings import Finite, Limits, Seed, Settings, Size
 from rnn_jax import theory
 from rnn_jax.cells import lstm
 from rnn_jax.gradients import effective_horizon, step_jacobians
@@ -44,9 +44,9 @@ class Config(Settings):
     out: Path = Path("runs/forget_gate")
     """The run folder."""
     biases: tuple[Finite, ...] = (0.0, 1.0, 2.0, 3.0, 4.0, 5.0)
-    """Of the forget gate."""
+    """Biases of the forget gate."""
     hidden_size: Size = 64
-    """H."""
+    """H, units of each network."""
     input_size: Size = 64
     """I; inputs are N(0, 1), and U x_t has variance 1."""
     seeds: Size = 8
@@ -56,23 +56,14 @@ class Config(Settings):
     lags: Annotated[int, Limits(least=2)] = 400
     """Steps that gradients go back."""
     seed: Seed = 0
-    """Of everything random."""
+    """PRNG seed."""
 
 
-def main(config: Config) -> Result:
-    """Measure, and leave a run folder behind. Returns what numbers.npz holds."""
-    config.check()
-    with RunFolder(config.out).running(config, inputs={}) as folder:
-        result = _measured(config)
-        folder.conclude(result, summarize, plot)
-    return result
-
-
-def _measured(config: Config) -> dict[str, np.ndarray]:
-    """All numbers, those of each bias in the order of `biases`."""
+def measure(config: Config) -> Result:
+    """Return all numbers, those of each bias in the order of `biases`."""
     keys = jax.random.split(jax.random.key(config.seed), config.seeds)
     biases = jnp.array(config.biases, jnp.float32)
-    over_seeds = jax.jit(jax.vmap(lambda bias, key: _measure(config, bias, key), (None, 0)))
+    over_seeds = jax.jit(jax.vmap(lambda bias, key: _of_one_network(config, bias, key), (None, 0)))
     of_biases = [
         jax.device_get(over_seeds(bias, keys)) for bias in progress(list(biases), "forget biases")
     ]
@@ -88,7 +79,7 @@ def _measured(config: Config) -> dict[str, np.ndarray]:
 
 
 def _still(config: Config, bias: Array) -> Array:
-    """ln ∏ f_i `[lags + 1]` of a unit without weights, whose gates do not move."""
+    """Return ln ∏ f_i `[lags + 1]` of a unit without weights, whose gates do not move."""
     cell = lstm(1)
     zeros = jax.tree.map(jnp.zeros_like, cell.init(jax.random.key(0), 0))
     params = zeros.replace(b=zeros.b.at[1].set(bias))
@@ -96,8 +87,8 @@ def _still(config: Config, bias: Array) -> Array:
     return jnp.concatenate([jnp.zeros(1, bias.dtype), jnp.cumsum(jnp.log(J[:, 0, 0]))])
 
 
-def _measure(config: Config, bias: Array, key: Key) -> dict[str, Array]:
-    """One network: logs `[lags + 1]` of what is left of ∂c_t/∂c_k.
+def _of_one_network(config: Config, bias: Array, key: Key) -> dict[str, Array]:
+    """Return logs `[lags + 1]` of what is left of ∂c_t/∂c_k in one network.
 
     `direct`: the mean over units of ln ∏ f_i; `direct_rms`: ln of the root mean square of ∏ f_i;
     `total`: the same of the singular values of ∂c_t/∂c_k, ways through h included.
@@ -134,7 +125,7 @@ def _measure(config: Config, bias: Array, key: Key) -> dict[str, Array]:
 
 
 def horizon(log_left: np.ndarray) -> np.ndarray:
-    """Steps until 1/e is left of `log_left [..., lags + 1]`; inf where that is more than `lags`."""
+    """Return steps until 1/e is left of `log_left [..., lags + 1]`; inf where not within `lags`."""
     return np.asarray(effective_horizon(np.moveaxis(log_left, -1, 0)))
 
 
@@ -143,7 +134,7 @@ ORACLES = {0.0: 8e-31, 1.0: 2.5e-14, 2.0: 3e-6}
 
 
 def checks(result: Result) -> list[Check]:
-    """The claim, number by number."""
+    """Return the claim, number by number."""
     biases, lags = result["biases"], result["direct"].shape[-1] - 1
     at_100 = [
         within(
@@ -176,7 +167,7 @@ def checks(result: Result) -> list[Check]:
 
 
 def summarize(result: Result) -> str:
-    """The table, in Markdown."""
+    """Return tables of what was found, in Markdown."""
     lags = result["direct"].shape[-1] - 1
     rows = []
     for i, bias in enumerate(result["biases"]):
@@ -193,25 +184,22 @@ def summarize(result: Result) -> str:
             ]
         )
     rates = table(
-        ["forget bias", "σ(b)^100", "ln ∏ f_i, nats per step (theory)"], [row[:3] for row in rows]
+        [row[:3] for row in rows], ["forget bias", "σ(b)^100", "ln ∏ f_i, nats per step (theory)"]
     )
     horizons = table(
-        ["forget bias", "constant gate", "random gates", "∏ f_i, typical", "∏ f_i", "∂c_t/∂c_k"],
         [[row[0], *row[3:]] for row in rows],
+        ["forget bias", "constant gate", "random gates", "∏ f_i, typical", "∏ f_i", "∂c_t/∂c_k"],
     )
     explained = paragraph(
         "Steps until 1/e is left. Theory: of a gate that stands still, and of random ones. "
         "Measured: of ∏ f_i of a typical unit, of its root mean square over units, and of that of "
         f"∂c_t/∂c_k; medians over {result['direct'].shape[1]} networks."
     )
-    return (
-        f"# The forget gate\n\n{rates}\n\n{explained}\n\n{horizons}\n\n"
-        f"{checks_table(checks(result))}"
-    )
+    return f"# The forget gate\n\n{rates}\n\n{explained}\n\n{horizons}"
 
 
 def plot(result: Result) -> dict[str, theory_figures.Figure]:
-    """Every figure, from the numbers alone."""
+    """Return every figure, from the result alone."""
     measured = {name: result[name] for name in ("direct", "total")}
     horizons = {name: np.median(horizon(table), -1) for name, table in measured.items()}
     figure = theory_figures.forget_gate(
@@ -224,5 +212,8 @@ def plot(result: Result) -> dict[str, theory_figures.Figure]:
     return {"forget_gate": figure}
 
 
+STUDY = Study(__doc__, Config, measure, checks, summarize, plot)
+main = STUDY.main
+
 if __name__ == "__main__":
-    command_line(Config, main, plot, __doc__)
+    STUDY.command_line()

@@ -22,41 +22,37 @@ About four minutes on two cores.
 from __future__ import annotations
 
 import functools
-import os
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from matplotlib.figure import Figure
 
 import rnn_jax
-from experiments.cell_named import cell_named
-from experiments.command_line import command_line
-from experiments.held_out import check_held_out
-from experiments.progress import training_progress
-from experiments.report import paragraph, table
-from experiments.run_folder import Result, RunFolder
-from experiments.settings import InputFile, Limits, Positive, Seed, Settings, Size
+from experiments.common.cell_named import cell_named
+from experiments.common.checks import Check, at_least, at_most, judged_if, within
+from experiments.common.norms import measure_norms, state_letters
+from experiments.common.numbers import Result
+from experiments.common.run_folder import RunFolder
+from experiments.common.settings import InputFile, Limits, Positive, Seed, Settings, Size
+from experiments.common.study import Study
+from experiments.common.text_ensemble import (
+    check_held_out,
+    initial_params,
+    inputs_of,
+    members_by_label,
+    train_text_ensemble,
+)
+from experiments.tables import gradient_decay as gradient_decay_tables
 from rnn_jax import plotting
 from rnn_jax.cell import Cell
 from rnn_jax.cells import elman, initializers, lstm, readout
 from rnn_jax.errors import invalid
-from rnn_jax.gradients import (
-    check_bound,
-    decay_rate,
-    decompose,
-    norm_bound,
-    power_bound,
-    product_bound,
-    product_log_norms,
-    state_blocks,
-    step_jacobians,
-)
-from rnn_jax.losses import per_step
+from rnn_jax.losses import per_step, softmax_cross_entropy
 from rnn_jax.tasks import (
     Task,
     Text,
@@ -66,18 +62,21 @@ from rnn_jax.tasks import (
     streams,
     unigram_entropy,
 )
-from rnn_jax.training import create_train_state, fit, make_train_step, over_ensemble
-from rnn_jax.types import Key, Params
+from rnn_jax.theory import mean_field
+from rnn_jax.training import over_ensemble
+from rnn_jax.types import Array, Key, Params
 
 ARMS = ("clipped", "not clipped")
 PHASES = ("before training", "after training")
-BOUNDS = ("power_bound", "product_bound")
 GAINS = (0.5, 1.0, 2.0)
+ELMAN = "Elman, gain "
+MIN_LAGS, MIN_STEPS, MIN_SEEDS = 30, 200, 8
+"""T, steps of training and networks of each kind, without which some claims are not judged."""
 
 
 @dataclass(frozen=True)
 class Config(Settings):
-    """What is trained and measured."""
+    """The networks and their training."""
 
     text: InputFile | None = None
     """Any UTF-8 file; by default the language reference that every Python carries."""
@@ -86,7 +85,7 @@ class Config(Settings):
     cell: str | None = None
     """Study this cell alone: a name of `cells.CELLS`, or `package.module:factory`."""
     gains: tuple[Positive, ...] | None = None
-    """Of the Elman networks: every singular value of W at the start; 0.5, 1 and 2 by default. 1 is
+    """Every singular value of an Elman network's W at the start; 0.5, 1 and 2 by default. 1 is
     critical for tanh. Not together with --cell, whose weights start as the cell has them start."""
     hidden_size: Size = 64
     """H, units of each network."""
@@ -97,13 +96,13 @@ class Config(Settings):
     batch_size: Size = 16
     """Windows in a batch, drawn for each network apart."""
     steps: Size = 350
-    """Of training."""
+    """Number of optimizer steps."""
     learning_rate: Positive = 0.03
     """Adam's at the start; it falls along a cosine."""
     clip_norm: Positive = 0.5
     """Global norm that gradients are clipped to, in the clipped arm."""
     seed: Seed = 0
-    """Of everything random."""
+    """PRNG seed."""
 
     def check_together(self) -> None:
         if self.cell is not None and self.gains is not None:
@@ -130,7 +129,7 @@ class Group(NamedTuple):
 
 
 def groups(config: Config, size: int) -> tuple[Group, ...]:
-    """The kinds of network that are studied; inputs are one-hot, so U has unit variance."""
+    """Return the kinds of network that are studied; inputs are one-hot, so U has unit variance."""
     H, U = config.hidden_size, initializers.gaussian(1.0)
     if config.cell is not None:
         return (Group("cell", (config.cell,), (readout(cell_named(config.cell, H), size),)),)
@@ -140,296 +139,206 @@ def groups(config: Config, size: int) -> tuple[Group, ...]:
         for gain in gains
     )
     return (
-        Group("elman", tuple(f"Elman, gain {gain:g}" for gain in gains), elmans),
+        Group("elman", tuple(f"{ELMAN}{gain:g}" for gain in gains), elmans),
         Group("lstm", ("LSTM",), (readout(lstm(H, input_init=U), size),)),
     )
 
 
-def main(config: Config) -> Result:
-    """Train, measure, and leave a run folder behind. Returns what numbers.npz holds."""
-    config.check()
+def prepare(config: Config) -> tuple[dict[str, object], Text, Task, tuple[Group, ...]]:
+    """Return what is recorded of the text, the text, the task and what is studied."""
     text = load_text(config.text)
     task = next_character(text, T=config.T, batch_size=config.batch_size)
     check_held_out(text, config.T)
-    studied = groups(config, task.output_size)
-    with RunFolder(config.out).running(config, _provenance(text)) as folder:
-        result, trained = _measured(config, studied, task, text, folder)
-        folder.conclude(result, summarize, plot, trained)
-    return result
+    return inputs_of(text), text, task, groups(config, task.output_size)
 
 
-def _measured(
-    config: Config, studied: tuple[Group, ...], task: Task, text: Text, folder: RunFolder
-) -> tuple[dict[str, np.ndarray], dict[str, Params]]:
-    """All numbers, and the trained networks: "label, arm" -> parameters, the seeds in front."""
+def measure(
+    config: Config, text: Text, task: Task, studied: tuple[Group, ...]
+) -> tuple[Result, dict[str, Params]]:
+    """Return all numbers, and the trained networks, "label, arm" -> `[seeds, ...]`."""
     print(f"Training on {text.name}: {len(text):,} characters, {len(text.vocabulary)} distinct.")
-    trained: dict[str, Params] = {}
-    result: dict[str, np.ndarray] = {"unigram_entropy": np.array(unigram_entropy(text.held_out))}
+    networks: dict[str, Params] = {}
+    result: dict[str, Any] = {"unigram_entropy": np.array(unigram_entropy(text.held_out))}
     for number, group in enumerate(studied):
         keys = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), number), 2)
-        by_label, networks = _study(config, group, task, text, folder, *keys)
-        trained |= networks
-        for label, numbers in by_label.items():
-            result |= {f"{label}/{name}": value for name, value in numbers.items()}
+        by_label, trained = _train_and_measure(config, group, text, task, *keys)
+        result |= by_label
+        networks |= trained
     result["labels"] = np.array([label for group in studied for label in group.labels])
-    return result, trained
+    return result, networks
 
 
-def _study(
-    config: Config, group: Group, task: Task, text: Text, folder: RunFolder, key: Key, data_key: Key
-) -> tuple[dict[str, dict[str, np.ndarray]], dict[str, Params]]:
-    """Train and measure one group: label -> name -> array with the seeds in front; and networks."""
-    members = len(group.labels) * config.seeds
+def _train_and_measure(
+    config: Config, group: Group, text: Text, task: Task, key: Key, data_key: Key
+) -> tuple[dict[str, Result], dict[str, Params]]:
+    """Return, of each label in a group, its numbers by arm and by phase; and the networks."""
+    members = members_by_label(group.labels, config.seeds)
+    count = len(group.labels) * config.seeds
     cell = group.cells[0]  # they differ in init alone
-    before = _initial_params(config, group, task, key)
-    # Every kind of network sees the same batches, seed by seed.
-    data_keys = jnp.tile(jax.random.split(data_key, config.seeds), len(group.labels))
+    before = initial_params(group.cells, task.input_size, key, config.seeds)
 
-    rows = [slice(i * config.seeds, (i + 1) * config.seeds) for i in range(len(group.labels))]
-    numbers: dict[str, np.ndarray] = {}
-    networks: dict[str, Params] = {}
+    numbers: dict[str, dict[str, np.ndarray]] = {}
+    trained: dict[str, Params] = {}
     for arm, clip_norm in zip(ARMS, (config.clip_norm, None), strict=True):
-        params, metrics = _train(
-            config, group, cell, task, folder, arm, clip_norm, before, data_keys
+        trained[arm], metrics = train_text_ensemble(
+            cell,
+            task,
+            before,
+            data_key,
+            seeds=config.seeds,
+            steps=config.steps,
+            learning_rate=config.learning_rate,
+            clip_norm=clip_norm,
+            label=f"{group.name}, {count} networks, {arm}",
+            checkpoints=RunFolder(config.out).checkpoints / f"{group.name} {arm}",
         )
-        evaluate = over_ensemble(functools.partial(_bits_per_character, cell, text), members)
-        numbers |= {f"{arm}/{name}": values.T for name, values in metrics.items()}
-        numbers[f"{arm}/bits_per_character"] = np.asarray(evaluate(params))
-        for label, row in zip(group.labels, rows, strict=True):
-            networks[f"{label}, {arm}"] = jax.tree.map(lambda leaf, row=row: leaf[row], params)
-        if arm == "clipped":
-            trained = params
+        evaluate = over_ensemble(functools.partial(_bits_per_character, cell, text), count)
+        numbers[arm] = {name: values.T for name, values in metrics.items()}
+        numbers[arm]["bits_per_character"] = np.asarray(evaluate(trained[arm]))
 
-    xs, targets = _probe(config, text)
-    for phase, params in zip(PHASES, (before, trained), strict=True):
-        print(f"measuring {', '.join(group.labels)} {phase}", flush=True)
-        measured = _measure(cell, xs, targets, params)
-        numbers |= {f"{phase}/{name}": values for name, values in measured.items()}
-    state = np.array(state_letters(cell, jax.tree.map(lambda leaf: leaf[0], before)))
-    by_label = {
-        label: {"state": state} | {name: values[row] for name, values in numbers.items()}
-        for label, row in zip(group.labels, rows, strict=True)
-    }
-    return by_label, networks
-
-
-def state_letters(cell: Cell, params: Params) -> str:
-    """Return the names of the state's parts, as "(c, h)"; "h" for a state without."""
-    parts = list(state_blocks(cell, params))
-    leaves = [name for name in parts if not any(p.startswith(f"{name}.") for p in parts)]
-    if len(leaves) > 4:
-        return f"({', '.join(leaves[:2])}, .. {leaves[-1]})"
-    return f"({', '.join(leaves)})" if leaves else "h"
-
-
-def _initial_params(config: Config, group: Group, task: Task, key: Key) -> Params:
-    """Parameters of every member, kind by kind; the kinds of one group share their draws."""
-    keys = jax.random.split(key, config.seeds)
-    kinds = [
-        jax.jit(jax.vmap(functools.partial(cell.init, input_size=task.input_size)))(keys)
-        for cell in group.cells
-    ]
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *kinds)
-
-
-def _train(
-    config: Config,
-    group: Group,
-    cell: Cell,
-    task: Task,
-    folder: RunFolder,
-    arm: str,
-    clip_norm: float | None,
-    params: Params,
-    data_keys: Key,
-) -> tuple[Params, dict[str, np.ndarray]]:
-    """One arm of one group: final parameters, and metrics `[steps, members]`."""
-    members = len(data_keys)
-    schedule = optax.cosine_decay_schedule(config.learning_rate, config.steps, alpha=0.02)
-    optimizer = optax.adam(schedule)
-
-    def loss(params, batch):
-        xs, targets = batch
-        return per_step(task.loss, rnn_jax.unroll(cell, params, xs)[1], targets).mean()
-
-    train_step = make_train_step(loss, optimizer, clip_norm=clip_norm)
-    state, metrics = fit(
-        over_ensemble(lambda state, key: train_step(state, task.batch(key, state.step)), members),
-        jax.vmap(lambda p: create_train_state(p, optimizer))(params),
-        batch_at=lambda step: data_keys,
-        steps=config.steps,
-        **training_progress(f"{group.name}, {members} networks, {arm}", config.steps),
-        checkpoint_dir=folder.checkpoints / f"{group.name} {arm}",
-    )
-    # Fetched, so that what follows runs on one device: see over_ensemble on jnp.linalg.
-    return jax.device_get(state.params), metrics
-
-
-def _bits_per_character(cell: Cell, text: Text, params: Params) -> jax.Array:
-    """On the held-out part, read as parallel streams from the initial state."""
-    symbols, targets = streams(text.held_out, count=min(64, len(text.held_out) // 2))
-    xs = one_hot(text, symbols)
-    task_loss = rnn_jax.losses.softmax_cross_entropy
-    return per_step(task_loss, rnn_jax.unroll(cell, params, xs)[1], targets).mean() / np.log(2)
-
-
-def _probe(config: Config, text: Text) -> tuple[jax.Array, jax.Array]:
-    """The held-out window in which every network is measured: xs `[T, I]`, targets `[T]`."""
+    # The held-out window in which every network is measured.
     window = jnp.asarray(text.held_out[: config.T + 1])
-    return one_hot(text, window[:-1]), window[1:]
-
-
-def _measure(
-    cell: Cell, xs: jax.Array, targets: jax.Array, params: Params
-) -> dict[str, np.ndarray]:
-    """All that is measured of an ensemble: name -> array with the members in front.
-
-    One program for each batch of singular values, and one at a time: see `linalg.spectral_norm`.
-    """
-
-    def ensemble(function):
-        program = jax.jit(jax.vmap(function))
-        return lambda *args: jax.block_until_ready(program(*args))
-
-    jacobians = ensemble(lambda p: step_jacobians(cell, p, xs))(params)
-    log_norms = ensemble(product_log_norms)(jacobians)
-    bounds = {"product_bound": ensemble(product_bound)(jacobians)}
-    if cell.norm_bound_terms is not None:
-        lambda_W, lambda_phi = ensemble(functools.partial(norm_bound, cell))(params)
-        bounds["power_bound"] = ensemble(functools.partial(power_bound, T=len(xs)))(
-            lambda_W, lambda_phi
-        )
-
-    @ensemble
-    def loss_to_state(p):
-        return decompose(cell, p, xs, targets, rnn_jax.losses.softmax_cross_entropy).state_log_norms
-
-    measured = {
-        "measured": log_norms,
-        "decay": ensemble(_rate)(log_norms),
-        "loss_to_state": loss_to_state(params),
+    xs, targets = one_hot(text, window[:-1]), window[1:]
+    for phase, params in zip(PHASES, (before, trained["clipped"]), strict=True):
+        print(f"measuring {', '.join(group.labels)} {phase}", flush=True)
+        numbers[phase] = measure_norms(cell, xs, targets, params)
+    state = np.array(state_letters(cell, jax.tree.map(lambda leaf: leaf[0], before)))
+    part = lambda tree, which: jax.tree.map(lambda leaf: leaf[which], tree)
+    results: dict[str, Result] = {
+        label: {"state": state, **part(numbers, which)} for label, which in members.items()
     }
-    state_size = jacobians.shape[-1]
-    for name, bound in bounds.items():
-        check = ensemble(functools.partial(check_bound, state_size=state_size))(log_norms, bound)
-        measured |= {
-            name: bound,
-            f"{name}_violations": check.violations,
-            f"{name}_slack": jnp.nanmedian(check.slack, axis=(1, 2)),
-        }
-    return jax.device_get(measured)
+    networks = {
+        f"{label}, {arm}": part(params, which)
+        for arm, params in trained.items()
+        for label, which in members.items()
+    }
+    return results, networks
 
 
-def _rate(log_norms: jax.Array) -> jax.Array:
-    """`decay_rate`, and -inf where all is gone before a rate can be seen: at the second lag."""
-    lag = jnp.subtract.outer(*[jnp.arange(len(log_norms))] * 2)
-    gone = jnp.all(jnp.where(lag >= 2, log_norms, -jnp.inf) == -jnp.inf)
-    return jnp.where(gone, -jnp.inf, decay_rate(log_norms))
+def _bits_per_character(cell: Cell, text: Text, params: Params) -> Array:
+    """Return the loss on the held-out part, read as parallel streams from the initial state."""
+    symbols, targets = streams(text.held_out, count=min(64, len(text.held_out) // 2))
+    ys = rnn_jax.unroll(cell, params, one_hot(text, symbols))[1]
+    return per_step(softmax_cross_entropy, ys, targets).mean() / np.log(2)
+
+
+def checks(result: Result) -> list[Check]:
+    """Return the claim, number by number; that of Elman networks and LSTMs where they are."""
+    by_label = {str(label): result[label] for label in result["labels"]}
+    elmans = {label: of for label, of in by_label.items() if label.startswith(ELMAN)}
+    seeds, steps = next(iter(by_label.values()))[ARMS[0]]["loss"].shape
+    many = functools.partial(judged_if, seeds >= MIN_SEEDS, f"{MIN_SEEDS} seeds")
+    trained = functools.partial(judged_if, steps >= MIN_STEPS, f"{MIN_STEPS} steps of training")
+    before, after = PHASES
+    return [
+        *_bounds([of[phase] for of in by_label.values() for phase in PHASES]),
+        *(check for label, of in elmans.items() for check in _start(label, of[before])),
+        *many([_straight(f"{label}, {before}", of[before]) for label, of in elmans.items()]),
+        *many(trained([_straight(f"{label}, {after}", of[after]) for label, of in elmans.items()])),
+        *trained([_learned(by_label, float(result["unigram_entropy"]))]),
+        *many(trained([_moved(by_label)])),
+        *trained(_lasting(by_label)),
+    ]
+
+
+def _bounds(measured: Sequence[Result]) -> list[Check]:
+    """Claim that ‖∂s_t/∂s_k‖ ≤ Π‖J_i‖ ≤ (λ_W λ_φ)^(t−k), the latter where it is a theorem."""
+    violations = lambda bound, of: sum(int(part[f"{bound}_violations"].sum()) for part in of)
+    found = [at_most("pairs (t, k) above Π‖J_i‖", violations("product_bound", measured), 0)]
+    powers = [part for part in measured if "power_bound" in part]
+    if powers:
+        t, k = np.tril_indices(powers[0]["power_bound"].shape[-1])
+        over = [part["product_bound"][:, t, k] - part["power_bound"][:, t, k] for part in powers]
+        found += [
+            at_most("pairs (t, k) above (λ_W λ_φ)^(t−k)", violations("power_bound", powers), 0),
+            at_most("Π‖J_i‖ over (λ_W λ_φ)^(t−k), nats, largest", np.max(over), 1e-3),
+        ]
+    return found
+
+
+def _start(label: str, norms: Result) -> list[Check]:
+    """Claim that an Elman network starts with λ_W λ_φ = its gain, and decays by ½ ln χ a step."""
+    gain, T = float(label.removeprefix(ELMAN)), norms["measured"].shape[-1] - 1
+    # Inputs are one-hot and U has unit variance: each unit is driven by N(0, 1).
+    with jax.enable_x64(True):
+        half_log_chi = float(mean_field(gain, 0.0, 1.0).largest_exponent)
+    power, rate = np.median(norms["power_bound"][:, 1, 0]), np.median(norms["decay"])
+    return [
+        within(f"{label}: ln (λ_W λ_φ), against ln gain", power, np.log(gain), 1e-5),
+        *judged_if(
+            T >= MIN_LAGS,
+            f"T of {MIN_LAGS}",
+            [within(f"{label}: nats per step, against ½ ln χ", rate, half_log_chi, 0.06)],
+        ),
+    ]
+
+
+def _straight(title: str, norms: Result) -> Check:
+    """Claim that ln ‖∂s_t/∂s_k‖ falls or grows along a straight line in t − k."""
+    medians = plotting.band_by_lag(norms["measured"], (50,))[1:, 0]
+    lags = np.arange(len(medians))
+    off = medians - np.polynomial.Polynomial.fit(lags, medians, 1)(lags)
+    # A sum over steps strays from its line as a random walk does, by √T.
+    return at_most(f"{title}: nats off a line, r.m.s.", off.std(), 0.1 * len(lags) ** 0.5)
+
+
+def _learned(by_label: Mapping[str, Result], unigram_entropy: float) -> Check:
+    """Claim that every kind of network learns, with clipping and without."""
+    bits = [np.median(of[arm]["bits_per_character"]) for of in by_label.values() for arm in ARMS]
+    return at_most(
+        "bits per character / unigram entropy, largest", max(bits) / unigram_entropy, 0.7
+    )
+
+
+def _moved(by_label: Mapping[str, Result]) -> Check:
+    """Claim that training moves the rate of every kind of network."""
+    before, after = ([of[phase]["decay"] for of in by_label.values()] for phase in PHASES)
+    known = np.isfinite(before) & np.isfinite(after)  # -inf: nothing is left at lag 2
+    moved = np.where(known, after, 0) - np.where(known, before, 0)
+    spread = moved.std(1, ddof=min(1, moved.shape[1] - 1)) / moved.shape[1] ** 0.5
+    errors = np.abs(moved.mean(1)) / np.maximum(spread, 1e-30)
+    return at_least("rates moved by training, in standard errors, smallest", errors.min(), 4)
+
+
+def _lasting(by_label: Mapping[str, Result]) -> list[Check]:
+    """Claim that gradients of an LSTM last longer than those of any Elman network."""
+    rates = {label: np.median(of[PHASES[1]]["decay"]) for label, of in by_label.items()}
+    elmans = [rate for label, rate in rates.items() if label.startswith(ELMAN)]
+    if "LSTM" not in rates or not elmans:
+        return []
+    longer = rates["LSTM"] - max(elmans)
+    return [at_least("LSTM after training: nats per step over Elman's", longer, 0)]
 
 
 def summarize(result: Result) -> str:
-    """The closing tables, in Markdown."""
-    labels = [str(label) for label in result["labels"]]
-
-    def spread(label, name):
-        low, middle, high = np.percentile(result[f"{label}/{name}"], (10, 50, 90))
-        return f"{middle:.3f} ({low:.3f}–{high:.3f})"
-
-    def median(label, name, shown):
-        name = f"{label}/{name}"
-        return format(np.median(result[name]), shown) if name in result else "–"
-
-    def violations(label, bound):
-        key = [f"{label}/{phase}/{bound}_violations" for phase in PHASES]
-        return sum(int(result[k].sum()) for k in key) if key[0] in result else "–"
-
-    training = [
-        [
-            label,
-            *(spread(label, f"{arm}/bits_per_character") for arm in ARMS),
-            f"{np.mean(result[f'{label}/clipped/clipped']):.1%}",
-        ]
-        for label in labels
-    ]
-    rates = [
-        [
-            label,
-            str(result[f"{label}/state"]),
-            *(median(label, f"{phase}/decay", "+.3f") for phase in PHASES),
-        ]
-        for label in labels
-    ]
-    bounds = [
-        [
-            label,
-            *(violations(label, bound) for bound in BOUNDS),
-            *(median(label, f"{PHASES[1]}/{bound}_slack", ".1f") for bound in BOUNDS),
-        ]
-        for label in labels
-    ]
-    pairs = result[f"{labels[0]}/{PHASES[0]}/measured"]
-    T = pairs.shape[-1] - 1
-    explained = paragraph(
-        "Norms are of ∂s_t/∂s_k, s the whole state. Rate: what is left of them, nats per step of "
-        "t − k. Violations of two bounds, (λ_W λ_φ)^(t−k) (power) and Π‖J_i‖ (product), at all "
-        f"{(T + 1) * (T + 2) // 2:,} pairs (t, k) of every network, before and after training, and "
-        "their slack after it, in nats. – : no such theorem. Medians (and 10–90 %) over "
-        f"{len(pairs)} seeds. Unigram entropy of the held-out text: "
-        f"{result['unigram_entropy']:.3f} bits per character."
-    )
-    bits = table(["cell", "bits per character, clipped", "not clipped", "clip rate"], training)
-    decay = table(["cell", "s", "rate before training", "after"], rates)
-    of_bounds = ["violations: power", "product", "slack: power", "product"]
-    held = table(["cell", *of_bounds], bounds)
-    return f"# Gradient decay\n\n{bits}\n\n{decay}\n\n{held}\n\n{explained}\n"
+    """Return tables of what was found, in Markdown."""
+    return gradient_decay_tables.decay(result, ARMS, PHASES)
 
 
 def plot(result: Result) -> dict[str, Figure]:
-    """Every figure, from the numbers alone."""
+    """Return every figure, from the result alone."""
     labels = [str(label) for label in result["labels"]]
-    shown = ("measured", "product_bound", "power_bound")
-    states = {label: f"{label}, s = {result[f'{label}/state']}" for label in labels}
+    by_state = {f"{label}, s = {result[label]['state']}": result[label] for label in labels}
+    by_phase = lambda of: {
+        title: {phase: of(numbers[phase]) for phase in PHASES}
+        for title, numbers in by_state.items()
+    }
+    by_arm = lambda of: {label: {arm: of(result[label][arm]) for arm in ARMS} for label in labels}
     return {
-        "decay": plotting.decay(
-            {
-                states[label]: {
-                    phase: {
-                        name: result[f"{label}/{phase}/{name}"]
-                        for name in shown
-                        if f"{label}/{phase}/{name}" in result
-                    }
-                    for phase in PHASES
-                }
-                for label in labels
-            }
-        ),
+        "decay": plotting.decay(by_phase(lambda norms: norms)),
         "loss_to_state": plotting.heatmaps(
-            {
-                states[label]: {
-                    phase: np.median(result[f"{label}/{phase}/loss_to_state"], axis=0)
-                    for phase in PHASES
-                }
-                for label in labels
-            }
+            by_phase(lambda norms: np.median(norms["loss_to_state"], axis=0))
         ),
         "learning_curves": plotting.learning_curves(
-            {
-                label: {arm: result[f"{label}/{arm}/loss"].T / np.log(2) for arm in ARMS}
-                for label in labels
-            },
+            by_arm(lambda metrics: metrics["loss"].T / np.log(2)),
             baseline=float(result["unigram_entropy"]),
         ),
-        "gradient_norms": plotting.gradient_norms(
-            {label: {arm: result[f"{label}/{arm}/grad_norm"].T for arm in ARMS} for label in labels}
-        ),
+        "gradient_norms": plotting.gradient_norms(by_arm(lambda metrics: metrics["grad_norm"].T)),
     }
 
 
-def _provenance(text: Text) -> dict[str, object]:
-    return {"text": text.name, "characters": len(text), "sha256": text.sha256}
-
+STUDY = Study(__doc__, Config, measure, checks, summarize, plot, prepare, ensemble=True)
+main = STUDY.main
 
 if __name__ == "__main__":
-    # One CPU device a core: networks of an ensemble are then trained side by side.
-    jax.config.update("jax_num_cpu_devices", os.cpu_count())
-    command_line(Config, main, plot, __doc__)
+    STUDY.command_line()

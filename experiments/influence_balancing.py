@@ -24,25 +24,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.checks import Check, at_least, at_most, checks_table
-from experiments.command_line import command_line
+from experiments.common.checks import Check, at_least, at_most
+from experiments.common.numbers import Result
+from experiments.common.progress import progress
+from experiments.common.report import table
+from experiments.common.settings import Limits, Positive, Settings, Size
+from experiments.common.study import Study
 from experiments.figures import truncation as truncation_figures
-from experiments.progress import progress
-from experiments.report import table
-from experiments.run_folder import Result, RunFolder
-from experiments.settings import Limits, Positive, Settings, Size
 from rnn_jax.cell import Cell
 from rnn_jax.cells import from_function
 from rnn_jax.errors import check_integer
 from rnn_jax.gradients import truncated_gradient
-from rnn_jax.types import Array
+from rnn_jax.losses import squared_error
 
 OPTIMUM = -1 / 6
 
 
 @dataclass(frozen=True)
 class Config(Settings):
-    """How θ descends."""
+    """The stream, and the descent of θ."""
 
     out: Path = Path("runs/influence_balancing")
     """The run folder."""
@@ -53,24 +53,15 @@ class Config(Settings):
     descents: Annotated[int, Limits(least=2)] = 80
     """Steps of gradient descent, a window each."""
     rate: Positive = 0.003
-    """Of that descent."""
+    """Learning rate of that descent."""
 
     def check_together(self) -> None:
         longest = max(self.k2s)
         check_integer("k2s", longest, most=self.T - 1, remedy="Full BPTT, T steps, comes last.")
 
 
-def main(config: Config) -> Result:
-    """Descend, and leave a run folder behind. Returns what numbers.npz holds."""
-    config.check()
-    with RunFolder(config.out).running(config, inputs={}) as folder:
-        result = balance(config)
-        folder.conclude(result, summarize, plot)
-    return result
-
-
 def influence_balancing(units: int = 23, positive: int = 10) -> tuple[Cell, np.ndarray]:
-    r"""The network of Tallec and Ollivier, and its influences.
+    r"""Return the network of Tallec and Ollivier, and its influences.
 
     .. math:: s_t = A s_{t-1} + \theta v, \quad A = \tfrac12 I + \tfrac12 \text{superdiagonal},
         \quad v = (1, .., 1, -1, .., -1), \qquad E_t = \tfrac12 (s_{t,1} - 1)^2
@@ -95,13 +86,8 @@ def influence_balancing(units: int = 23, positive: int = 10) -> tuple[Cell, np.n
     return from_function(step, jnp.zeros(units)), np.array(influences)
 
 
-def one_half_square(y: Array, target: Array) -> Array:
-    """½ (y − target)²."""
-    return 0.5 * jnp.square(y - target).sum(-1)
-
-
-def balance(config: Config) -> dict[str, np.ndarray]:
-    """Descents of θ along a stream that carries its state, and what the influences say of them."""
+def measure(config: Config) -> Result:
+    """Return descents of θ along a stream that carries its state, and how they should go."""
     T = config.T
     cell, influences = influence_balancing()
     xs, targets = jnp.zeros((T, 0)), jnp.ones((T, 1))
@@ -113,7 +99,7 @@ def balance(config: Config) -> dict[str, np.ndarray]:
         def descend(carry, _, k1=k1, k2=k2):
             params, state = carry
             _, gradient, state = truncated_gradient(
-                cell, params, xs, targets, one_half_square, state, k1=k1, k2=k2, strategy="scan"
+                cell, params, xs, targets, squared_error, state, k1=k1, k2=k2, strategy="scan"
             )
             params = jax.tree.map(lambda p, g: p - config.rate * g / T, params, gradient)
             return (params, state), params["theta"]
@@ -137,12 +123,12 @@ def balance(config: Config) -> dict[str, np.ndarray]:
 
 
 def distances(result: Result) -> np.ndarray:
-    """|θ − θ*| `[k2s, descents + 1]`."""
+    """Return |θ − θ*| `[k2s, descents + 1]`."""
     return np.abs(result["theta"] - OPTIMUM)
 
 
 def checks(result: Result) -> list[Check]:
-    """The claim, number by number."""
+    """Return the claim, number by number."""
     distance = distances(result)
     half = distance.shape[1] // 2
     grown = np.log(distance[:, -1] / distance[:, half]) / (distance.shape[1] - 1 - half)
@@ -163,7 +149,7 @@ def checks(result: Result) -> list[Check]:
 
 
 def summarize(result: Result) -> str:
-    """The tables, in Markdown."""
+    """Return tables of what was found, in Markdown."""
     parts = (result[name] for name in ("k2s", "theta", "factor"))
     rows = [
         [k2, f"{path[-1]:.4g}", f"{factor:.4f}"] for k2, path, factor in zip(*parts, strict=True)
@@ -171,19 +157,20 @@ def summarize(result: Result) -> str:
     steps = result["theta"].shape[1] - 1
     headers = ["k2", f"θ after {steps} descents", "θ − θ* grows by, theory"]
     return (
-        "# Influence balancing\n\nθ* = −1/6; the last k2 is full BPTT.\n\n"
-        f"{table(headers, rows)}\n\n"
-        f"{checks_table(checks(result))}"
+        f"# Influence balancing\n\nθ* = −1/6; the last k2 is full BPTT.\n\n{table(rows, headers)}"
     )
 
 
 def plot(result: Result) -> dict[str, truncation_figures.Figure]:
-    """The figure, from the numbers alone."""
+    """Return every figure, from the result alone."""
     drawn = truncation_figures.influence_balancing(
         result["k2s"], distances(result), result["factor"], result["influence"]
     )
     return {"influence_balancing": drawn}
 
 
+STUDY = Study(__doc__, Config, measure, checks, summarize, plot)
+main = STUDY.main
+
 if __name__ == "__main__":
-    command_line(Config, main, plot, __doc__)
+    STUDY.command_line()

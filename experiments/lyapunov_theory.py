@@ -29,13 +29,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.checks import Check, at_most, checks_table, within
-from experiments.command_line import command_line
+from experiments.common.checks import Check, at_most, within
+from experiments.common.numbers import Result
+from experiments.common.progress import progress
+from experiments.common.settings import Limits, OpenUnit, Seed, Settings, Size
+from experiments.common.study import Study
 from experiments.figures import lyapunov as lyapunov_figures
-from experiments.progress import progress
-from experiments.report import paragraph, table
-from experiments.run_folder import Result, RunFolder
-from experiments.settings import Limits, OpenUnit, Seed, Settings, Size
+from experiments.tables import lyapunov as lyapunov_tables
 from rnn_jax import theory, trajectory
 from rnn_jax.cell import Cell
 from rnn_jax.cells import elman_preactivation, from_function, initializers
@@ -68,7 +68,7 @@ class Config(Settings):
     units: Size = 512
     """N of the networks whose whole spectrum is held against theory."""
     gains: tuple[ChaoticGain, ...] = (1.2, 1.5, 2.0, 3.0)
-    """g above the transition."""
+    """g above the transition, each with networks of its own."""
     small_gain: OpenUnit = 0.7
     """g below it, for the circular law."""
     seeds: Size = 3
@@ -78,9 +78,9 @@ class Config(Settings):
     steps: Annotated[int, Limits(least=8)] = 1000
     """Steps over which exponents are averaged."""
     sizes: tuple[Size, ...] = (64, 128, 256, 512)
-    """N over which entropy and dimension are followed, at the last gain."""
+    """Values of N over which entropy and dimension are followed, at the last gain."""
     leading: OpenUnit = 0.4
-    """Of N: exponents that entropy and dimension are taken from; their sum must turn negative."""
+    """Fraction of N: exponents that give entropy and dimension; their sum must turn negative."""
     mean_sizes: tuple[Size, ...] = (512, 1024, 2048, 4096)
     """N over which the mean exponent's distance to theory is followed, by determinants alone."""
     mean_seeds: Size = 6
@@ -88,13 +88,13 @@ class Config(Settings):
     large: Size = 4096
     """N of one network whose leading exponents are compared with a published simulation."""
     large_exponents: Size = 16
-    """How many."""
+    """Number of its exponents that are followed."""
     matrix_size: Size = 32
     """n of the Gaussian products."""
     matrices: Annotated[int, Limits(least=200)] = 20_000
-    """Of them."""
+    """Number of Gaussian matrices."""
     seed: Seed = 0
-    """Of everything random."""
+    """PRNG seed."""
 
     def check_together(self) -> None:
         check_integer(
@@ -110,12 +110,12 @@ spectrum_of = jax.jit(
 
 @functools.cache
 def cell_of(N: int):
-    """h ← W tanh(h), drawn at gain 1."""
+    """Return h ← W tanh(h), W drawn at gain 1."""
     return elman_preactivation(N, recurrent_init=initializers.gaussian(N**-0.5))
 
 
 class Network(NamedTuple):
-    """One of its own, at a gain, and how it is followed."""
+    """A network of its own weights, and how it is followed."""
 
     cell: Cell
     params: AffineParams
@@ -124,7 +124,7 @@ class Network(NamedTuple):
 
 
 def network(config: Config, N: int, gain: float, seed: int) -> Network:
-    """Drawn by its seed: the same W, but for the gain."""
+    """Return the network of a seed: the same W at every gain, but for the factor."""
     cell = cell_of(N)
     W_key, state_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), seed))
     params = cell.init(W_key, 0)
@@ -135,7 +135,7 @@ def network(config: Config, N: int, gain: float, seed: int) -> Network:
 
 
 def mean_log_det(config: Config, drawn: Network) -> float:
-    """⟨ln |det J_t|⟩ / N = ⟨ln φ'⟩ + ln |det W| / N along its trajectory."""
+    """Return ⟨ln |det J_t|⟩ / N = ⟨ln φ'⟩ + ln |det W| / N along its trajectory."""
     before = np.asarray(trajectory(*drawn)[config.warmup : -1], float)
     log_slope = 2 * (np.log(2) - np.logaddexp(before, -before))
     W = np.asarray(drawn.params.W, float)
@@ -145,7 +145,7 @@ def mean_log_det(config: Config, drawn: Network) -> float:
 def follow(
     config: Config, N: int, gain: float, seed: int, num_exponents: int
 ) -> tuple[LyapunovSpectrum, Network]:
-    """A network's spectrum."""
+    """Return a network's spectrum, and the network."""
     drawn = network(config, N, gain, seed)
     begun = time.perf_counter()
     spectrum = spectrum_of(*drawn, num_exponents=num_exponents, warmup=config.warmup)
@@ -159,56 +159,53 @@ def follow(
     return spectrum, drawn
 
 
-def main(config: Config) -> Result:
-    """Follow every network, and leave a run folder behind. Returns what numbers.npz holds."""
-    config.check()
-    with RunFolder(config.out).running(config, inputs={}) as folder:
-        result: dict[str, np.ndarray] = {
-            "units": np.array(config.units),
-            "gains": np.array(config.gains),
-            "small_gain": np.array(config.small_gain),
-            "sizes": np.array(config.sizes),
-        }
-        result |= _chaotic(config) | _dying(config) | _products(config)
-        result |= _finite_size(config) | _extensive(config) | _large(config)
-        folder.conclude(result, summarize, plot)
-    return result
+def measure(config: Config) -> Result:
+    """Follow every network, and return what is measured and what theory says of it."""
+    return {
+        "units": np.array(config.units),
+        "gains": np.array(config.gains),
+        "small_gain": np.array(config.small_gain),
+        "chaos": _chaotic(config),
+        "circular": _dying(config),
+        "products": _products(config),
+        "finite": _finite_size(config),
+        "sizes": _extensive(config),
+        "large": _large(config),
+    }
 
 
-def _chaotic(config: Config) -> dict[str, np.ndarray]:
+def _chaotic(config: Config) -> Result:
+    """Return whole spectra and mean-field theory's exponents, by gain and seed."""
     runs = [
         [follow(config, config.units, g, seed, config.units) for seed in range(config.seeds)]
         for g in config.gains
     ]
-    spectra = [[spectrum for spectrum, _ in by_seed] for by_seed in runs]
     with jax.enable_x64(True):
         expected = theory.mean_field(np.array(config.gains))
-    stack = lambda field: np.array([[getattr(s, field) for s in row] for row in spectra])
+    of_spectra = lambda field: np.array([[getattr(s, field) for s, _ in row] for row in runs])
     return {
-        "chaos/exponents": stack("exponents"),
-        "chaos/standard_errors": stack("standard_errors"),
-        "chaos/trusted": stack("trusted"),
-        "chaos/interval": stack("interval"),
-        "chaos/largest_trace": stack("trace")[..., 0],
-        "chaos/trace_steps": np.asarray(spectra[0][0].trace_steps),
-        "chaos/log_det": np.array([[mean_log_det(config, net) for _, net in row] for row in runs]),
-        "chaos/largest_theory": np.asarray(expected.largest_exponent),
-        "chaos/mean_theory": np.asarray(expected.mean_exponent),
+        **{name: of_spectra(name) for name in ("exponents", "standard_errors", "trusted")},
+        "interval": of_spectra("interval"),
+        "largest_trace": of_spectra("trace")[..., 0],
+        "trace_steps": np.asarray(runs[0][0][0].trace_steps),
+        "log_det": np.array([[mean_log_det(config, net) for _, net in row] for row in runs]),
+        "largest_theory": np.asarray(expected.largest_exponent),
+        "mean_theory": np.asarray(expected.mean_exponent),
     }
 
 
-def _dying(config: Config) -> dict[str, np.ndarray]:
+def _dying(config: Config) -> Result:
+    """Return the spectrum of a network that dies out, and ln |eigenvalues| of its W."""
     spectrum, drawn = follow(config, config.units, config.small_gain, 0, config.units)
-    eigenvalues = np.sort(np.log(np.abs(np.linalg.eigvals(np.asarray(drawn.params.W, float)))))[
-        ::-1
-    ]
+    eigenvalues = np.linalg.eigvals(np.asarray(drawn.params.W, float))
     return {
-        "circular/exponents": np.asarray(spectrum.exponents),
-        "circular/log_eigenvalues": eigenvalues,
+        "exponents": np.asarray(spectrum.exponents),
+        "log_eigenvalues": np.sort(np.log(np.abs(eigenvalues)))[::-1],
     }
 
 
-def _products(config: Config) -> dict[str, np.ndarray]:
+def _products(config: Config) -> Result:
+    """Return exponents of products of Gaussian matrices, and Newman's."""
     n = config.matrix_size
     cell = from_function(lambda p, h, x: (x.reshape(n, n) @ h, h), lambda p: jnp.ones(n))
     key = jax.random.fold_in(jax.random.key(config.seed), n)
@@ -217,14 +214,14 @@ def _products(config: Config) -> dict[str, np.ndarray]:
     with jax.enable_x64(True):
         law = theory.gaussian_product_exponents(n)
     return {
-        "products/exponents": np.asarray(spectrum.exponents),
-        "products/standard_errors": np.asarray(spectrum.standard_errors),
-        "products/law": np.asarray(law),
+        "exponents": np.asarray(spectrum.exponents),
+        "standard_errors": np.asarray(spectrum.standard_errors),
+        "law": np.asarray(law),
     }
 
 
-def _finite_size(config: Config) -> dict[str, np.ndarray]:
-    """Mean exponents `[size, gain, seed]`, from determinants."""
+def _finite_size(config: Config) -> Result:
+    """Return mean exponents `[size, gain, seed]`, from determinants."""
     means = [
         [
             [mean_log_det(config, network(config, N, g, seed)) for seed in range(config.mean_seeds)]
@@ -232,11 +229,11 @@ def _finite_size(config: Config) -> dict[str, np.ndarray]:
         ]
         for N in progress(config.mean_sizes, "mean exponents, by N")
     ]
-    return {"finite/sizes": np.array(config.mean_sizes), "finite/means": np.array(means)}
+    return {"sizes": np.array(config.mean_sizes), "means": np.array(means)}
 
 
-def _extensive(config: Config) -> dict[str, np.ndarray]:
-    """Of each size and seed, a unit."""
+def _extensive(config: Config) -> Result:
+    """Return entropy and dimension a unit, `[size, seed]`."""
     spectra = [
         [
             follow(config, N, config.gains[-1], seed, round(config.leading * N))[0]
@@ -247,137 +244,100 @@ def _extensive(config: Config) -> dict[str, np.ndarray]:
     per_unit = lambda field: np.array(
         [[getattr(s, field) / N for s in row] for N, row in zip(config.sizes, spectra, strict=True)]
     )
-    return {"sizes/entropy": per_unit("entropy"), "sizes/dimension": per_unit("kaplan_yorke")}
+    return {
+        "": np.array(config.sizes),
+        "entropy": per_unit("entropy"),
+        "dimension": per_unit("kaplan_yorke"),
+    }
 
 
-def _large(config: Config) -> dict[str, np.ndarray]:
+def _large(config: Config) -> Result:
+    """Return the leading exponents of one large network."""
     spectrum, _ = follow(config, config.large, PUBLISHED["gain"], 0, config.large_exponents)
     return {
-        "large/units": np.array(config.large),
-        "large/exponents": np.asarray(spectrum.exponents),
-        "large/standard_errors": np.asarray(spectrum.standard_errors),
+        "units": np.array(config.large),
+        "exponents": np.asarray(spectrum.exponents),
+        "standard_errors": np.asarray(spectrum.standard_errors),
     }
 
 
 def checks(result: Result) -> list[Check]:
-    """Each line of the claim."""
+    """Return the claim, number by number."""
+    chaos, finite, circular = (result[group] for group in ("chaos", "finite", "circular"))
     largest_by, mean_by = TOLERANCES["largest"], TOLERANCES["mean"]
-    exponents, log_det = result["chaos/exponents"], result["chaos/log_det"]
     lines = []
     for i, g in enumerate(result["gains"]):
-        largest, mean = exponents[i, :, 0].mean(), exponents[i].mean()
+        exponents = chaos["exponents"][i]
+        largest, mean = exponents[:, 0].mean(), exponents.mean()
+        log_det = chaos["log_det"][i].mean()
         lines += [
-            within(f"g = {g:g}: λ₁", largest, result["chaos/largest_theory"][i], largest_by),
-            within(f"g = {g:g}: mean exponent", mean, result["chaos/mean_theory"][i], mean_by),
-            within(f"g = {g:g}: mean against ⟨ln |det J|⟩ / N", mean, log_det[i].mean(), 0.005),
+            within(f"g = {g:g}: λ₁", largest, chaos["largest_theory"][i], largest_by),
+            within(f"g = {g:g}: mean exponent", mean, chaos["mean_theory"][i], mean_by),
+            within(f"g = {g:g}: mean against ⟨ln |det J|⟩ / N", mean, log_det, 0.005),
         ]
-    largest_size = int(result["finite/sizes"][-1])
+    large_networks = zip(result["gains"], finite["means"][-1], chaos["mean_theory"], strict=True)
     lines += [
-        within(f"N = {largest_size}, g = {g:g}: mean exponent", by_seed.mean(), theory, mean_by)
-        for g, by_seed, theory in zip(
-            result["gains"], result["finite/means"][-1], result["chaos/mean_theory"], strict=True
-        )
+        within(f"N = {finite['sizes'][-1]}, g = {g:g}: mean exponent", means.mean(), law, mean_by)
+        for g, means, law in large_networks
     ]
-    z = (result["products/exponents"] - result["products/law"]) / result["products/standard_errors"]
-    lines += [
-        at_most("Gaussian products: farthest exponent, standard errors", np.abs(z).max(), 4),
-        at_most("circular law: largest distance of the fractions", circular_distance(result), 0.05),
+    distance = circular_distance(circular["exponents"], float(result["small_gain"]))
+    from_eigenvalues = np.abs(circular["exponents"] - circular["log_eigenvalues"])
+    return [
+        *lines,
+        at_most(
+            "Gaussian products: farthest exponent, standard errors",
+            np.abs(lyapunov_figures.deviations(result["products"])).max(),
+            4,
+        ),
+        at_most("circular law: largest distance of the fractions", distance, 0.05),
         at_most(
             "below g = 1: exponents against ln |eigenvalues| of W, median",
-            np.median(np.abs(result["circular/exponents"] - result["circular/log_eigenvalues"])),
+            np.median(from_eigenvalues),
             0.01,
         ),
-        within(
-            f"N = {int(result['large/units'])}, g = 3: λ₁, published",
-            result["large/exponents"][0],
-            PUBLISHED["largest"],
-            4 * float(result["large/standard_errors"][0]),
-        ),
-        within(
-            "dimension a unit, published",
-            result["sizes/dimension"][-1].mean(),
-            PUBLISHED["dimension"],
-            0.01,
-        ),
-        within(
-            "entropy a unit, published",
-            result["sizes/entropy"][-1].mean(),
-            PUBLISHED["entropy"],
-            0.002,
-        ),
+        *_published(result["large"], result["sizes"]),
     ]
-    return lines
 
 
-def circular_distance(result: Result) -> float:
-    """The largest over s of |fraction of exponents below s − e^{2s}/g²|."""
-    s = np.sort(result["circular/exponents"])
-    law = np.minimum(1, np.exp(2 * s) / float(result["small_gain"]) ** 2)
+def _published(large: Result, sizes: Result) -> list[Check]:
+    """Return what is held against a published simulation."""
+    four_errors = 4 * float(large["standard_errors"][0])
+    dimension, entropy = (sizes[name][-1].mean() for name in ("dimension", "entropy"))
+    return [
+        within(
+            f"N = {large['units']}, g = 3: λ₁, published",
+            large["exponents"][0],
+            PUBLISHED["largest"],
+            four_errors,
+        ),
+        within("dimension a unit, published", dimension, PUBLISHED["dimension"], 0.01),
+        within("entropy a unit, published", entropy, PUBLISHED["entropy"], 0.002),
+    ]
+
+
+def circular_distance(exponents: np.ndarray, g: float) -> float:
+    """Return the largest over s of |fraction of exponents below s − e^{2s}/g²|."""
+    s = np.sort(exponents)
+    law = np.minimum(1, np.exp(2 * s) / g**2)
     counted = np.arange(len(s) + 1) / len(s)
     return float(max(np.abs(counted[1:] - law).max(), np.abs(counted[:-1] - law).max()))
 
 
 def summarize(result: Result) -> str:
-    """The table, in Markdown."""
-    rows = [
-        [
-            f"{g:g}",
-            " ".join(f"{x:+.4f}" for x in result["chaos/exponents"][i, :, 0]),
-            f"{result['chaos/largest_theory'][i]:+.5f}",
-            f"{result['chaos/standard_errors'][i, :, 0].max():.4f}",
-            " ".join(f"{x:+.4f}" for x in result["chaos/exponents"][i].mean(-1)),
-            f"{result['chaos/mean_theory'][i]:+.4f}",
-            f"{result['chaos/trusted'][i].mean():.1%}",
-        ]
-        for i, g in enumerate(result["gains"])
-    ]
-    headers = ["g", "λ₁ of each network", "theory", "standard error at most"]
-    headers += ["mean of each network", "theory", "exponents trusted"]
-    by_gain = table(headers, rows)
-    rows = [
-        [f"{N:d}", f"{dimension.mean():.4f}", f"{entropy.mean():.5f}"]
-        for N, dimension, entropy in zip(
-            result["sizes"], result["sizes/dimension"], result["sizes/entropy"], strict=True
-        )
-    ]
-    headers = ["N", "Kaplan-Yorke dimension / N", "entropy / N (nats per step)"]
-    by_size = table(headers, rows)
-    return (
-        f"# Lyapunov spectra and their theory\n\nN = {int(result['units'])}, nats per step:\n\n"
-        f"{by_gain}\n\nOver N, at g = {result['gains'][-1]:g}:\n\n{by_size}\n\n"
-        f"{checks_table(checks(result))}{small_networks(result)}"
-    )
-
-
-def small_networks(result: Result) -> str:
-    """Why checks of the mean exponent fail at these N, if any does; empty otherwise."""
-    missing = result["chaos/mean_theory"] - result["chaos/exponents"].mean((1, 2))
-    failed = np.abs(missing) > TOLERANCES["mean"]
-    if not failed.any():
-        return ""
-    gains, missing = result["gains"][failed], missing[failed]
-    by_size = result["chaos/mean_theory"][failed, None] - result["finite/means"][:, failed]
-    by_gain = ", ".join(f"{by:+.3f} at g = {g:g}" for g, by in zip(gains, missing, strict=True))
-    sizes = zip(result["finite/sizes"], by_size.mean((1, 2)), strict=True)
-    why = paragraph(
-        "**NO** of a mean exponent: theory is that of N → ∞, and near the transition networks of "
-        f"N = {int(result['units'])} are too small for it, however many steps are averaged over. "
-        f"Theory's mean less the measured one: {by_gain} (nats per step). The exponents are not "
-        "what is wrong: their mean is ⟨ln |det J_t|⟩ / N, which is measured without them. It is N: "
-        "on average over these gains, what is missing is "
-        + ", ".join(f"{by:+.3f} at N = {N}" for N, by in sizes)
-        + "."
-    )
-    return f"\n{why}\n"
+    """Return tables of what was found, in Markdown."""
+    return lyapunov_tables.spectra(result, TOLERANCES["mean"])
 
 
 def plot(result: Result) -> dict[str, lyapunov_figures.Figure]:
-    """The figures, from the numbers alone."""
+    """Return every figure, from the result alone."""
     return {
         "lyapunov_theory": lyapunov_figures.theory(result, PUBLISHED, TOLERANCES),
         "mean_exponent_by_size": lyapunov_figures.finite_size(result, TOLERANCES["mean"]),
     }
 
 
+STUDY = Study(__doc__, Config, measure, checks, summarize, plot)
+main = STUDY.main
+
 if __name__ == "__main__":
-    command_line(Config, main, plot, __doc__)
+    STUDY.command_line()

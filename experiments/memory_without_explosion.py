@@ -16,20 +16,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import rnn_jax
-from experiments.checks import Check, at_least, at_most, checks_table
-from experiments.command_line import command_line
+from experiments.common.checks import Check, at_least, at_most
+from experiments.common.numbers import Result
+from experiments.common.progress import progress
+from experiments.common.report import table
+from experiments.common.settings import Limits, Positive, Seed, Settings, Size
+from experiments.common.study import Study
 from experiments.figures import theory as theory_figures
-from experiments.progress import progress
-from experiments.report import table
-from experiments.run_folder import Result, RunFolder
-from experiments.settings import Limits, Positive, Seed, Settings, Size
 from rnn_jax import theory
 from rnn_jax.cells import diagonal
 from rnn_jax.cells._diagonal import DiagonalParams
@@ -50,7 +50,7 @@ Factor = Annotated[float, Limits(least=1e-6, most=1 - 1e-6)]
 
 @dataclass(frozen=True)
 class Config(Settings):
-    """What is simulated."""
+    """The units, and the sequences that they are driven by."""
 
     out: Path = Path("runs/memory_without_explosion")
     """The run folder."""
@@ -66,7 +66,7 @@ class Config(Settings):
     lags: Size = 1000
     """Over which ∂h_t/∂h_k is shown."""
     seed: Seed = 0
-    """Of the input."""
+    """PRNG seed of the input."""
 
     def check_together(self) -> None:
         if _steps(self) < 1:
@@ -74,17 +74,8 @@ class Config(Settings):
             raise invalid("memories", self.memories, "a step to average over", remedy)
 
 
-def main(config: Config) -> Result:
-    """Simulate, and leave a run folder behind. Returns what numbers.npz holds."""
-    config.check()
-    with RunFolder(config.out).running(config, inputs={}) as folder:
-        result = _measured(config)
-        folder.conclude(result, summarize, plot)
-    return result
-
-
-def _measured(config: Config) -> dict[str, np.ndarray]:
-    """All numbers."""
+def measure(config: Config) -> Result:
+    """Return time averages of simulated sequences, gradients by lag, and the laws of both."""
     factors = jnp.array(config.factors, jnp.float32)
     groups = -(-config.sequences // config.together)
     keys = jax.random.split(jax.random.key(config.seed), groups)
@@ -95,16 +86,16 @@ def _measured(config: Config) -> dict[str, np.ndarray]:
     simulated = np.asarray(factors, np.float64)
     with jax.enable_x64(True):
         laws = {name: np.asarray(law(jnp.asarray(simulated))) for name, law in LAWS.items()}
-    result = {"factors": np.array(config.factors)}
+    result: dict[str, Any] = {"factors": np.array(config.factors)}
     simulations = [
         jax.device_get(simulate(key)) for key in progress(list(keys), "groups of sequences")
     ]
     for name in LAWS:
         powers = np.concatenate([each[name] for each in simulations]).astype(np.float64)
-        result |= {
-            f"{name}/measured": powers.mean(0),
-            f"{name}/standard_error": powers.std(0, ddof=1) / np.sqrt(len(powers)),
-            f"{name}/law": laws[name],
+        result[name] = {
+            "measured": powers.mean(0),
+            "standard_error": powers.std(0, ddof=1) / np.sqrt(len(powers)),
+            "law": laws[name],
         }
     result["gradient"] = np.asarray(jax.jit(lambda a: _gradient_by_lag(config, a))(factors))
     result["gradient_law"] = simulated ** np.arange(config.lags + 1)[:, None]
@@ -116,7 +107,7 @@ def _steps(config: Config) -> int:
 
 
 def _powers(config: Config, factors: Array, key: Key) -> dict[str, Array]:
-    """Time averages of h², (∂h/∂λ)² and (γ ∂h/∂ν)², each `[together, units]`."""
+    """Return time averages of h², (∂h/∂λ)² and (γ ∂h/∂ν)², each `[together, units]`."""
     T, H = _steps(config), len(factors)
     cell = diagonal(H, dtype=factors.dtype)
     xs = jax.random.normal(key, (2 * T, config.together, 1), factors.dtype)
@@ -135,7 +126,7 @@ def _powers(config: Config, factors: Array, key: Key) -> dict[str, Array]:
 
 
 def _gradient_by_lag(config: Config, factors: Array) -> Array:
-    """∂h_t/∂h_0 of each unit, `[lags + 1, units]`."""
+    """Return ∂h_t/∂h_0 of each unit, `[lags + 1, units]`."""
     cell = diagonal(len(factors), dtype=factors.dtype)
     params = cell.init(jax.random.key(0), 0).replace(a=factors)
     xs = jnp.zeros((config.lags, 0), factors.dtype)
@@ -144,16 +135,14 @@ def _gradient_by_lag(config: Config, factors: Array) -> Array:
 
 
 def deviations(result: Result, name: str) -> np.ndarray:
-    """(measured − law) / standard error of each unit."""
-    measured, law, error = (
-        result[f"{name}/{part}"] for part in ("measured", "law", "standard_error")
-    )
-    return (measured - law) / error
+    """Return (measured − law) / standard error of each unit."""
+    power = result[name]
+    return (power["measured"] - power["law"]) / power["standard_error"]
 
 
 def checks(result: Result) -> list[Check]:
-    """The claim, number by number."""
-    measured = result["sensitivity/measured"] / result["state/measured"]
+    """Return the claim, number by number."""
+    measured = result["sensitivity"]["measured"] / result["state"]["measured"]
     return [
         *(
             at_most(
@@ -165,7 +154,7 @@ def checks(result: Result) -> list[Check]:
         ),
         at_most(
             "largest standard error of them all, relative",
-            max((result[f"{name}/standard_error"] / result[f"{name}/law"]).max() for name in LAWS),
+            max((result[name]["standard_error"] / result[name]["law"]).max() for name in LAWS),
             0.1,
         ),
         at_most("largest ∂h_t/∂h_k", result["gradient"].max(), 1),
@@ -183,12 +172,12 @@ def checks(result: Result) -> list[Check]:
 
 
 def summarize(result: Result) -> str:
-    """The table, in Markdown."""
+    """Return tables of what was found, in Markdown."""
     rows = [
         [f"{factor:g}"]
         + [
-            f"{result[f'{name}/measured'][i]:.4g} ± {result[f'{name}/standard_error'][i]:.1g} "
-            f"({result[f'{name}/law'][i]:.4g})"
+            f"{result[name]['measured'][i]:.4g} ± {result[name]['standard_error'][i]:.1g} "
+            f"({result[name]['law'][i]:.4g})"
             for name in LAWS
         ]
         for i, factor in enumerate(result["factors"])
@@ -196,25 +185,23 @@ def summarize(result: Result) -> str:
     worst = max(np.abs(deviations(result, name)).max() for name in LAWS)
     headers = ["λ", *TITLES.values()]
     return (
-        f"# Memory without explosion\n\n{table(headers, rows)}\n\n"
+        f"# Memory without explosion\n\n{table(rows, headers)}\n\n"
         "Measured ± standard error (law). The largest of "
-        f"the {len(rows) * len(LAWS)} deviations is {worst:.1f} standard errors.\n\n"
-        f"{checks_table(checks(result))}"
+        f"the {len(rows) * len(LAWS)} deviations is {worst:.1f} standard errors."
     )
 
 
 def plot(result: Result) -> dict[str, theory_figures.Figure]:
-    """Every figure, from the numbers alone."""
+    """Return every figure, from the result alone."""
     powers = {
-        name: (
-            result[f"{name}/measured"],
-            result[f"{name}/standard_error"],
-            result[f"{name}/law"],
-        )
+        name: tuple(result[name][part] for part in ("measured", "standard_error", "law"))
         for name in LAWS
     }
     return {"memory": theory_figures.memory(result["factors"], result["gradient"], powers)}
 
 
+STUDY = Study(__doc__, Config, measure, checks, summarize, plot)
+main = STUDY.main
+
 if __name__ == "__main__":
-    command_line(Config, main, plot, __doc__)
+    STUDY.command_line()

@@ -24,13 +24,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.checks import Check, at_least, at_most, checks_table, within
-from experiments.command_line import command_line
+from experiments.common.checks import Check, at_least, at_most, within
+from experiments.common.numbers import Result
+from experiments.common.progress import progress
+from experiments.common.report import paragraph, table
+from experiments.common.settings import (
+    Limits,
+    NotNegative,
+    Positive,
+    Seed,
+    Settings,
+    Size,
+    check_range,
+)
+from experiments.common.study import Study
 from experiments.figures import theory as theory_figures
-from experiments.progress import progress
-from experiments.report import paragraph, table
-from experiments.run_folder import Result, RunFolder
-from experiments.settings import Limits, NotNegative, Positive, Seed, Settings, Size, check_range
 from rnn_jax.cells import elman_preactivation, initializers
 from rnn_jax.errors import check_integer
 from rnn_jax.theory import critical_gain, mean_field
@@ -46,7 +54,7 @@ class Config(Settings):
     out: Path = Path("runs/phase_diagram")
     """The run folder."""
     units: Size = 128
-    """N."""
+    """N, units of each network."""
     gains: tuple[Positive, Positive] = (0.5, 3.0)
     """σ_w, from and to."""
     strengths: tuple[NotNegative, NotNegative] = (0.0, 2.0)
@@ -62,7 +70,7 @@ class Config(Settings):
     together: Size = 32
     """Networks that are followed at the same time."""
     seed: Seed = 0
-    """Of everything random."""
+    """PRNG seed."""
 
     def check_together(self) -> None:
         check_range("gains", self.gains)
@@ -73,7 +81,7 @@ class Config(Settings):
 def follow(
     config: Config, gain: Array, bias_std: Array, input_std: Array, key: Key
 ) -> tuple[Array, Array]:
-    """One network: λ₁ and its gradient's rate over `lag` steps, both in nats per step."""
+    """Return λ₁ of one network and its gradient's rate over `lag` steps, in nats per step."""
     N = config.units
     cell = elman_preactivation(N, recurrent_init=initializers.gaussian(N**-0.5), dtype=gain.dtype)
     init_key, bias_key, state_key, *vector_keys, key = jax.random.split(key, 6)
@@ -111,17 +119,8 @@ def _unit(v: Array) -> tuple[Array, Array]:
     return v / norm, jnp.log(norm)
 
 
-def main(config: Config) -> Result:
-    """Simulate, and leave a run folder behind. Returns what numbers.npz holds."""
-    config.check()
-    with RunFolder(config.out).running(config, inputs={}) as folder:
-        result = _measured(config)
-        folder.conclude(result, summarize, plot)
-    return result
-
-
-def _measured(config: Config) -> dict[str, np.ndarray]:
-    """Both diagrams, and what theory says of them."""
+def measure(config: Config) -> Result:
+    """Return both diagrams, and theory's."""
     n = config.resolution
     gains, strengths = (jnp.linspace(*side, n) for side in (config.gains, config.strengths))
     gain, strength = (grid.ravel() for grid in jnp.meshgrid(gains, strengths))
@@ -156,7 +155,7 @@ def _measured(config: Config) -> dict[str, np.ndarray]:
 
 
 def _followed(config: Config, networks: tuple[Array, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """`follow` of every network, as many at a time as there are to be, by one program."""
+    """Follow every network, `together` at a time, by one program."""
     program = jax.jit(jax.vmap(functools.partial(follow, config)))
     count = len(networks[0])
     parts = []
@@ -169,7 +168,7 @@ def _followed(config: Config, networks: tuple[Array, ...]) -> tuple[np.ndarray, 
 
 
 def crossing(result: Result) -> np.ndarray:
-    """The gain at which λ₁ changes sign, `[2, D]`.
+    """Return the gain at which λ₁ changes sign, `[2, D]`.
 
     A row's networks stand at evenly spaced gains, so that it follows from how many have λ₁ < 0.
     """
@@ -179,7 +178,7 @@ def crossing(result: Result) -> np.ndarray:
 
 
 def differences(result: Result) -> dict[str, dict[str, np.ndarray]]:
-    """Measured less theory of each drive: λ₁ and gradient `[D, G]`, and the line `[D]`."""
+    """Return measured less theory of each drive: λ₁ and gradient `[D, G]`, and the line `[D]`."""
     theory = np.where(result["theory_converged"], result["theory"], np.nan)
     return {
         drive: {
@@ -196,7 +195,7 @@ def rms(values: np.ndarray) -> float:
 
 
 def checks(result: Result) -> list[Check]:
-    """The claim, number by number; tolerances are in units of 1/√N, as fluctuations are."""
+    """Return the claim, number by number; tolerances are in units of 1/√N, as fluctuations are."""
     scale = 1 / np.sqrt(float(result["units"]))
     found = [
         at_least("networks", result["exponent"].size, 10_000),
@@ -223,7 +222,7 @@ def checks(result: Result) -> list[Check]:
 
 
 def summarize(result: Result) -> str:
-    """The table, in Markdown."""
+    """Return tables of what was found, in Markdown."""
     theory = np.where(result["theory_converged"], result["theory"], np.nan)
     clear = np.abs(theory) > 0.05
     rows = []
@@ -245,14 +244,14 @@ def summarize(result: Result) -> str:
             ]
         )
     headers = ["drive", "λ₁ − ½ ln χ, mean", "r.m.s.", "largest", "right side", "and > 0.05"]
-    exponents = table(headers, [row[:6] for row in rows])
+    exponents = table([row[:6] for row in rows], headers)
     headers = [
         "drive",
         "gradient − ½ ln χ, r.m.s.",
         "gain of λ₁ = 0 − that of χ = 1, mean",
         "r.m.s.",
     ]
-    gradients = table(headers, [[row[0], *row[6:]] for row in rows])
+    gradients = table([[row[0], *row[6:]] for row in rows], headers)
     explained = paragraph(
         "r.m.s.: root mean square over networks. Right side: how many are on theory's side of the "
         "line between order and chaos, of all and of those where |½ ln χ| > 0.05. Gradients go "
@@ -260,13 +259,12 @@ def summarize(result: Result) -> str:
     )
     return (
         f"# Phase diagram\n\n{result['exponent'].size:,} networks of {int(result['units'])} units, "
-        f"nats per step:\n\n{exponents}\n\n{gradients}\n\n{explained}\n\n"
-        f"{checks_table(checks(result))}"
+        f"nats per step:\n\n{exponents}\n\n{gradients}\n\n{explained}"
     )
 
 
 def plot(result: Result) -> dict[str, theory_figures.Figure]:
-    """Every figure, from the numbers alone."""
+    """Return every figure, from the result alone."""
     lag = int(result["lag"])
     figure = theory_figures.phase_diagram(
         result["gains"],
@@ -286,5 +284,8 @@ def plot(result: Result) -> dict[str, theory_figures.Figure]:
     return {"phase_diagram": figure}
 
 
+STUDY = Study(__doc__, Config, measure, checks, summarize, plot)
+main = STUDY.main
+
 if __name__ == "__main__":
-    command_line(Config, main, plot, __doc__)
+    STUDY.command_line()

@@ -16,25 +16,27 @@ About three minutes on two cores.
 from __future__ import annotations
 
 import functools
-import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 
-import rnn_jax
-from experiments.checks import Check, at_least, at_most, checks_table, within
-from experiments.command_line import command_line
+from experiments.common.checks import Check, at_least, at_most, within
+from experiments.common.numbers import Result
+from experiments.common.report import paragraph, table
+from experiments.common.run_folder import RunFolder
+from experiments.common.settings import InputFile, Limits, Positive, Seed, Settings, Size
+from experiments.common.study import Study
+from experiments.common.text_ensemble import (
+    check_held_out,
+    initial_params,
+    inputs_of,
+    members_by_label,
+    train_text_ensemble,
+)
 from experiments.figures import truncation as truncation_figures
-from experiments.held_out import check_held_out
-from experiments.progress import training_progress
-from experiments.report import paragraph, table
-from experiments.run_folder import Result, RunFolder
-from experiments.settings import InputFile, Limits, Positive, Seed, Settings, Size
 from rnn_jax.cell import Cell
 from rnn_jax.cells import elman, initializers, lstm, readout
 from rnn_jax.errors import check_integer, check_number, invalid
@@ -44,18 +46,17 @@ from rnn_jax.gradients import (
     jacobian_log_norms,
     truncation_error,
 )
-from rnn_jax.losses import per_step, softmax_cross_entropy
+from rnn_jax.losses import softmax_cross_entropy
 from rnn_jax.tasks import Task, Text, load_text, next_character, one_hot, streams
 from rnn_jax.theory import critical_gain
-from rnn_jax.training import create_train_state, fit, make_train_step, over_ensemble
-from rnn_jax.types import Array, Key, Params
+from rnn_jax.types import Array, Params
 
 PHASES = ("before training", "after training")
 
 
 @dataclass(frozen=True)
 class Config(Settings):
-    """What is trained, and where its gradients are cut."""
+    """The networks, their training, and where their gradients are cut."""
 
     text: InputFile | None = None
     """Any UTF-8 file; by default the language reference that every Python carries."""
@@ -74,17 +75,17 @@ class Config(Settings):
     k2s: tuple[Size, ...] = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 60)
     """Steps that a truncated gradient goes back, from each step's loss."""
     windows: Size = 4
-    """Of held-out text, over which gradients are summed."""
+    """Windows of held-out text over which gradients are summed."""
     batch_size: Size = 16
     """Windows in a training batch."""
     steps: Size = 300
-    """Of training, by full BPTT."""
+    """Number of optimizer steps, by full BPTT."""
     learning_rate: Positive = 0.01
     """Adam's at the start; it falls along a cosine."""
     clip_norm: Positive = 0.5
     """Global norm that training clips gradients to."""
     seed: Seed = 0
-    """Of everything random."""
+    """PRNG seed."""
 
     def check_together(self) -> None:
         check_integer("k2s", max(self.k2s), most=self.T, remedy="There are T steps to go back.")
@@ -96,49 +97,53 @@ class Config(Settings):
         check_number("chaotic", self.chaotic, above=self.contracting)
 
 
-def main(config: Config) -> Result:
-    """Train, cut, compare, and leave a run folder behind. Returns what numbers.npz holds."""
-    config.check()
+def prepare(config: Config) -> tuple[dict[str, object], Text, Task]:
+    """Return what is recorded of the text, the text, and the task."""
     text = load_text(config.text)
-    task = next_character(text, T=config.T, batch_size=config.batch_size)
     check_held_out(text, config.windows * config.T)
-    provenance = {"text": text.name, "characters": len(text), "sha256": text.sha256}
-    with RunFolder(config.out).running(config, inputs=provenance) as folder:
-        result, trained = _measured(config, task, text, folder)
-        folder.conclude(result, summarize, plot, trained)
-    return result
+    return inputs_of(text), text, next_character(text, T=config.T, batch_size=config.batch_size)
 
 
-def _measured(
-    config: Config, task: Task, text: Text, folder: RunFolder
-) -> tuple[dict[str, np.ndarray], dict[str, Params]]:
-    """All numbers, and the trained networks, by name."""
+def measure(config: Config, text: Text, task: Task) -> tuple[Result, dict[str, Params]]:
+    """Return all numbers, and the trained networks, by name."""
     trained: dict[str, Params] = {}
     symbols, targets = streams(text.held_out[: config.windows * config.T + 1], config.windows)
     probe = one_hot(text, symbols), targets
 
-    result: dict[str, np.ndarray] = {"k2s": np.array(config.k2s), "T": np.array(config.T)}
-    labels: list[str] = []
+    result: dict[str, Any] = {"k2s": np.array(config.k2s), "T": np.array(config.T)}
     for number, kinds in enumerate(networks(config, task.output_size)):
         cell = next(iter(kinds.values()))  # they differ in init alone
         key, data_key = jax.random.split(jax.random.fold_in(jax.random.key(config.seed), number))
-        before = _initial_params(config, kinds, task.input_size, key)
-        after = _train(config, list(kinds), cell, task, folder, before, data_key)
+        before = initial_params(list(kinds.values()), task.input_size, key, config.seeds)
+        name = next(iter(kinds)).partition(" (")[0]
+        after, _ = train_text_ensemble(
+            cell,
+            task,
+            before,
+            data_key,
+            seeds=config.seeds,
+            steps=config.steps,
+            learning_rate=config.learning_rate,
+            clip_norm=config.clip_norm,
+            label=f"training {len(kinds) * config.seeds} networks",
+            checkpoints=RunFolder(config.out).checkpoints / name,
+        )
+        members = members_by_label(list(kinds), config.seeds)
         cut = jax.jit(jax.vmap(functools.partial(_cut, config, cell, *probe)))
         for phase, params in zip(PHASES, (before, after), strict=True):
             print(f"cutting gradients {phase}: {', '.join(kinds)}", flush=True)
             measured = jax.device_get(cut(params))
-            for i, label in enumerate(kinds):
-                seeds = slice(i * config.seeds, (i + 1) * config.seeds)
-                result |= {f"{label}/{phase}/{name}": v[seeds] for name, v in measured.items()}
-                trained[label] = jax.tree.map(lambda leaf, seeds=seeds: leaf[seeds], after)
-        labels += kinds
-    result["labels"] = np.array(labels)
+            for label, which in members.items():
+                numbers = {name: values[which] for name, values in measured.items()}
+                result.setdefault(label, {})[phase] = numbers
+        for label, which in members.items():
+            trained[label] = jax.tree.map(lambda leaf, which=which: leaf[which], after)
+    result["labels"] = np.array(list(trained))
     return result, trained
 
 
 def networks(config: Config, output_size: int) -> list[dict[str, Cell]]:
-    """By name, those of one program together.
+    """Return the networks by name, those of one program together.
 
     Inputs are one-hot and U has unit variance: each unit is driven by N(0, 1).
     """
@@ -159,49 +164,8 @@ def networks(config: Config, output_size: int) -> list[dict[str, Cell]]:
     ]
 
 
-def _initial_params(config: Config, kinds: dict[str, Cell], input_size: int, key: Key) -> Params:
-    """Kind by kind; the kinds of one program share their draws."""
-    keys = jax.random.split(key, config.seeds)
-    of_kinds = [
-        jax.jit(jax.vmap(functools.partial(cell.init, input_size=input_size)))(keys)
-        for cell in kinds.values()
-    ]
-    return jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *of_kinds)
-
-
-def _train(
-    config: Config,
-    labels: list[str],
-    cell: Cell,
-    task: Task,
-    folder: RunFolder,
-    params: Params,
-    key: Key,
-) -> Params:
-    """All networks of one program; every kind sees the same batches, seed by seed."""
-    keys = jnp.tile(jax.random.split(key, config.seeds), len(labels))
-    optimizer = optax.adam(
-        optax.cosine_decay_schedule(config.learning_rate, config.steps, alpha=0.02)
-    )
-
-    def loss(params, batch):
-        xs, targets = batch
-        return per_step(task.loss, rnn_jax.unroll(cell, params, xs)[1], targets).mean()
-
-    train_step = make_train_step(loss, optimizer, clip_norm=config.clip_norm)
-    state, _ = fit(
-        over_ensemble(lambda state, key: train_step(state, task.batch(key, state.step)), len(keys)),
-        jax.vmap(lambda p: create_train_state(p, optimizer))(params),
-        batch_at=lambda step: keys,
-        steps=config.steps,
-        **training_progress(f"training {len(keys)} networks", config.steps),
-        checkpoint_dir=folder.checkpoints / labels[0].partition(" (")[0],
-    )
-    return jax.device_get(state.params)
-
-
 def _cut(config: Config, cell: Cell, xs: Array, targets: Array, params: Params) -> dict[str, Array]:
-    """One network: W's gradient by BPTT(k2; 1) against full BPTT, and its Jacobian products."""
+    """Return errors of one network's gradient of W by BPTT(k2; 1), and its Jacobian products."""
     error = truncation_error(
         cell, params, xs, targets, softmax_cross_entropy, k1=1, k2s=config.k2s, strategy="scan"
     )
@@ -215,32 +179,33 @@ def _cut(config: Config, cell: Cell, xs: Array, targets: Array, params: Params) 
 
 
 FLOOR = 1e-5
-"""Errors below are rounding's, in float32."""
+"""Errors below this are rounding, in float32."""
 
 
-def rates(result: Result, kind: str) -> tuple[float, float]:
-    """Nats per step of W's error and of ‖∂h_t/∂h_k‖, medians over seeds, at the same lags.
+def rates(result: Result, label: str, phase: str) -> tuple[float, float]:
+    """Return nats per step of W's error and of ‖∂h_t/∂h_k‖, medians over seeds, at the same lags.
 
     Least squares over those of `k2s` from 2 to T / 2 at which the error is above rounding.
     """
-    k2s, error = result["k2s"], np.median(result[f"{kind}/error"], 0)
+    measured = result[label][phase]
+    k2s, error = result["k2s"], np.median(measured["error"], 0)
     use = (k2s >= 2) & (k2s <= int(result["T"]) / 2) & (error > FLOOR)
-    log_norm = np.median(result[f"{kind}/log_norm"], 0)
+    log_norm = np.median(measured["log_norm"], 0)
     return slope(k2s[use], np.log(error[use])), slope(k2s[use], log_norm[k2s[use]])
 
 
 def slope(x: np.ndarray, y: np.ndarray) -> float:
-    """Least squares."""
+    """Return the least-squares slope of y over x."""
     x = x - x.mean()
     return float((x * y).sum() / (x * x).sum())
 
 
 def checks(result: Result) -> list[Check]:
-    """The claim, number by number."""
+    """Return the claim, number by number."""
     k2s, T = result["k2s"], int(result["T"])
     contracting, critical, chaotic, lstms = result["labels"]
     fall = {
-        f"{label}, {phase}": rates(result, f"{label}/{phase}")
+        f"{label}, {phase}": rates(result, label, phase)
         for label in (contracting, critical)
         for phase in PHASES
     }
@@ -253,32 +218,32 @@ def checks(result: Result) -> list[Check]:
         ),
         at_most(
             "LSTM: nats per step of the error less those of ‖∂h_t/∂h_k‖, largest",
-            max(error - norm for error, norm in (rates(result, f"{lstms}/{p}") for p in PHASES)),
+            max(error - norm for error, norm in (rates(result, lstms, p) for p in PHASES)),
             0,
         ),
         at_least(
             "chaotic: relative error at any k2 ≤ T / 2, median over seeds, smallest",
-            np.median(result[f"{chaotic}/{PHASES[0]}/error"], 0)[middle].min(),
+            np.median(result[chaotic][PHASES[0]]["error"], 0)[middle].min(),
             0.5,
         ),
     ]
 
 
 def summarize(result: Result) -> str:
-    """The tables, in Markdown."""
+    """Return tables of what was found, in Markdown."""
     k2s, T, rows = result["k2s"], int(result["T"]), []
     middle = int(np.argmin(np.abs(k2s - T / 4)))
     for label in result["labels"]:
         for phase in PHASES:
-            of = lambda name, where=f"{label}/{phase}": result[f"{where}/{name}"]
+            measured = result[label][phase]
             rows.append(
                 [
                     label.removeprefix("Elman, "),
                     phase.partition(" ")[0],
-                    *(f"{of_both:+.3f}" for of_both in rates(result, f"{label}/{phase}")),
-                    f"{np.median(of('horizon')):.1f}",
-                    f"{np.median(of('error')[:, middle]):.2g}",
-                    f"{np.median(of('cosine')[:, middle]):.3f}",
+                    *(f"{of_both:+.3f}" for of_both in rates(result, label, phase)),
+                    f"{np.median(measured['horizon']):.1f}",
+                    f"{np.median(measured['error'][:, middle]):.2g}",
+                    f"{np.median(measured['cosine'][:, middle]):.3f}",
                 ]
             )
     at = f"k2 = {k2s[middle]}"
@@ -290,20 +255,17 @@ def summarize(result: Result) -> str:
         f"errors above {FLOOR:g}. Tenth: steps until a tenth of ‖∂s_t/∂s_k‖ is left, s the whole "
         "state, (c, h) of an LSTM."
     )
-    return (
-        f"# Truncation bias\n\n{table(headers, rows)}\n\n{explained}\n\n"
-        f"{checks_table(checks(result))}"
-    )
+    return f"# Truncation bias\n\n{table(rows, headers)}\n\n{explained}"
 
 
 def plot(result: Result) -> dict[str, truncation_figures.Figure]:
-    """Every figure, from the numbers alone."""
+    """Return every figure, from the result alone."""
     panels = {
         str(label): {
             phase: {
-                "error": result[f"{label}/{phase}/error"],
-                "cosine": result[f"{label}/{phase}/cosine"],
-                "rate": np.array(rates(result, f"{label}/{phase}")[1]),
+                "error": result[label][phase]["error"],
+                "cosine": result[label][phase]["cosine"],
+                "rate": np.array(rates(result, label, phase)[1]),
             }
             for phase in PHASES
         }
@@ -312,7 +274,8 @@ def plot(result: Result) -> dict[str, truncation_figures.Figure]:
     return {"truncation_bias": truncation_figures.truncation_bias(result["k2s"], panels)}
 
 
+STUDY = Study(__doc__, Config, measure, checks, summarize, plot, prepare, ensemble=True)
+main = STUDY.main
+
 if __name__ == "__main__":
-    # One CPU device a core: networks of an ensemble are then trained side by side.
-    jax.config.update("jax_num_cpu_devices", os.cpu_count())
-    command_line(Config, main, plot, __doc__)
+    STUDY.command_line()

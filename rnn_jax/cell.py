@@ -1,8 +1,8 @@
-"""The Cell, which every tool takes: three pure functions, and what is known about its step.
+"""The Cell, which every tool takes: three pure functions, and the structure of its step.
 
-Most cells are matrix products wrapped in elementwise operations, and a Structure says so: in
+Most cells are matrix products wrapped in elementwise operations, and a Structure describes that: in
 Elman's networks, the LSTM, GRUs, leaky and antisymmetric networks only W times the recurrent input
-stands between one step and the next; all else is per unit or known beforehand.
+stands between one step and the next; all else is elementwise, or known beforehand.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class Cell:
         a single example (no batch axes) and any leading batch axes; `cells.from_function` makes
         such a step from one that is written for a single example.
       norm_bound_terms: `params -> (W, sup |φ'|)` for a cell whose step Jacobian ∂h_t/∂h_{t-1} is
-        one matrix times one diagonal of φ', which is what `gradients.norm_bound` is a theorem
-        about; None for every other cell.
-      structure: the description that `step` is derived from, for a cell that has one.
-      unroll_layers: for a cell that is made of other cells, `(run, params, xs, start, masks,
-        reverse) -> (final state, ys)`: its layers one after the other, each over the whole sequence
-        by `run(cell, params, xs, start, masks, reverse)`.
-      name: the call that made it, as in `lstm(64)`, which it prints as; two Cells that are equal
-        may differ in it.
+        one matrix times one diagonal of φ', as `gradients.norm_bound` needs; None for every other
+        cell.
+      structure: description that `step` is derived from, for a cell that has one.
+      unroll_layers: for a cell that is made of layers, `(run, params, xs, start, masks, reverse) ->
+        (final state, ys)`: its layers one after the other, each over the whole sequence by
+        `run(cell, params, xs, start, masks, reverse)`.
+      name: call that made it, as in `lstm(64)`, which it prints as; two Cells that are equal may
+        differ in it.
     """
 
     init: Callable[..., Params]
@@ -77,7 +77,7 @@ class Product(NamedTuple):
 
 
 class Linear(NamedTuple):
-    r"""A recurrence that is linear in its state, unit by unit.
+    r"""A recurrence that is elementwise and linear in its state.
 
     .. math:: s_t = \alpha_t \odot s_{t-1} + \beta_t
 
@@ -103,22 +103,22 @@ class Structure:
     `unroll` takes the products out of the loop over time wherever the mathematics allows it.
 
     Attributes:
-      U: `params -> [G, I]`, what multiplies the input.
-      drive: `(params, U x [*lead, G]) -> (d_1, d_2, ..)`, each `[*lead, G_j]`: all that does not
-        depend on the state. There are at least as many as products; those that are left over reach
-        `pointwise` as they are.
-      products: the recurrent products, in the order in which they are taken.
-      pointwise: `(constants, state, *a) -> (state, y)`.
-      constants: `params -> pytree`, the parameters that `operand` and `pointwise` read;
-        none by default.
-      output: `(params, y [*lead, H]) -> [*lead, O]`, what is made of y outside the recurrence.
+      U: `params -> [G, I]`, the matrix that multiplies the input.
+      drive: `(params, U x [*lead, G]) -> (d_1, d_2, ..)`, each `[*lead, G_j]`: the part of the
+        pre-activations that does not depend on the state. There are at least as many as products;
+        `pointwise` reads those that are left over as they are.
+      products: recurrent products, in the order in which they are taken.
+      pointwise: `(constants, state, *a) -> (state, y)`, elementwise.
+      constants: `params -> pytree`, the parameters that `operand` and `pointwise` read; none by
+        default.
+      output: `(params, y [*lead, H]) -> [*lead, O]`, a readout of y outside the recurrence.
       unitwise: whether every leaf of the state has H units, every a_j and operand is gates of H
-        units, and unit n of what `pointwise` and `operand` return depends on unit n of the states
-        and of each gate, and on no other unit. The step Jacobian is then diagonals and products of
-        diagonals with the W_j, and `gradients.step_jacobian` makes it so; layer normalization, for
-        one, is not unit-wise.
-      linear: for a step without products that is linear in its state, that step once more as
-        coefficients, from which all times can be computed in parallel.
+        units, and unit n of the results of `pointwise` and `operand` depends on unit n of the
+        states and of each gate, and on no other unit. The step Jacobian then consists of diagonals
+        and of their products with the W_j, which makes `gradients.step_jacobian` cheap. Layer
+        normalization, for one, is not unit-wise.
+      linear: coefficients of a step without products that is linear in its state, from which all
+        steps can be computed in parallel.
     """
 
     U: Callable[[Params], Array]
@@ -131,7 +131,7 @@ class Structure:
     linear: Linear | None = None
 
     def step(self, params: Params, state: State, x: Array) -> tuple[State, Array]:
-        """Take the step that this describes.
+        """Take one step.
 
         Raises:
           ValueError: an x that is not floating or does not fit U.
@@ -149,6 +149,9 @@ class Structure:
         self, constants: Any, state: State, drives: Any, matrices: Any, add_product: Any
     ) -> list[Array]:
         """Return [a_1, a_2, ..] with a_j = `add_product(d_j, W_j, e_j)`."""
+        # One after the other, as the operand of a product may read the a of those before it: the
+        # candidate of a GRU multiplies W_n by r ⊙ h. How a product is added is up to the caller:
+        # a tool that perturbs or linearizes the step adds it in its own way.
         a = list(drives)
         for j, (product, W) in enumerate(zip(self.products, matrices, strict=True)):
             a[j] = add_product(a[j], W, product.operand(constants, state, *a[:j]))
@@ -157,7 +160,7 @@ class Structure:
     def inside(
         self, part: Callable[[Params], Params], output: Callable[[Params, Array], Array]
     ) -> Structure:
-        """Return this of a cell around it: its parameters are a part, y goes through `output`."""
+        """Return the structure of a cell around this one, with `part` of its params inside."""
 
         def of_part(product: Product) -> Product:
             return Product(lambda params: product.W(part(params)), product.operand)
@@ -173,10 +176,10 @@ class Structure:
 
 
 class NormBoundTerms(NamedTuple):
-    """What the norm bound of Pascanu, Mikolov and Bengio (2013) needs to know of a cell.
+    """The terms of the norm bound of Pascanu, Mikolov and Bengio (2013).
 
     Attributes:
-      W: `[H, H]`, the matrix in J_t = W diag(φ'(·)) or J_t = diag(φ'(·)) W.
+      W: matrix of J_t = W diag(φ'(·)) or J_t = diag(φ'(·)) W, `[H, H]`.
       lambda_phi: sup |φ'|.
     """
 
@@ -188,7 +191,7 @@ class NormBoundTerms(NamedTuple):
 class Complex:
     """A complex state as two real leaves, `re` and `im`, each `[*batch, H]`.
 
-    Jacobians, norms and finite differences are then those of a real state of twice the size.
+    Jacobians, norms and finite differences are those of a real state of twice the size.
     """
 
     re: Array
@@ -196,7 +199,7 @@ class Complex:
 
 
 def as_number(state: State) -> Any:
-    """Return `state` with one complex array for each Complex, in float32 or more."""
+    """Return `state` with each Complex as one complex array, in float32 at least."""
 
     def number(leaf: Any):
         if isinstance(leaf, Complex):
@@ -207,7 +210,7 @@ def as_number(state: State) -> Any:
 
 
 def as_state(number: Any, dtype: Any) -> State:
-    """Invert `as_number`, in `dtype`."""
+    """Return the state that `number` stands for, in `dtype`: the inverse of `as_number`."""
 
     def leaf(number: Any):
         if jnp.iscomplexobj(number):
@@ -230,7 +233,7 @@ def check_cell(argument: str, cell: Any) -> Cell:
 
 
 def state_shapes(cell: Cell, params: Params, batch: Sequence[int] = ()) -> State:
-    """Return the shapes of `cell`'s state. ValueError for params that are not its."""
+    """Return the shapes of `cell`'s state. ValueError for params that are not the cell's."""
     with fitting(params, "cell.initial_state"):
         return jax.eval_shape(lambda p: cell.initial_state(p, tuple(batch)), params)
 

@@ -1,4 +1,4 @@
-"""One shape for every message about bad input: argument, got, expected, remedy.
+"""Checks of arguments, and one form of their errors: argument, got, expected, remedy.
 
 Values are checked where they can be seen: outside `jit`, and for what is static inside it. A traced
 value is checked by its shape and dtype alone.
@@ -10,7 +10,7 @@ import contextlib
 import importlib
 import math
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 import jax
@@ -39,22 +39,19 @@ def invalid(
 
 
 def is_traced(value: Any) -> bool:
-    """Return whether `value` has no value yet, being traced by `jit`, `vmap` or `grad`."""
+    """Return whether `value` is traced, by `jit`, `vmap` or `grad`, and so has no value yet."""
     return isinstance(value, jax.core.Tracer)
 
 
 def optional(module: str, install: str) -> Any:
-    """Return an imported module that the library can do without, or say how it is installed.
-
-    Raises:
-      ImportError: it is not there.
-    """
+    """Import an optional dependency. ImportError that says how to install it if it is missing."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         package = module.partition(".")[0]
         remedy = f"Install it: {install}."
-        raise invalid(package, "no such package", "it installed", remedy, ImportError) from error
+        got, expected = "no such package", "an installed package"
+        raise invalid(package, got, expected, remedy, ImportError) from error
 
 
 def check_integer(
@@ -64,26 +61,20 @@ def check_integer(
     most: int | None = None,
     remedy: str = "Pass a whole number.",
 ) -> int:
-    """Return `value` as an int; a NumPy integer and a 0-d integer array are as good as one.
+    """Return `value`, an integer of Python, NumPy or a 0-d array, as an int.
 
     Raises:
-      ValueError: no integer, a bool, or one that is not from `least` to `most`.
+      ValueError: a bool, anything else, or an integer that is not from `least` to `most`.
     """
     try:
         number = None if _is_bool(value) or is_traced(value) else operator.index(value)
     except TypeError:
         number = None
-    low = number is not None and (least is None or number >= least)
-    if number is None or not low or (most is not None and number > most):
-        match least, most:
-            case None, None:
-                limits = ""
-            case _, None:
-                limits = f" of at least {least}"
-            case None, _:
-                limits = f" of at most {most}"
-            case _:
-                limits = f" from {least} to {most}"
+    fits = number is not None and (least is None or number >= least)
+    if number is None or not fits or (most is not None and number > most):
+        limits = "" if least is None else f" of at least {least}"
+        if most is not None:
+            limits = f" of at most {most}" if least is None else f" from {least} to {most}"
         raise invalid(argument, _shown(value), f"an integer{limits}", remedy)
     return number
 
@@ -111,34 +102,25 @@ def check_number(
     Raises:
       ValueError: anything else.
     """
-    expected = " and ".join(
-        f"{word} {limit:g}"
-        for word, limit in (
-            ("above", above),
-            ("at least", least),
-            ("below", below),
-            ("at most", most),
-        )
-        if limit is not None
-    )
-    expected = f"a number {expected}".rstrip()
+    limits: list[tuple[str, float | None, Callable[..., bool]]] = [
+        ("above", above, operator.gt),
+        ("at least", least, operator.ge),
+        ("below", below, operator.lt),
+        ("at most", most, operator.le),
+    ]
+    known = [limit for limit in limits if limit[1] is not None]
+    expected = f"a number {' and '.join(f'{word} {limit:g}' for word, limit, _ in known)}".rstrip()
     if is_traced(value):
-        if value.ndim or not _is_real(value.dtype):
+        if value.ndim or not is_real(value.dtype):
             raise invalid(argument, value, expected, remedy)
         return value
     try:
-        ok = not _is_bool(value) and np.ndim(value) == 0 and _is_real(np.asarray(value).dtype)
+        ok = not _is_bool(value) and np.ndim(value) == 0 and is_real(np.asarray(value).dtype)
         number = float(value) if ok else math.nan
     except (TypeError, ValueError):
         number = math.nan
-    if (
-        math.isnan(number)
-        or (math.isinf(number) and not infinite)
-        or (above is not None and not number > above)
-        or (least is not None and not number >= least)
-        or (below is not None and not number < below)
-        or (most is not None and not number <= most)
-    ):
+    within = all(holds(number, limit) for _, limit, holds in known)
+    if not within or math.isnan(number) or (math.isinf(number) and not infinite):
         raise invalid(argument, _shown(value), expected, remedy)
     return value
 
@@ -158,9 +140,8 @@ def check_flag(argument: str, value: Any) -> bool:
 def choose(argument: str, name: Any, choices: Mapping[str, Choice]) -> Choice:
     """Return `choices[name]`. ValueError that lists the names for any other."""
     if not isinstance(name, str) or name not in choices:
-        raise invalid(
-            argument, describe(name), f"one of {', '.join(choices)}", "Pick one of these names."
-        )
+        expected = f"one of {', '.join(choices)}"
+        raise invalid(argument, describe(name), expected, "Pick one of these names.")
     return choices[name]
 
 
@@ -176,20 +157,20 @@ def check_array(
 
     Args:
       argument: its name.
-      value: an array of JAX or NumPy. Lists and numbers are not taken for arrays.
+      value: an array of JAX or NumPy; lists and numbers are refused.
       shape: sizes, or letters for axes of any size, the same letter for the same size; one that
         begins with `*` stands for any number of axes.
       kind: "floating", "integer", "bool", "number" for the first two, or "inexact" for floats and
         complex numbers.
+      remedy: the last sentence of the error.
 
     Raises:
       ValueError: anything else.
     """
     letters = "[" + ", ".join(map(str, shape)) + "]"
     expected = f"{'floats' if kind == 'floating' else kind} {letters}"
-    if not (hasattr(value, "shape") and hasattr(value, "dtype")):
-        raise invalid(argument, value, expected, remedy)
-    if not _fits(tuple(value.shape), shape) or not KINDS[kind](value.dtype):
+    is_array = hasattr(value, "shape") and hasattr(value, "dtype")
+    if not is_array or not _fits(tuple(value.shape), shape) or not KINDS[kind](value.dtype):
         raise invalid(argument, value, expected, remedy)
     return jnp.asarray(value)
 
@@ -198,7 +179,7 @@ KINDS = {
     "floating": lambda dtype: jnp.issubdtype(dtype, jnp.floating),
     "integer": lambda dtype: jnp.issubdtype(dtype, jnp.integer),
     "bool": lambda dtype: dtype == jnp.bool_,
-    "number": lambda dtype: _is_real(dtype),
+    "number": lambda dtype: is_real(dtype),
     "inexact": lambda dtype: jnp.issubdtype(dtype, jnp.inexact),
 }
 
@@ -223,12 +204,13 @@ def _is_bool(value: Any) -> bool:
     return isinstance(value, bool | np.bool_) or getattr(value, "dtype", None) == np.bool_
 
 
-def _is_real(dtype: Any) -> bool:
+def is_real(dtype: Any) -> bool:
+    """Return whether a dtype is that of floats or integers."""
     return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
 
 
 def _shown(value: Any) -> str:
-    """Describe, with the value of a 0-d array, which is what is wrong with it."""
+    """Describe, with the value of a 0-d array, since it is the value that is wrong."""
     has_value = hasattr(value, "dtype") and not is_traced(value) and np.ndim(value) == 0
     return f"{value.dtype} {value}" if has_value else describe(value)
 
@@ -238,22 +220,20 @@ def check_sizes(argument: str, sizes: Any) -> tuple[int, ...]:
     if not isinstance(sizes, tuple | list):
         raise invalid(argument, sizes, "the sizes of the batch axes", "Pass a tuple: (B,) or ().")
 
-    def known(size: Any) -> Any:
-        return size if is_symbolic_dim(size) else check_size(argument, size, least=0)
-
+    known: Any = lambda size: size if is_symbolic_dim(size) else check_size(argument, size, least=0)
     return tuple(map(known, sizes))
 
 
 def check_axes(argument: str, axes: Any, x: Array) -> tuple[int, ...]:
-    """Return `axes` of x as ints, once they are known to be some that it has."""
+    """Return `axes` of x as ints, once they are known to exist."""
     remedy = f"Pass a tuple of numbers from {-x.ndim} to {x.ndim - 1}."
     if not isinstance(axes, tuple | list):
-        raise invalid(argument, axes, f"some of {x.ndim} axes", remedy)
+        raise invalid(argument, axes, f"axes of an array of {x.ndim} dimensions", remedy)
     return tuple(check_integer(argument, axis, -x.ndim, x.ndim - 1, remedy) for axis in axes)
 
 
 def check_function(argument: str, value: Any, signature: str) -> Any:
-    """Return `value`. ValueError unless it can be called, as `signature` says."""
+    """Return `value`. ValueError that states the `signature` unless it can be called."""
     if not callable(value):
         raise invalid(argument, value, f"a function {signature}", "Pass a function.")
     return value
@@ -282,7 +262,7 @@ def check_key(argument: str, key: Any) -> Any:
 
 @contextlib.contextmanager
 def fitting(params: Any, called: str) -> Iterator[None]:
-    """Turn what a call of one of a cell's functions raises into an error that says so."""
+    """Turn an error raised inside a cell's function into one that names params and the call."""
     try:
         yield
     except (TypeError, AttributeError, KeyError, IndexError, ValueError) as error:
@@ -292,18 +272,18 @@ def fitting(params: Any, called: str) -> Iterator[None]:
         raise invalid(
             "params",
             layout(params),
-            "the parameters that the cell, its state and xs go together with",
+            "parameters that fit the cell, its state and xs",
             f"Make them by cell.init(key, I). {called} said: {said[:300]}",
         ) from error
 
 
 def layout(tree: Any) -> str:
-    """Describe leaf by leaf."""
+    """Describe a pytree leaf by leaf."""
     return str(jax.tree.map(describe, tree))
 
 
 def as_array(value: Any) -> Any:
-    """Return `value`, or a list of numbers, as an array; one of text, to be refused, of others."""
+    """Return `value` or a list of numbers as an array; anything else as text, to be refused."""
     try:
         return jnp.asarray(value)
     except (TypeError, ValueError):

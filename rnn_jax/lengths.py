@@ -1,9 +1,9 @@
-"""Sequences of different lengths, and several of them end to end, in one array.
+"""Padding and resets: sequences of different lengths, or several end to end, in one array.
 
-The arrays are full, so a step is evaluated in the padding too, and its result is thrown away. A
-number that is only thrown away still does harm: on the way back its cotangent, zero, is multiplied
-by the derivative of that step, and 0 · NaN = 0 · inf = NaN. So the step in the padding is one that
-the example really takes, its first one: nothing there can be singular that is not so in the data.
+Arrays are full, so that a step is evaluated in the padding too, and its result discarded. That
+alone is not safe: in the backward pass its cotangent, zero, is multiplied by the derivative of that
+step, and 0 · NaN = 0 · inf = NaN. So the step in the padding is one that the example really takes,
+its first one: it is singular only where the data are.
 """
 
 from __future__ import annotations
@@ -18,33 +18,32 @@ from rnn_jax.types import Array, State
 
 
 class StepMasks(NamedTuple):
-    """What is special about a step of an example; None where nothing is.
+    """Masks of padding and of resets; None where there is neither.
 
     Attributes:
-      valid: `[T, *batch]`, False where there is padding: the state stands still, the output is
-        zero, and the input is not read.
-      reset: `[T, *batch]`, True where the state is put back to the cell's initial state before the
-        step.
+      valid: `[T, *batch]`, False in the padding: there the state is carried through unchanged, the
+        output is zero, and the input is not read.
+      reset: `[T, *batch]`, True where the state is set to the cell's initial state before the step.
     """
 
     valid: Array | None = None
     reset: Array | None = None
 
     def fill(self, xs: Any, *, reverse: bool = False) -> Any:
-        """Return `xs`, leaves `[T, *batch, ...]`, with a step of the example's own in its padding.
+        """Return `xs`, leaves `[T, *batch, ...]`, with the example's first step in its padding.
 
-        That step is the one which is taken first. An example of length 0 gets that of another
-        example, or zeros where no example has a step.
+        An example of length 0 gets that of another example, or zeros where no example has a step.
         """
-        if self.valid is None:
-            return xs
-        return filled(self.valid, xs, last=reverse)
+        return xs if self.valid is None else filled(self.valid, xs, last=reverse)
 
     def refill(self, xs: Any, *, reverse: bool = False) -> Any:
-        """Return `xs` of a part of the time, after `fill` of all of it, with a step of that part.
+        """Return a part in time of filled `xs`, with a step of that part in its padding.
 
-        An example that is nothing but padding here keeps what it was filled with.
+        An example that is all padding here keeps what it was filled with.
         """
+        # A strategy evaluates padding at the state that its part starts from: only with the first x
+        # of that part is this a step that the example takes. Forwards, padding comes last, so that
+        # x[0] is the example's own wherever it has a step in this part.
         valid = self.valid
         if valid is None:
             return xs
@@ -55,10 +54,9 @@ class StepMasks(NamedTuple):
         return jax.tree.map(lambda x, own: select(valid, x, own), xs, own)
 
     def at_padding(self, start: State, initial: State, *, reverse: bool = False) -> State:
-        """Return the state from which the step is evaluated in the padding; nothing without any.
+        """Return the state at which the step is evaluated in the padding; () without any.
 
-        It is the one that the first step starts from: `start`, or `initial` where that step starts
-        afresh.
+        It is that before the first step: `start`, or `initial` where that step resets.
         """
         if self.valid is None:
             return ()
@@ -68,10 +66,8 @@ class StepMasks(NamedTuple):
         return jax.lax.stop_gradient(state)
 
     def state_before(self, state: State, initial: State) -> State:
-        """Return what the step starts from: `state`, or `initial` where it starts afresh.
-
-        Random keys (`jax.random.key`) go on: the noise of a new sequence is new.
-        """
+        """Return the state before the step: `state`, or `initial` where it resets."""
+        # Random keys are not reset: the noise of a new sequence is new.
         reset = self.reset
         if reset is None:
             return state
@@ -79,19 +75,17 @@ class StepMasks(NamedTuple):
         return jax.tree.map(anew, initial, state)
 
     def state_evaluated(self, before: State, at_padding: State) -> State:
-        """Return what the step is evaluated at: `before`, or `at_padding` in the padding."""
+        """Return the state at which the step is evaluated: `before`, or `at_padding` in padding."""
         return before if self.valid is None else select_state(self.valid, before, at_padding)
 
     def state_after(self, after: State, before: State) -> State:
-        """Return what the step hands on: `after`, or `before` in the padding."""
+        """Return the state after the step: `after`, or `before` in the padding."""
         return after if self.valid is None else select_state(self.valid, after, before)
 
     def zero_padding(self, values: Any) -> Any:
         """Return `values`, leaves `[T, *batch, ...]`, with zeros in the padding."""
         valid = self.valid
-        if valid is None:
-            return values
-        return jax.tree.map(lambda leaf: select(valid, leaf, 0), values)
+        return values if valid is None else jax.tree.map(lambda x: select(valid, x, 0), values)
 
 
 def is_key(leaf: Any) -> bool:
@@ -126,11 +120,11 @@ def is_array(xs: Any) -> bool:
 
 
 def filled(mask: Array, values: Any, *, last: bool = False) -> Any:
-    """Return `values`, leaves `[T, *batch, ...]`, with real ones where `mask [T, *batch]` is False.
+    """Return `values`, leaves `[T, *batch, ...]`, filled where `mask [T, *batch]` is False.
 
-    They are those of the example's first step (or `last`) at which the mask is True; for an example
-    without any, those of the first example that has one; zeros where there is none at all. No
-    gradient goes back to where they were taken from.
+    They are filled with those of the example's first (or `last`) step at which the mask is True;
+    for an example without any, with those of the first example that has one; else with zeros. No
+    gradient flows to the step that was copied.
     """
     own = first_of(mask, values, last=last)
     has_any = mask.any(0).reshape(-1)
@@ -151,6 +145,7 @@ def first_of(mask: Array, values: Any, *, last: bool = False) -> Any:
 
     `[n, *rest, ...]` becomes `[*rest, ...]`.
     """
+    # A sum in which all entries but one are zero, and so exact.
     seen = jax.lax.cumsum(mask.astype(jnp.int32), axis=0, reverse=last)
     first = mask & (seen == 1)
 
@@ -166,7 +161,7 @@ def first_of(mask: Array, values: Any, *, last: bool = False) -> Any:
 
 
 def length_mask(lengths: Array, T: int) -> Array:
-    """Return `[T, *batch]`, True at the steps that belong to the example: t < lengths."""
+    """Return the mask t < lengths, `[T, *batch]`, True at the steps of each example."""
     lengths = check_array("lengths", as_array(lengths), ("*batch",), kind="integer")
     (T,) = check_sizes("T", (T,))
     steps = jnp.arange(T).reshape(-1, *[1] * lengths.ndim)
@@ -174,7 +169,7 @@ def length_mask(lengths: Array, T: int) -> Array:
 
 
 def select(condition: Array, if_true: Array, if_false: Any) -> Array:
-    """Select by a condition `[*lead]` over arrays `[*lead, ...]`, in the dtype of `if_true`."""
+    """Select by a condition `[*lead]` among arrays `[*lead, ...]`, in the dtype of `if_true`."""
     condition = condition.reshape(*condition.shape, *[1] * (if_true.ndim - condition.ndim))
     if is_key(if_true):
         return jnp.where(condition, if_true, if_false)
@@ -182,5 +177,5 @@ def select(condition: Array, if_true: Array, if_false: Any) -> Array:
 
 
 def select_state(condition: Array, if_true: State, if_false: State) -> State:
-    """Select leaf by leaf."""
+    """Select leaf by leaf of two pytrees."""
     return jax.tree.map(lambda a, b: select(condition, a, b), if_true, if_false)

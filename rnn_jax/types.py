@@ -1,4 +1,4 @@
-"""Names of types, and the letters that every file of this package uses.
+"""Type aliases, and the letters that every file of this package uses.
 
 | letter  | meaning                                                           |
 | ------- | ----------------------------------------------------------------- |
@@ -23,9 +23,9 @@ from jax.typing import DTypeLike
 Array: TypeAlias = jax.Array
 Key: TypeAlias = jax.Array
 Params: TypeAlias = Any
-"""A pytree of arrays: all that is learned."""
+"""A pytree of arrays, the learned parameters."""
 State: TypeAlias = Any
-"""A pytree of arrays `[*batch, ...]`: all that one step hands to the next."""
+"""A pytree of arrays `[*batch, ...]`, all that one step passes to the next."""
 Initializer: TypeAlias = Callable[[Key, tuple[int, ...], Any], Array]
 """`(key, shape, dtype) -> array`, as in `jax.nn.initializers`."""
 StepLoss: TypeAlias = Callable[[Array, Array], Array]
@@ -38,18 +38,16 @@ def at_least_float32(x: Array) -> Array:
 
 
 def wide_dtype(dtype: DTypeLike) -> jnp.dtype:
-    """Return the dtype to draw numbers in that are then rounded to `dtype`: at least float32.
-
-    Half precision has 256 or 2,048 uniform numbers: those that are drawn in it have a mean and
-    logarithms that are off.
-    """
+    """Return the dtype, float32 at least, in which to draw numbers that are rounded to `dtype`."""
+    # Half precision has 256 or 2,048 uniform numbers: drawn in it, their mean is off, and so are
+    # their logarithms.
     return jnp.dtype(dtype if jnp.finfo(dtype).bits >= 32 else jnp.float32)
 
 
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        """Find the names that were here before the Cell had a file of its own."""
+        """Return names that moved to `rnn_jax.cell`."""
         if name in ("Cell", "Complex", "Recurrence", "as_number", "as_state"):
             name = "NormBoundTerms" if name == "Recurrence" else name
             return getattr(importlib.import_module("rnn_jax.cell"), name)

@@ -14,8 +14,8 @@ from typing import Annotated, Literal
 import pytest
 
 import experiments
-from experiments.command_line import MISTAKE, announcement, command_line
-from experiments.settings import Limits, Readable, Settings
+from experiments.common.command_line import MISTAKE, announcement, command_line
+from experiments.common.settings import Limits, Readable, Settings
 
 FORM = re.compile(r"^[\w.]+: got .*; expected .+\. [A-Z].*\.$")
 FOLDER = Path(experiments.__file__).parent

@@ -10,6 +10,7 @@ import pytest
 from rnn_jax import cells, gradients
 from rnn_jax.gradients import check_bound, gated_bound, gru_matrix, lstm_matrix
 from rnn_jax.gradients.bounds.comparison_matrices import comparison_matrix
+from rnn_jax.gradients.step import linearized_step
 from rnn_jax.gradients.step.step_jacobian import FedBack, StepJacobian, UnitBlocks
 from rnn_jax.linalg.norm_bounds import norm_of_sum, root_norm
 from tests.helpers import normal, random_state
@@ -380,3 +381,13 @@ def test_in_float32_it_is_no_less_than_in_float64(name):
     # And not by much, where the pre-activation is no larger than its own rounding.
     held = np.isfinite(single) & normal
     assert np.median(single[held] / double[held]) < 1 + 1e-4
+
+
+def test_check_bounds_takes_the_trajectory_once(monkeypatch):
+    taken, states_along = [], linearized_step.states_along
+    count = lambda *args, **kwargs: taken.append(args) or states_along(*args, **kwargs)
+    monkeypatch.setattr(linearized_step, "states_along", count)
+    for cell in (cells.lstm(3), cells.layer_norm(cells.elman(3))):
+        taken.clear()
+        gradients.check_bounds(cell, cell.init(jax.random.key(0), 2), jnp.ones((5, 2)))
+        assert len(taken) == 1

@@ -14,8 +14,9 @@ import pytest
 from scipy import optimize, special
 
 from experiments import error_surface, forget_gate, memory_without_explosion, phase_diagram
-from experiments.checks import at_least, at_most, checks_table, within
-from experiments.command_line import command_line
+from experiments.common.checks import at_least, at_most, checks_table, judged_if, within
+from experiments.common.command_line import command_line
+from experiments.common.numbers import flatten, nest
 from rnn_jax import cells
 
 # One worker, so that each toy study runs once.
@@ -73,7 +74,7 @@ def test_what_is_claimed_is_found(run, name):
     summary = (folder / "summary.md").read_text()
     assert checks_table(module.checks(result)) in summary
     assert max(map(len, summary.splitlines())) <= 100
-    for values in result.values():
+    for values in flatten(result).values():
         assert np.isfinite(values).all() or values.dtype.kind != "f" or name == "error_surface"
 
 
@@ -101,7 +102,8 @@ WRONG = [
 @pytest.mark.parametrize(("name", "key", "wrong", "claim"), WRONG)
 def test_another_theory_fails(run, name, key, wrong, claim):
     module, _, result = run(name)
-    other = dict(result) | {key: wrong(np.asarray(result[key]))}
+    numbers = flatten(result)
+    other = nest(numbers | {key: wrong(np.asarray(numbers[key]))})
     before = {check.claim for check in module.checks(result) if not check.holds}
     after = {check.claim for check in module.checks(other) if not check.holds}
     assert any(claim in failed for failed in after - before)
@@ -123,6 +125,10 @@ def test_checks():
     checks = [within("a", 1.01, 1, 0.02), at_most("b", 3, 2), at_least("c", np.nan, 2)]
     assert [check.holds for check in checks] == [True, False, False]
     assert "1 of 3 hold" in checks_table(checks)
+    assert judged_if(True, "8 seeds", checks) == checks
+    few = judged_if(False, "9 steps", judged_if(False, "8 seeds", checks[:2]))
+    assert [check.holds for check in few] == [None, None]
+    assert "1 of 1 hold. Not judged without: 8 seeds, 9 steps." in checks_table([checks[0], *few])
 
 
 def test_the_gradient_doubles_though_the_radius_is_zero(run):
@@ -130,13 +136,13 @@ def test_the_gradient_doubles_though_the_radius_is_zero(run):
     _, _, result = run("eigenvalue_myth")
     J = np.array([[8.0, 6], [-8, -6]])
     powers = [np.linalg.norm(np.linalg.matrix_power(J, l), 2) for l in range(41)]
-    np.testing.assert_allclose(np.exp(result["nilpotent/measured"]), powers, rtol=1e-10)
+    np.testing.assert_allclose(np.exp(result["nilpotent"]["measured"]), powers, rtol=1e-10)
     doubled = 2.0 ** np.arange(40) * np.linalg.norm(J, 2)
-    np.testing.assert_allclose(np.exp(result["nilpotent/measured"][1:]), doubled, rtol=1e-10)
-    assert result["nilpotent/radius"] == 0
+    np.testing.assert_allclose(np.exp(result["nilpotent"]["measured"][1:]), doubled, rtol=1e-10)
+    assert result["nilpotent"]["radius"] == 0
     W = np.array([[0.8, 10], [0, 0.8]])
     powers = [np.linalg.norm(np.linalg.matrix_power(W, n), 2) for n in range(81)]
-    np.testing.assert_allclose(np.exp(result["linear/measured"][1]), powers, rtol=1e-10)
+    np.testing.assert_allclose(np.exp(result["linear"]["measured"][1]), powers, rtol=1e-10)
 
 
 def pascanu(w, b):
@@ -164,7 +170,7 @@ def test_two_attractors_at_w_5(run):
     """The oracle's interval, by the experiment's iteration and by counting fixed points."""
     _, _, result = run("error_surface")
     oracle = [-2.65561, -2.34439]
-    np.testing.assert_allclose(result["cut/iterated_folds"], oracle, atol=6e-6)
+    np.testing.assert_allclose(result["cut"]["iterated_folds"], oracle, atol=6e-6)
     x = np.linspace(-6, 6, 400_001)
 
     def crossings(b):
@@ -176,12 +182,12 @@ def test_two_attractors_at_w_5(run):
 def test_clipped_descent_finds_the_minimum(run):
     """Where unclipped descent was thrown: E = 0 on the curve that optimization finds too."""
     _, _, result = run("error_surface")
-    w, b = result["clipped/path"][-1]
+    w, b = result["clipped"]["path"][-1]
     root = optimize.brentq(lambda b: special.expit(fixed_point(w, b)) - 0.7, b - 0.1, b + 0.1)
     np.testing.assert_allclose(b, root, atol=1e-3)
-    steps = np.linalg.norm(np.diff(result["clipped/path"], axis=0), axis=1)
+    steps = np.linalg.norm(np.diff(result["clipped"]["path"], axis=0), axis=1)
     assert steps.max() <= 2.0 * 0.1 * (1 + 1e-12)
-    assert np.linalg.norm(result["not clipped/path"][-1] - result["not clipped/path"][0]) > 10
+    assert np.linalg.norm(result["not clipped"]["path"][-1] - result["not clipped"]["path"][0]) > 10
 
 
 def fixed_point(w, b):

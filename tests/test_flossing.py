@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from experiments import flossing
-from experiments.command_line import command_line
+from experiments.common.command_line import command_line
 from experiments.flossing import ARMS, Config, main
 
 pytestmark = [pytest.mark.usefixtures("optax_promotes"), pytest.mark.xdist_group("flossing")]
@@ -44,9 +44,9 @@ def test_the_run_folder(finished):
     summary = (out / "summary.md").read_text()
     for arm in ARMS:
         assert f"| {arm}" in summary
-        assert result[f"{arm}/loss"].shape == (3, 2)
-        assert result[f"{arm}/after"].shape == (6, 2)
-        assert np.isfinite(result[f"{arm}/loss"]).all()
+        assert result[arm]["loss"].shape == (3, 2)
+        assert result[arm]["after"].shape == (6, 2)
+        assert np.isfinite(result[arm]["loss"]).all()
     assert result["steps"].tolist() == [0, 4, 8]
     for suffix in ("png", "svg"):
         assert (out / "figures" / f"flossing.{suffix}").stat().st_size > 5000
@@ -57,14 +57,14 @@ def test_arms_differ_in_what_they_are_said_to_differ_in(finished):
     _, result = finished
     unflossed = ("nothing", "Ω", "orthogonality")
     for arm in unflossed:
-        np.testing.assert_array_equal(result[f"{arm}/loss"][0], result["nothing/loss"][0])
-        np.testing.assert_array_equal(result[f"{arm}/before"], result["nothing/before"])
+        np.testing.assert_array_equal(result[arm]["loss"][0], result["nothing"]["loss"][0])
+        np.testing.assert_array_equal(result[arm]["before"], result["nothing"]["before"])
     once, again = "flossed before", "flossed before and during"
-    np.testing.assert_array_equal(result[f"{once}/loss"][:2], result[f"{again}/loss"][:2])
-    finals = {float(result[f"{arm}/loss"][-1, 0]) for arm in ARMS}
+    np.testing.assert_array_equal(result[once]["loss"][:2], result[again]["loss"][:2])
+    finals = {float(result[arm]["loss"][-1, 0]) for arm in ARMS}
     assert len(finals) == len(ARMS)
     squares = lambda exponents: np.square(exponents[: TOY.num_exponents]).mean(0)
-    before, flossed = result["nothing/before"], result[f"{once}/before"]
+    before, flossed = result["nothing"]["before"], result[once]["before"]
     assert (squares(flossed) < 0.9 * squares(before)).all()
 
 

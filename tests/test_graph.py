@@ -3,6 +3,7 @@
 import io
 import re
 import warnings
+from contextlib import nullcontext
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +13,8 @@ import tyro
 from matplotlib.patches import Ellipse, FancyArrowPatch, FancyBboxPatch
 
 from experiments import computational_graph
-from experiments.cell_named import cell_named
-from rnn_jax import cells
+from experiments.common.cell_named import cell_named
+from rnn_jax import cells, unroll
 from rnn_jax.graph import gradient_path, step_graph, unfolded_graph
 from rnn_jax.graph.drawing import draw_folded, draw_unfolded
 from tests.helpers import normal, random_state
@@ -102,15 +103,95 @@ def test_an_lstm_is_its_equations():
     signs = sorted(node.label for node in operations)
     expected = {r"$\times$": 2, "+": 2, r"$\sigma$": 3, "tanh": 2, r"$\odot$": 3}
     assert {sign: signs.count(sign) for sign in signs} == expected
-    assert {node.name for node in operations if node.label == r"$\sigma$"} == {"i", "f", "o"}
-    assert "g" in {edge.mark for edge in graph.edges}
+    named = {(node.name, node.label) for node in operations if node.name}
+    assert named == {*((gate, r"$\sigma$") for gate in "ifo"), ("g", "tanh")}
     assert edges(unfolded_graph(cell, params, X, 1)) == {
         *((p, s) for p in ("W", "U", "b", "x1", "h0") for s in ("c1", "h1")),
         *[("c0", "c1"), ("c1", "h1"), ("h1", "y1"), ("y1", "E1")],
     }
 
 
-def test_blocks_of_a_concatenation_are_told_apart():
+GATES = {
+    "lstm_peephole": {*"ifog"},
+    "lstm_coupled": {*"fog"},
+    "slstm": {*"ifoz"},
+    "gru": {*"rzn"},
+    "gru_reset_before": {*"rzn"},
+    "mgu": {*"fn"},
+    "ugrnn": {*"gn"},
+    "fastgrnn": {*"zn"},
+    "antisymmetric_gated": {*"zn"},
+    "lem": {*"sr"},
+    "rg_lru": {"r", "i", "alpha", "beta"},
+    "min_gru": {"alpha", "z", "beta"},
+    "selective": {"Delta", "alpha", "beta"},
+}
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_gates_are_named_by_the_scopes_of_their_cell(name):
+    cell = cells.CELLS[name](4, dtype=jnp.float64)
+    graph = step_graph(cell, cell.init(jax.random.key(0), INPUT_SIZE), X)
+    assert {node.name for node in graph.of_kind("operation") if node.name} == GATES[name]
+
+
+def test_values_that_leave_a_scope_are_named_by_it_and_no_others():
+    def step(p, h, x):
+        with jax.named_scope("layer"), jax.named_scope("gate"):
+            gate = jax.jit(lambda a: 1 - jnp.exp(a))(p["W"] * x)
+        with jax.named_scope("u v"):
+            u, v = jnp.split(jnp.sin(jnp.concatenate([gate, h])), 2)
+        with jax.named_scope("w"):
+            w = jax.vmap(lambda a: jax.nn.softplus(a) / 2)(u)
+        return h * jnp.cos(w) + v, u
+
+    cell, params = made(step, jnp.zeros(3), W=0.5)
+    graph = step_graph(cell, params, X)
+    names = {(node.name, node.label) for node in graph.of_kind("operation")}
+    assert {pair for pair in names if pair[0]} == {
+        *[("gate", "1 −"), ("u", "sin"), ("v", "sin"), ("w", "÷ 2")]
+    }
+    without = lambda p, h, x: (jnp.tanh(p["W"] * h + x), h)
+    graph = step_graph(*made(without, jnp.zeros(3), W=0.5), X)
+    assert not any(node.name for node in graph.of_kind("operation"))
+
+
+@pytest.mark.parametrize("name", cells.CELLS)
+def test_scopes_add_no_operation(name, monkeypatch):
+    cell = cells.CELLS[name](4, dtype=jnp.float64)
+    params = cell.init(jax.random.key(0), INPUT_SIZE)
+    args = params, cell.initial_state(params), X
+    traced = lambda: str(jax.make_jaxpr(lambda *args: cell.step(*args))(*args))  # not from a cache
+    scopes = []
+    with_scopes = traced()
+    monkeypatch.setattr(jax, "named_scope", lambda scope: nullcontext(scopes.append(scope)))
+    assert traced() == with_scopes
+    assert scopes or name == "diagonal"
+
+
+@pytest.mark.parametrize("strategy", ["scan", "fused"])
+@pytest.mark.parametrize(
+    ("make", "dtype"), [(cells.lstm, jnp.float32), (cells.lstm_peephole, jnp.bfloat16)]
+)
+def test_the_gates_of_an_lstm_are_in_the_compiled_program(strategy, make, dtype):
+    """And so in a profile: each of them in the forward pass, and in the backward pass.
+
+    The peepholes are broadcast over examples, so that in half precision the step is evaluated from
+    its jaxpr, once more.
+    """
+    cell = make(4, dtype=dtype)
+    params = cell.init(jax.random.key(0), INPUT_SIZE)
+    xs = jnp.ones((4, 2, INPUT_SIZE), dtype)
+    loss = lambda params: unroll(cell, params, xs, strategy=strategy)[1].sum()
+    program = jax.jit(jax.grad(loss)).lower(params).compile().as_text()
+    scopes = re.findall(r'op_name="([^"]*)"', program)
+    for gate in "ifogch":
+        of_gate = [scope for scope in scopes if re.search(rf"[/(]{gate}\)*/", scope)]
+        assert any("transpose" not in scope for scope in of_gate), gate
+        assert any("transpose" in scope for scope in of_gate), gate
+
+
+def test_slices_of_a_concatenation_are_told_apart():
     def step(p, h, x):
         a = jnp.tanh(2 * jnp.concatenate([p["U"] @ x, h["b"]]))
         first, second = jnp.split(a, 2)

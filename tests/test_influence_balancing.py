@@ -6,15 +6,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments.common.run_folder import redraw
 from experiments.influence_balancing import (
     Config,
     influence_balancing,
     main,
-    one_half_square,
     plot,
 )
-from experiments.run_folder import redraw
 from rnn_jax.gradients import truncated_gradient
+from rnn_jax.losses import squared_error
 
 
 def test_influence_balancing_to_rounding():
@@ -32,7 +32,7 @@ def test_influence_balancing_to_rounding():
     rest = jnp.asarray(theta * per_theta)
     for k2 in (1, 10, 60, T):
         cut = functools.partial(truncated_gradient, k1=1, k2=k2, strategy="scan")
-        run = jax.jit(lambda p: cut(cell, p, xs, targets, one_half_square, rest))
+        run = jax.jit(lambda p: cut(cell, p, xs, targets, squared_error, rest))
         value, gradient, state = run(params)
         np.testing.assert_allclose(state, rest, rtol=1e-12)
         np.testing.assert_allclose(value, T * 0.5 * (-6 * theta - 1) ** 2, rtol=1e-12)

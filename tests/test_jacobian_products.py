@@ -7,12 +7,12 @@ import pytest
 
 from rnn_jax import cells, gradients
 from rnn_jax.gradients import jacobian_log_norms, jacobian_log_norms_by_lag, singular_spectra
-from rnn_jax.linalg.product_norms import BLOCK
+from rnn_jax.linalg.product_norms import TILE
 from rnn_jax.training import batch_mesh
 from tests.helpers import normal
 from tests.lawful_cells import INPUT_SIZE, user_cell
 
-T = 3 * BLOCK + 5  # no power of two: tiles that are full, half empty, and left out
+T = 3 * TILE + 5  # no power of two: tiles that are full, half empty, and left out
 
 
 def elman(dtype=jnp.float64, size=9):
@@ -200,7 +200,7 @@ def test_float32_norms_are_good_to_1e_5():
 
 
 @pytest.mark.parametrize("norm", ["spectral", "frobenius"])
-@pytest.mark.parametrize("T", [1, 2, 7, BLOCK, 4 * BLOCK, 5 * BLOCK + 1])
+@pytest.mark.parametrize("T", [1, 2, 7, TILE, 4 * TILE, 5 * TILE + 1])
 def test_any_number_of_steps(T, norm):
     J = orthogonal(T, T, 3) * np.array([0.9, 1.0, 1.2])
     log_sigma = log_singular_values(J)
@@ -211,7 +211,7 @@ def test_any_number_of_steps(T, norm):
 
 @pytest.mark.parametrize("norm", ["spectral", "frobenius"])
 def test_devices_share_the_pairs(norm):
-    J = np.random.default_rng(0).normal(size=(5 * BLOCK + 1, 3, 4, 4))
+    J = np.random.default_rng(0).normal(size=(5 * TILE + 1, 3, 4, 4))
     J[T // 2, 1], J[T // 3, 2] = 0, np.nan  # norms of zero, and none
     certified = lambda mesh: jax.jit(
         lambda J: gradients.certified_log_norms(J, norm=norm, mesh=mesh)
@@ -237,7 +237,7 @@ def test_spectral_norms_give_no_wrong_derivative():
 def test_the_bound_on_the_error_bounds_the_error(rtol):
     """Singular values that crowd below the largest, where Lanczos' method is slowest."""
     crowded = np.concatenate([np.exp(-1e-4 * np.arange(20)), np.full(20, 0.99)])
-    J = products_of_known_spectrum(2 * BLOCK, crowded)
+    J = products_of_known_spectrum(2 * TILE, crowded)
     found = jax.jit(lambda J: gradients.certified_log_norms(J, rtol=rtol))(jnp.asarray(J))
     value, error = below(found.value), below(found.error)
     rounding = 1e-13
@@ -275,7 +275,7 @@ def test_blocks_of_an_lstm():
     """∂c_t/∂c_k and ∂h_t/∂(c, h)_k with all paths between, against slices of the product."""
     cell = cells.lstm(3, dtype=jnp.float64)
     params = cell.init(jax.random.key(0), INPUT_SIZE)
-    steps, lags = BLOCK + 8, [3, BLOCK + 2]
+    steps, lags = TILE + 8, [3, TILE + 2]
     xs = normal(1, steps, INPUT_SIZE)
     J = np.asarray(gradients.step_jacobians(cell, params, xs))
     names = gradients.state_blocks(cell, params)
@@ -356,7 +356,7 @@ def test_the_program_does_not_grow_with_time():
 
     counts = {
         equations(jax.make_jaxpr(gradients.product_log_norms)(jnp.zeros((steps, 2, 2))).jaxpr)
-        for steps in (4 * BLOCK, 32 * BLOCK)
+        for steps in (4 * TILE, 32 * TILE)
     }
     assert len(counts) == 1
     assert counts.pop() > 100

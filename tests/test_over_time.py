@@ -13,6 +13,7 @@ from jax import export
 import rnn_jax
 from rnn_jax import cells, gradients, losses
 from rnn_jax.transforms.serialization import register_classes
+from rnn_jax.unrolling import arguments
 from tests import public_calls
 from tests.helpers import normal
 from tests.lawful_cells import INPUT_SIZE
@@ -322,17 +323,25 @@ def test_gradients_outside_jit_compile_once(compilations):
 
 
 @pytest.mark.parametrize("module", ["rnn_jax", "gradients", "linalg", "losses", "topologies"])
-def test_calls_outside_jit_compile_once(module, compilations):
-    """Every public function, on the same arguments again: a loop of measurements stays flat."""
-    again = {}
+def test_calls_outside_jit_compile_once(module, compilations, monkeypatch):
+    """Every public function, on the same arguments again: a loop of measurements stays flat.
+
+    What is to be unrolled is checked once in each call.
+    """
+    checks, check = [], arguments._checked_xs
+    monkeypatch.setattr(arguments, "_checked_xs", lambda xs: checks.append(xs) or check(xs))
+    again, checked = {}, {}
     for name, call in public_calls.calls()[module].items():
         run = lambda call=call: call.then(call.function(**call.good))
         for _ in range(2):
             run()
-        before = compilations[0]
+        before, checks[:] = compilations[0], []
         run()
-        again[name] = compilations[0] - before
+        again[name], checked[name] = compilations[0] - before, len(checks)
     assert not {name: count for name, count in again.items() if count}
+    assert checked.pop("bidirectional", 2) == 2  # one of each of its cells
+    assert not {name: count for name, count in checked.items() if count > 1}
+    assert any(checked.values()) == (module in ("rnn_jax", "gradients", "topologies"))
 
 
 def test_programs_go_with_their_cell():

@@ -9,8 +9,10 @@ import pytest
 
 import rnn_jax
 from experiments import parameter_sharing
-from experiments.parameter_sharing import ARMS, Config, Study, main, position_specific, recurrent
-from experiments.run_folder import redraw
+from experiments.common.checks import checks_table
+from experiments.common.numbers import flatten, nest
+from experiments.common.run_folder import RunFolder, redraw
+from experiments.parameter_sharing import ARMS, Config, Learner, main, position_specific, recurrent
 from rnn_jax.tasks import year_sentences
 
 # One worker, so that the toy study runs once.
@@ -41,15 +43,15 @@ def finished(tmp_path_factory, optax_promotes):
 
 
 def some_sentences(make, templates):
-    study = Study(make(Config(**TOY), templates), "", templates, (9,))
-    return study, jax.jit(study.sentences)(jax.random.key(3), jnp.arange(9))
+    learner = Learner(make(Config(**TOY), templates), "", templates, (9,))
+    return learner, jax.jit(learner.sentences)(jax.random.key(3), jnp.arange(9))
 
 
 def test_position_specific_is_its_equation(templates):
-    study, sentences = some_sentences(position_specific, templates)
-    p = study.network.init(jax.random.key(0))
+    learner, sentences = some_sentences(position_specific, templates)
+    p = learner.network.init(jax.random.key(0))
     assert p.U.shape == (20, 6, templates.input_size)
-    for example, logits in enumerate(study.logits(p, sentences)):
+    for example, logits in enumerate(learner.logits(p, sentences)):
         a = np.asarray(p.b)
         for t in range(sentences.length[example]):
             a = a + np.asarray(p.U)[t, :, sentences.symbols[example, t] - 1]
@@ -59,11 +61,11 @@ def test_position_specific_is_its_equation(templates):
 @pytest.mark.parametrize("cell", ["GRU", "LSTM", "Elman"])
 def test_recurrent_answers_after_the_last_word(templates, cell):
     make = lambda config, templates: recurrent(Config(**TOY, cell=cell), templates)
-    study, sentences = some_sentences(make, templates)
-    params = study.network.init(jax.random.key(0))
+    learner, sentences = some_sentences(make, templates)
+    params = learner.network.init(jax.random.key(0))
     make_cell = {"GRU": rnn_jax.cells.gru, "LSTM": rnn_jax.cells.lstm, "Elman": rnn_jax.cells.elman}
     cell = rnn_jax.cells.readout(make_cell[cell](6), 5)
-    for example, logits in enumerate(study.logits(params, sentences)[:3]):
+    for example, logits in enumerate(learner.logits(params, sentences)[:3]):
         xs = templates.one_hot(sentences.symbols[example, : sentences.length[example]])
         _, ys = rnn_jax.unroll(cell, params, xs)
         np.testing.assert_allclose(logits, ys[-1], rtol=1e-5, atol=1e-6)
@@ -71,17 +73,17 @@ def test_recurrent_answers_after_the_last_word(templates, cell):
 
 def test_held_out_weights_are_never_trained(templates):
     """Why the position-specific network can only guess there: dE/dU_t is zero for all numbers."""
-    study, sentences = some_sentences(position_specific, templates.no_number_in(HELD_OUT))
-    params = study.network.init(jax.random.key(0))
-    U = jnp.abs(jax.jit(jax.grad(study.loss))(params, sentences).U).max(1)  # [T, I]
+    learner, sentences = some_sentences(position_specific, templates.no_number_in(HELD_OUT))
+    params = learner.network.init(jax.random.key(0))
+    U = jnp.abs(jax.jit(jax.grad(learner.loss))(params, sentences).U).max(1)  # [T, I]
     assert (U[jnp.array(HELD_OUT), :5] == 0).all()
     assert (U[11:, :5] > 0).any()
     assert (U[jnp.array(HELD_OUT), 5:] > 0).any()
 
 
 def test_a_set_is_the_beginning_of_a_larger_one(templates):
-    study, sentences = some_sentences(recurrent, templates)
-    draw = jax.jit(study.sentences)
+    learner, sentences = some_sentences(recurrent, templates)
+    draw = jax.jit(learner.sentences)
     fewer = draw(jax.random.key(3), jnp.arange(4))
     for few, many in zip(fewer, sentences, strict=True):
         np.testing.assert_array_equal(few, many[:4])
@@ -90,7 +92,8 @@ def test_a_set_is_the_beginning_of_a_larger_one(templates):
 
 
 def test_the_run_folder(finished):
-    out, result = finished
+    out, nested = finished
+    result = flatten(nested)
     record = json.loads((out / "config.json").read_text())
     assert record["config"]["hidden_size"] == 6
     assert record["inputs"][f"templates, {ARMS[0]}"] > record["inputs"][f"templates, {ARMS[1]}"]
@@ -110,6 +113,67 @@ def test_the_run_folder(finished):
         assert (out / "figures" / f"accuracy.{suffix}").stat().st_size > 5000
 
 
+def test_a_short_run_is_not_judged(finished):
+    out, result = finished
+    checks = parameter_sharing.checks(result)
+    assert {check.needs for check in checks} == {"1,000 steps of training and 1,000 sentences"}
+    assert checks_table(checks) in (out / "summary.md").read_text()
+
+
+def as_claimed():
+    """Return the numbers of a study in which everything is as it is claimed to be."""
+    positions, held = np.arange(19), np.isin(np.arange(19), HELD_OUT)
+    shared, specific = "recurrent (GRU)", "position-specific"
+    of_sizes = lambda *levels: np.array(levels)[:, None, None] * np.ones((1, 2, 19))
+    accuracy = {
+        shared: (of_sizes(0.3, 1.0, 1.0), of_sizes(0.99)),
+        specific: (of_sizes(0.05, 0.4, 0.7), np.where(held, 0.02, of_sizes(0.7))),
+    }
+    result = {
+        "labels": np.array([shared, specific]),
+        "sizes": np.array([100, 300, 1000]),
+        "positions": positions,
+        "held_out": np.array(HELD_OUT),
+        "chance": np.array(0.025),
+    }
+    for label, by_arm in accuracy.items():
+        result[label] = {
+            arm: {
+                "accuracy": values,
+                "training_accuracy": np.ones(values.shape[:2]),
+                "training_loss": np.zeros((*values.shape[:2], 1000)),
+            }
+            for arm, values in zip(ARMS, by_arm, strict=True)
+        }
+    return flatten(result)
+
+
+SHARED, SPECIFIC = (f"{label}/{{}}" for label in ("recurrent (GRU)", "position-specific"))
+ANYWHERE, NEVER = ARMS
+WRONG = [
+    (SHARED, NEVER, "training_accuracy", lambda a: a - 0.02, "on the training set"),
+    (SPECIFIC, ANYWHERE, "training_accuracy", lambda a: a - 0.02, "on the training set"),
+    (SHARED, ANYWHERE, "accuracy", lambda a: a - 0.1, "recurrent: accuracy"),
+    (SPECIFIC, ANYWHERE, "accuracy", lambda a: a + 0.4, "less position-specific"),
+    (SHARED, NEVER, "accuracy", lambda a: a - 0.1, "where no year stood"),
+    (SPECIFIC, NEVER, "accuracy", lambda a: np.maximum(a, 0.06), "there, over"),
+    (SPECIFIC, NEVER, "accuracy", lambda a: np.minimum(a, 0.1), "elsewhere, over"),
+]
+
+
+@pytest.mark.parametrize(("label", "arm", "name", "wrong", "claim"), WRONG)
+def test_a_claim_fails_where_its_number_is_another(label, arm, name, wrong, claim):
+    numbers, path = as_claimed(), f"{label.format(arm)}/{name}"
+    assert all(check.holds for check in parameter_sharing.checks(nest(numbers)))
+    other = parameter_sharing.checks(nest(numbers | {path: wrong(numbers[path])}))
+    assert [claim in check.claim for check in other if not check.holds] == [True]
+
+
+def test_every_claim_can_fail():
+    claims = [check.claim for check in parameter_sharing.checks(nest(as_claimed()))]
+    assert [claim for claim in claims if not any(part in claim for *_, part in WRONG)] == []
+
+
 def test_plot_redraws_from_the_folder_alone(finished):
     out, _ = finished
     figure = out / "figures" / "accuracy.png"
@@ -120,18 +184,18 @@ def test_plot_redraws_from_the_folder_alone(finished):
 
 
 def test_a_killed_study_resumes(finished, tmp_path, monkeypatch):
-    _, expected = finished
+    expected = flatten(finished[1])
 
     def killed(*_):
         raise KeyboardInterrupt
 
     config = Config(out=tmp_path, **TOY)
     with monkeypatch.context() as patch:
-        patch.setattr(parameter_sharing, "summarize", killed)
+        patch.setattr(RunFolder, "finish", killed)
         with pytest.raises(KeyboardInterrupt):
             main(config)
     assert (tmp_path / "checkpoints").exists()
-    result = main(config)
+    result = flatten(main(config))
     assert result.keys() == expected.keys()
     for name, values in expected.items():
         np.testing.assert_array_equal(result[name], values, err_msg=name)

@@ -1,21 +1,27 @@
 """Run folders: of one run at a time, whole or unfinished, and read back with suspicion."""
 
 import json
+import platform
 import shutil
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from experiments import provenance, report, run_folder
-from experiments.command_line import MISTAKE, NOT_A_NUMBER, STOPPED, command_line
-from experiments.folder_lock import locked
-from experiments.run_folder import FINISHED, RunFolder, redraw
-from experiments.settings import Settings, Size
+from experiments.common import provenance, report, run_folder
+from experiments.common.checks import at_least
+from experiments.common.command_line import MISTAKE, NOT_A_NUMBER, STOPPED, command_line
+from experiments.common.folder_lock import locked
+from experiments.common.numbers import flatten, nest
+from experiments.common.run_folder import FINISHED, RunFolder, redraw
+from experiments.common.settings import Settings, Size
+from experiments.common.study import Study
 from rnn_jax import training
 from rnn_jax.training import fit
 
@@ -36,21 +42,34 @@ def plot(result):
     return {"figure": figure}
 
 
-def main(config):
-    config.check()
-    with RunFolder(config.out).running(config, {"data": "none"}) as folder:
-        (folder.checkpoints / "arm").mkdir(exist_ok=True)
-        numbers = np.full(3, float(config.number))
-        networks = {"a/b": {"W": jnp.full(2, config.number, jnp.bfloat16)}}
-        summary = lambda result: f"# Number {config.number}\n"
-        folder.conclude({"numbers": numbers}, summary, plot, networks)
+def prepare(config):
+    return {"data": "none"}, "arm"
+
+
+def measure(config, arm):
+    (RunFolder(config.out).checkpoints / arm).mkdir(exist_ok=True)
+    networks = {"a/b": {"W": jnp.full(2, config.number, jnp.bfloat16)}}
+    return {"numbers": np.full(3, float(config.number))}, networks
+
+
+def checks(result):
+    return [at_least("the number", result["numbers"][0], 1)]
+
+
+def summarize(result):
+    return f"# Number {result['numbers'][0]:.0f}"
+
+
+DOC = "A study.\n\nClaim: none.\n\nAbout no time."
+STUDY = Study(DOC, Config, measure, checks, summarize, plot, prepare)
+main = STUDY.main
 
 
 def run(monkeypatch, *arguments):
     """The command; its exit status."""
     monkeypatch.setattr("sys.argv", ["study", *map(str, arguments)])
     try:
-        command_line(Config, main, plot, "A study.\n\nClaim: none.\n\nAbout no time.")
+        STUDY.command_line()
     except SystemExit as end:
         return end.code
     return 0
@@ -70,7 +89,7 @@ def numbers_of(out):
     if (out / "numbers.npz").exists():
         found.add(int(np.load(out / "numbers.npz")["numbers"][0]))
     if (out / "summary.md").exists():
-        found.add(int((out / "summary.md").read_text().split()[-1]))
+        found.add(int((out / "summary.md").read_text().split()[2]))
     return found
 
 
@@ -83,6 +102,8 @@ def test_what_is_recorded(out):
     assert {"rnn_jax", "python", "jax"} <= record["versions"].keys()
     assert record["commit"] is None or len(record["commit"].removesuffix("-dirty")) == 40
     assert "cpu" in record["devices"]
+    assert record["platform"] == platform.platform()
+    assert record["begun"].startswith("20")
     assert 0 <= record["seconds"] < 100
     assert record["arrays"] == {"numbers": "float64[3]"}
     np.testing.assert_array_equal(numbers["numbers"], 1)
@@ -93,6 +114,45 @@ def test_what_is_recorded(out):
     assert (restored == 1).all()
     with pytest.raises(FileNotFoundError, match=FORM.format("path", "nothing")):
         training.restore(out / "networks" / "nothing", like)
+
+
+def test_a_commit_says_whether_the_tree_was_clean(tmp_path):
+    def git(*arguments):
+        who = ("-c", "user.name=a", "-c", "user.email=a@b.c")
+        done = subprocess.run(
+            ("git", *who, *arguments), cwd=tmp_path, capture_output=True, text=True
+        )
+        return done.stdout.strip()
+
+    assert provenance.commit(tmp_path) is None
+    git("init")
+    (tmp_path / "code.py").write_text("1")
+    git("add", ".")
+    git("commit", "-m", "one")
+    head = git("rev-parse", "HEAD")
+    assert len(head) == 40
+    assert provenance.commit(tmp_path) == head
+    (tmp_path / "code.py").write_text("2")
+    assert provenance.commit(tmp_path) == f"{head}-dirty"
+
+
+def test_a_result_is_nested_in_memory_and_flat_on_disk(tmp_path):
+    """Also where a group has an array of its own name, whichever of them comes first."""
+    sizes = {"entropy": np.ones(2), "": np.arange(2)}
+    result = {"a": {"b": {"c": np.zeros(1)}, "d": np.ones(3)}, "sizes": sizes}
+    flat = flatten(result)
+    assert list(flat) == ["a/b/c", "a/d", "sizes/entropy", "sizes"]
+    for order in (list(flat), list(flat)[::-1]):
+        assert jax.tree.all(
+            jax.tree.map(np.array_equal, nest({path: flat[path] for path in order}), result)
+        )
+    out = tmp_path / "run"
+    with RunFolder(out).running(Config(), {}) as folder:
+        folder.finish(result, "", {})
+    assert np.load(out / "numbers.npz").files == list(flat)
+    record, found = RunFolder(out).read()
+    assert record["arrays"]["sizes"] == "int64[2]"
+    assert jax.tree.all(jax.tree.map(np.array_equal, found, result))
 
 
 def test_a_finished_run_is_replaced_only_when_asked(out, monkeypatch, capsys):
@@ -202,8 +262,8 @@ def test_ctrl_c_says_that_the_run_goes_on(tmp_path, monkeypatch, capsys):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(RunFolder, "conclude", stopped)
-        patch.setattr("experiments.command_line.os._exit", sys.exit)
+        patch.setattr(RunFolder, "finish", stopped)
+        patch.setattr("experiments.common.command_line.os._exit", sys.exit)
         assert run(patch, "--out", tmp_path / "run") == STOPPED
     assert "same command goes on" in capsys.readouterr().err
     assert (tmp_path / "run" / "checkpoints" / "arm").is_dir()
@@ -303,8 +363,8 @@ def test_nan_in_a_summary_is_no_success(out, monkeypatch):
 def test_tables_fit_the_page():
     long = "a claim that goes on for much longer than a page of one hundred columns is wide, " * 3
     text = report.table(
-        ["claim", "|x|", *(f"column {i}" for i in range(12))],
         [[long, "a | b", *range(12)], ["package.module_" + 90 * "x", *[12 * "y"] * 13]],
+        ["claim", "|x|", *(f"column {i}" for i in range(12))],
     )
     assert max(map(len, text.splitlines())) <= 100
     assert text.count("claim") >= 3  # several tables, each with its first column
@@ -313,7 +373,7 @@ def test_tables_fit_the_page():
         assert line == "" or bars >= 3
     assert r"a \| b" in text
     assert r"\|x\|" in text
-    one = report.table(["a", "b"], [[long, long]])
+    one = report.table([[long, long]], ["a", "b"])
     assert max(map(len, one.splitlines())) <= 100
     assert " ".join(one.replace("|", " ").split()).count("hundred") == 6
 
@@ -321,7 +381,7 @@ def test_tables_fit_the_page():
 def test_progress_in_a_file_has_no_control_characters(monkeypatch, capsys, optax_promotes):
     import optax
 
-    from experiments.progress import progress, training_progress
+    from experiments.common.progress import progress, training_progress
     from rnn_jax.training import create_train_state, make_train_step
 
     assert list(progress([1, 2, 3], "counted")) == [1, 2, 3]

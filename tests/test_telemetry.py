@@ -1,63 +1,26 @@
 """A monitored step trains as a plain one does, and what it measures is what is there."""
 
-import shutil
-import struct
-
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from matplotlib.figure import Figure
 
 import rnn_jax
 from rnn_jax import cells, gradients, losses
-from rnn_jax.plotting import telemetry as telemetry_figure
 from rnn_jax.training import (
     Telemetry,
     batch_mesh,
     create_monitored_train_state,
-    create_train_state,
-    fit,
     make_monitored_train_step,
-    make_train_step,
     over_ensemble,
-    read_record,
-    to_disk,
-    to_tensorboard,
 )
 from tests.helpers import normal
 from tests.lawful_cells import INPUT_SIZE, user_cell
+from tests.monitored import ELMAN, OPTIMIZER, B, T, batch_at, loss_of, programs
 
 pytestmark = pytest.mark.usefixtures("optax_promotes")
-
-T, B = 6, 4
-OPTIMIZER = optax.adam(1e-2)
-ELMAN = cells.readout(cells.elman(5, dtype=jnp.float64), 2)
-
-
-def batch_at(step, outputs=2):
-    return normal(2 * step, T, B, INPUT_SIZE), 3 * normal(2 * step + 1, T, B, outputs)
-
-
-def loss_of(cell, **options):
-    def loss(params, batch, unroll=rnn_jax.unroll):
-        ys = unroll(cell, params, batch[0], **options)[1]
-        return losses.per_step(losses.squared_error, ys, batch[1]).mean()
-
-    return loss
-
-
-def programs(cell, options=None, *, clip_norm=1.0, optimizer=OPTIMIZER, **of_telemetry):
-    """A monitored step and its state; a plain one and its."""
-    loss, telemetry = loss_of(cell, **options or {}), Telemetry(cell, **of_telemetry)
-    params = jax.tree.map(lambda p: 1.5 * p, cell.init(jax.random.key(0), INPUT_SIZE))
-    monitored = jax.jit(make_monitored_train_step(loss, optimizer, telemetry, clip_norm=clip_norm))
-    plain = jax.jit(make_train_step(loss, optimizer, clip_norm=clip_norm))
-    start = create_monitored_train_state(params, optimizer, telemetry)
-    return monitored, start, plain, create_train_state(params, optimizer)
-
 
 LENGTHS = jnp.array([6, 3, 1, 5])
 of_readout = lambda leaf: lambda p, s: leaf(s) @ p.V.T + p.c
@@ -217,12 +180,13 @@ def test_every_third_step_measures():
     chex.assert_trees_all_close(state.params, plain_state.params, rtol=1e-10, atol=1e-13)
 
 
-def test_devices_that_share_a_batch_measure_as_one():
+@pytest.mark.parametrize("every", [1, 3])
+def test_devices_that_share_a_batch_measure_as_one(every):
     mesh = batch_mesh()
     assert mesh.size == 2
     ends = []
     for shared in ({}, {"mesh": mesh}):
-        telemetry = Telemetry(ELMAN)
+        telemetry = Telemetry(ELMAN, every=every)
         step = make_monitored_train_step(
             loss_of(ELMAN), OPTIMIZER, telemetry, clip_norm=0.5, **shared
         )
@@ -290,108 +254,6 @@ def test_a_loss_that_does_not_call_unroll_once_is_refused(calls):
     for argument in ("every", "iterations"):
         with pytest.raises(ValueError, match=rf"{argument}: got int 0; expected"):
             Telemetry(ELMAN, **{argument: 0})
-
-
-def test_a_killed_run_leaves_and_resumes_its_record(tmp_path):
-    """Memory, disk and TensorBoard have each step once, though some were taken twice."""
-    monitored, state, _, _ = programs(ELMAN, every=2)
-    _, history = fit(monitored, state, batch_at, 17, progress=False)
-
-    def arguments():
-        recorders = (to_disk(tmp_path / "record", 17), to_tensorboard(tmp_path / "events"))
-        kept = {"checkpoint_dir": tmp_path / "kept", "checkpoint_every": 6}
-        return {"recorders": recorders, "progress": False, **kept}
-
-    def killed_at_11(step):
-        if step == 11:
-            raise KeyboardInterrupt
-        return batch_at(step)
-
-    recorders = arguments()
-    with pytest.raises(KeyboardInterrupt):
-        fit(monitored, state, killed_at_11, 17, **recorders)
-    cut = read_record(tmp_path / "record")
-    known = np.where(np.arange(17) < 11, history["loss"], np.nan)
-    np.testing.assert_array_equal(cut["loss"], known)
-    shutil.rmtree(tmp_path / "kept" / "11")  # as if it had been killed before that was kept
-
-    _, resumed = fit(monitored, state, batch_at, 17, **arguments())
-    chex.assert_trees_all_equal(resumed, history)
-    chex.assert_trees_all_equal(read_record(tmp_path / "record"), history)
-    scalars, histograms = events(tmp_path / "events")
-    for name in ("loss", "grad_norm", "clipped", "spectral_radius/W", "omega"):
-        measured = {i: v for i, v in enumerate(history[name]) if not np.isnan(v)}
-        assert scalars[name].keys() == measured.keys()
-        np.testing.assert_allclose([*scalars[name].values()], [*measured.values()], rtol=1e-6)
-    assert set(scalars["horizon"]) <= set(range(0, 17, 2))
-    assert {step: scalars[f"state_log_norms/{T - 1}"][step] for step in (0, 16)} == pytest.approx(
-        {step: history["state_log_norms"][step, T - 1] for step in (0, 16)}, rel=1e-6
-    )
-    assert not histograms
-
-    another_run = r"folder: got .*npy, of another run, float64\[17.*; expected float64\[16"
-    with pytest.raises(ValueError, match=another_run):
-        to_disk(tmp_path / "record", 16)(0, {name: values[:9] for name, values in history.items()})
-    with pytest.raises(ValueError, match="steps: got 5, for step 16; expected"):
-        to_disk(tmp_path / "short", 5)(0, history)
-    with pytest.raises(FileNotFoundError, match="folder: got"):
-        read_record(tmp_path / "nothing")
-
-    figure = telemetry_figure(history, clip_norm=1.0)
-    assert isinstance(figure, Figure)
-    shown = figure.axes[2].collections[0].get_array()
-    np.testing.assert_allclose(shown, history["state_log_norms"][::2].T / np.log(10))
-    with pytest.raises(ValueError, match=r"record: got .*state_log_norms"):
-        telemetry_figure({name: values[:, None] for name, values in history.items()})
-
-
-def test_long_profiles_are_histograms_in_tensorboard(tmp_path):
-    record = to_tensorboard(tmp_path)
-    profile = np.array([[-np.inf, *np.linspace(-20, 0, 50)], np.full(51, np.nan)])
-    record(7, {"state_log_norms": profile, "gates": np.array([[1.0, 2.0], [3.0, np.nan]])})
-    scalars, histograms = events(tmp_path)
-    assert scalars == {"gates/0": {7: 1, 8: 3}, "gates/1": {7: 2}}
-    assert histograms.keys() == {("state_log_norms", 7)}
-    kept = histograms["state_log_norms", 7]
-    assert (kept.num, kept.min, kept.max) == (50, -20, 0)
-    np.testing.assert_allclose(kept.sum, -500)
-
-
-def test_tensorboard_shows_one_step_in_so_many(tmp_path):
-    """Whatever blocks the steps come in."""
-    record = to_tensorboard(tmp_path, every=4)
-    loss = np.arange(30.0)
-    for begin, end in ((3, 4), (4, 13), (13, 16), (16, 17), (17, 30)):
-        record(begin, {"loss": loss[begin:end]})
-    scalars, _ = events(tmp_path)
-    assert scalars == {"loss": {step: step for step in (4, 8, 12, 16, 20, 24, 28)}}
-    with pytest.raises(ValueError, match="every: got int 0; expected"):
-        to_tensorboard(tmp_path, every=0)
-
-
-def events(folder):
-    """What TensorBoard shows: `({name: {step: value}}, {(name, step): histogram})`."""
-    from tensorboardX.proto.event_pb2 import Event
-
-    scalars, histograms = {}, {}
-    for file in sorted(folder.iterdir()):
-        data = file.read_bytes()
-        while data:  # records: length, its checksum, an event, its checksum
-            (length,) = struct.unpack("<Q", data[:8])
-            event, data = Event.FromString(data[12 : 12 + length]), data[16 + length :]
-            if event.HasField("session_log"):
-                beyond = lambda step, start=event.step: step >= start
-                scalars = {
-                    name: {s: v for s, v in curve.items() if not beyond(s)}
-                    for name, curve in scalars.items()
-                }
-            for value in event.summary.value:
-                if value.HasField("histo"):
-                    histograms[value.tag, event.step] = value.histo
-                else:
-                    assert event.step not in scalars.setdefault(value.tag, {})
-                    scalars[value.tag][event.step] = value.simple_value
-    return scalars, histograms
 
 
 OMEGA_CASES = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments import truncation_bias
-from experiments.run_folder import redraw
+from experiments.common.run_folder import redraw
 from experiments.truncation_bias import Config, main, networks, plot, rates
 
 # One worker, so that the toy study runs once.
@@ -33,14 +33,15 @@ def test_what_is_measured_of_each_network(finished):
     assert list(result["labels"]) == labels
     for label in labels:
         for phase in truncation_bias.PHASES:
-            error = result[f"{label}/{phase}/error"]
+            measured = result[label][phase]
+            error = measured["error"]
             assert error.shape == (2, 7)
             assert (error[:, -1] < 1e-5).all()  # k2 = T is full BPTT
-            np.testing.assert_allclose(result[f"{label}/{phase}/cosine"][:, -1], 1, atol=1e-5)
+            np.testing.assert_allclose(measured["cosine"][:, -1], 1, atol=1e-5)
             assert (error[:, 0] > 1e-3).all()
-            assert (result[f"{label}/{phase}/log_norm"][:, 0] == 0).all()
+            assert (measured["log_norm"][:, 0] == 0).all()
     contracting, _, chaotic, _ = (
-        np.median(result[f"{x}/before training/error"], 0) for x in labels
+        np.median(result[label]["before training"]["error"], 0) for label in labels
     )
     assert contracting[3] < 0.1 < 0.3 < chaotic[3]
     summary = (out / "summary.md").read_text()
@@ -54,10 +55,14 @@ def test_rates_are_taken_at_the_same_lags_above_rounding():
     result = {
         "k2s": k2s,
         "T": np.array(32),
-        "x/error": np.exp(np.maximum(log_error, np.log(1e-7)))[None],
-        "x/log_norm": np.where(lags <= 8, -0.7 * lags, 99.0)[None],
+        "x": {
+            "after": {
+                "error": np.exp(np.maximum(log_error, np.log(1e-7)))[None],
+                "log_norm": np.where(lags <= 8, -0.7 * lags, 99.0)[None],
+            }
+        },
     }
-    np.testing.assert_allclose(rates(result, "x"), [-0.9, -0.7])
+    np.testing.assert_allclose(rates(result, "x", "after"), [-0.9, -0.7])
 
 
 def test_plot_redraws_from_the_folder_alone(finished):

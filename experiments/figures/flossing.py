@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from rnn_jax.plotting.style import BOUND, MEASURED, MUTED, PRODUCT, STYLE, legend_below
+from rnn_jax.plotting.style import BOUND, MEASURED, MUTED, PRODUCT, STYLE, draw_band, legend_below
 
 COLORS = (MUTED, MEASURED, PRODUCT, BOUND, "#7b4fa3")
+BAND: dict[str, Any] = {"alpha": 0.18, "marker": ".", "ms": 3}
 
 
 def flossing(
@@ -21,7 +22,7 @@ def flossing(
     *,
     delay: int,
 ) -> Figure:
-    """Loss by training step, and Lyapunov exponents by index; medians and 10-90 % over seeds.
+    """Draw loss by training step, and exponents by index; medians and 10-90 % over seeds.
 
     Args:
       steps: `[n]`, at which the loss was measured.
@@ -33,13 +34,14 @@ def flossing(
         figure = Figure(figsize=(10.2, 3.9), layout="constrained")
         first, *rest = figure.subplots(1, 1 + len(spectra))
         for color, (arm, curves) in zip(COLORS, losses.items(), strict=False):
-            _spread(first, steps, curves, color, arm)
+            draw_band(first, steps, _percentiles(curves), color, arm, **BAND)
         first.axhline(1, color="black", lw=1, ls="--", label="no memory")
         first.set(xlabel="training step", ylabel="loss / that of no memory", yscale="log")
         first.set_title(f"the task, a delay of {delay}")
         for ax, (title, by_name) in zip(rest, spectra.items(), strict=True):
             for color, (name, exponents) in zip(COLORS, by_name.items(), strict=False):
-                _spread(ax, np.arange(1, len(exponents) + 1), exponents, color, name)
+                i = np.arange(1, len(exponents) + 1)
+                draw_band(ax, i, _percentiles(exponents), color, name, **BAND)
             ax.axhline(-1 / delay, color="black", lw=1, ls=":")
             ax.axvline(delay, color="black", lw=1, ls=":")
             ax.text(1, -1 / delay, r"$-1/d$", va="bottom")
@@ -52,8 +54,6 @@ def flossing(
     return figure
 
 
-def _spread(ax: Axes, x: np.ndarray, curves: np.ndarray, color: str, label: str) -> None:
-    """Median and 10-90 % of `[len(x), seeds]`, without those that are NaN."""
-    low, middle, high = np.nanpercentile(curves, (10, 50, 90), axis=1)
-    ax.fill_between(x, low, high, color=color, alpha=0.18, lw=0)
-    ax.plot(x, middle, color=color, marker=".", ms=3, label=label)
+def _percentiles(curves: np.ndarray) -> np.ndarray:
+    """Return 10, 50 and 90 % of `[n, seeds]`, without those that are NaN."""
+    return np.nanpercentile(curves, (10, 50, 90), axis=1)

@@ -9,17 +9,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from experiments.common.numbers import Result
 from rnn_jax.plotting.style import BOUND, MEASURED, MUTED, PRODUCT, STYLE
 
 NATS = "nats per step"
 
 
 def theory(
-    result: Mapping[str, np.ndarray],
+    result: Result,
     published: Mapping[str, float],
     tolerances: Mapping[str, float],
 ) -> Figure:
-    """Spectra of random networks and of products of random matrices, and what theory says of them.
+    """Draw spectra of random networks and of products of random matrices against their theory.
 
     Args:
       result: what `experiments.lyapunov_theory` measures.
@@ -38,15 +39,15 @@ def theory(
     return figure
 
 
-def finite_size(result: Mapping[str, np.ndarray], tolerance: float) -> Figure:
-    """How far the mean exponent of networks of N units is from the theory of infinitely many.
+def finite_size(result: Result, tolerance: float) -> Figure:
+    """Draw by N how far the mean exponent is from the theory of infinitely many units.
 
     Args:
       result: what `experiments.lyapunov_theory` measures.
       tolerance: shown as a band.
     """
-    sizes, gains = result["finite/sizes"], result["gains"]
-    errors = result["finite/means"] - result["chaos/mean_theory"][:, None]
+    sizes, gains = result["finite"]["sizes"], result["gains"]
+    errors = result["finite"]["means"] - result["chaos"]["mean_theory"][:, None]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(5, 3.6), layout="constrained")
         ax = figure.subplots()
@@ -66,37 +67,42 @@ def finite_size(result: Mapping[str, np.ndarray], tolerance: float) -> Figure:
     return figure
 
 
+def deviations(products: Result) -> np.ndarray:
+    """Return (measured − Newman's law) / standard error of each exponent."""
+    return (products["exponents"] - products["law"]) / products["standard_errors"]
+
+
 def _shade(i: int, n: int):
     return matplotlib.colormaps["viridis"](0.9 * i / max(n - 1, 1))
 
 
-def _spectra(ax: Axes, result: Mapping[str, np.ndarray]) -> None:
+def _spectra(ax: Axes, result: Result) -> None:
     gains = result["gains"]
     for i, g in enumerate(gains):
-        exponents = result["chaos/exponents"][i].mean(0)
+        exponents = result["chaos"]["exponents"][i].mean(0)
         place = (np.arange(len(exponents)) + 0.5) / len(exponents)
         color = _shade(i, len(gains))
         ax.plot(place, exponents, color=color, label=f"{g:g}")
-        ax.plot(0, result["chaos/largest_theory"][i], "o", color=color, ms=4, clip_on=False)
-        ax.axhline(result["chaos/mean_theory"][i], color=color, ls=":", lw=1)
+        ax.plot(0, result["chaos"]["largest_theory"][i], "o", color=color, ms=4, clip_on=False)
+        ax.axhline(result["chaos"]["mean_theory"][i], color=color, ls=":", lw=1)
     ax.axhline(0, color="black", lw=0.6)
     ax.set(xlabel="i / N", ylabel=f"$\\lambda_i$  ({NATS})", ylim=(-4, 0.6), xlim=(0, 1))
     ax.set_title(f"whole spectra, N = {int(result['units'])}\n(theory: • λ₁, dotted mean)")
     ax.legend(title="g", loc="lower left", fontsize=8, title_fontsize=8)
 
 
-def _errors(ax: Axes, result: Mapping[str, np.ndarray], tolerances: Mapping[str, float]) -> None:
+def _errors(ax: Axes, result: Result, tolerances: Mapping[str, float]) -> None:
     gains = result["gains"]
-    exponents = result["chaos/exponents"]
+    exponents = result["chaos"]["exponents"]
     measured = {
         "λ₁": (
-            exponents[..., 0] - result["chaos/largest_theory"][:, None],
+            exponents[..., 0] - result["chaos"]["largest_theory"][:, None],
             tolerances["largest"],
             MEASURED,
             -0.03,
         ),
         "mean": (
-            exponents.mean(-1) - result["chaos/mean_theory"][:, None],
+            exponents.mean(-1) - result["chaos"]["mean_theory"][:, None],
             tolerances["mean"],
             BOUND,
             0.03,
@@ -112,20 +118,20 @@ def _errors(ax: Axes, result: Mapping[str, np.ndarray], tolerances: Mapping[str,
     ax.legend(loc="upper right", ncols=2, fontsize=8)
 
 
-def _trace(ax: Axes, result: Mapping[str, np.ndarray]) -> None:
-    steps = result["chaos/trace_steps"]
+def _trace(ax: Axes, result: Result) -> None:
+    steps = result["chaos"]["trace_steps"]
     gains = result["gains"]
     for i in range(len(gains)):
         color = _shade(i, len(gains))
-        ax.plot(steps, result["chaos/largest_trace"][i].T, color=color, lw=1)
-        ax.axhline(result["chaos/largest_theory"][i], color=color, ls=":", lw=1)
+        ax.plot(steps, result["chaos"]["largest_trace"][i].T, color=color, lw=1)
+        ax.axhline(result["chaos"]["largest_theory"][i], color=color, ls=":", lw=1)
     ax.set(xlabel="steps averaged over", ylabel=f"$\\lambda_1$  ({NATS})", xlim=(0, steps[-1]))
     ax.set_title("convergence\n(dotted: theory)")
 
 
-def _circular(ax: Axes, result: Mapping[str, np.ndarray]) -> None:
+def _circular(ax: Axes, result: Result) -> None:
     g = float(result["small_gain"])
-    s = np.sort(result["circular/exponents"])
+    s = np.sort(result["circular"]["exponents"])
     ax.step(s, (np.arange(len(s)) + 1) / len(s), color=MEASURED, label="measured")
     grid = np.linspace(np.log(g) - 3, np.log(g), 200)
     ax.plot(grid, np.exp(2 * grid) / g**2, "--", color="black", lw=1, label=r"$e^{2s}/g^2$")
@@ -134,27 +140,27 @@ def _circular(ax: Axes, result: Mapping[str, np.ndarray]) -> None:
     ax.legend(loc="upper left", fontsize=8)
 
 
-def _products(ax: Axes, result: Mapping[str, np.ndarray]) -> None:
-    i = np.arange(1, len(result["products/law"]) + 1)
-    ax.plot(i, result["products/law"], color=MUTED, lw=4, alpha=0.5, label="Newman 1986")
-    ax.plot(i, result["products/exponents"], ".", color=MEASURED, ms=5, label="measured")
+def _products(ax: Axes, result: Result) -> None:
+    products = result["products"]
+    i = np.arange(1, len(products["law"]) + 1)
+    ax.plot(i, products["law"], color=MUTED, lw=4, alpha=0.5, label="Newman 1986")
+    ax.plot(i, products["exponents"], ".", color=MEASURED, ms=5, label="measured")
     ax.set(xlabel="i", ylabel=f"$\\lambda_i$  ({NATS})")
     ax.set_title(f"products of Gaussian matrices, n = {len(i)}")
     ax.legend(loc="center left", fontsize=8)
     inset = ax.inset_axes((0.16, 0.06, 0.54, 0.26))
-    z = (result["products/exponents"] - result["products/law"]) / result["products/standard_errors"]
     inset.axhline(0, color="black", lw=0.6)
-    inset.plot(i, z, ".", color=MEASURED, ms=3)
+    inset.plot(i, deviations(products), ".", color=MEASURED, ms=3)
     inset.set(ylim=(-4, 4), xticks=[])
     inset.tick_params(labelsize=7)
     inset.set_title("difference / standard error", fontsize=7)
 
 
-def _sizes(ax: Axes, result: Mapping[str, np.ndarray], published: Mapping[str, float]) -> None:
-    sizes = result["sizes"]
-    other = ax.twinx()
+def _sizes(ax: Axes, result: Result, published: Mapping[str, float]) -> None:
+    by_size = result["sizes"]
+    sizes, other = by_size[""], ax.twinx()
     for axis, name, color in ((ax, "dimension", MEASURED), (other, "entropy", PRODUCT)):
-        values = result[f"sizes/{name}"]
+        values = by_size[name]
         axis.plot(sizes, values, ".", color=color, ms=5, alpha=0.5)
         axis.plot(sizes, values.mean(1), "-", color=color)
         axis.axhline(published[name], color=color, ls=":", lw=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
@@ -13,62 +13,55 @@ from matplotlib.ticker import (
     PercentFormatter,
 )
 
+from experiments.common.numbers import Result
 from rnn_jax.plotting.style import (
     BOUND,
     MEASURED,
     PRODUCT,
     STYLE,
+    draw_band,
     fit,
     grid_of_panels,
 )
 
 
-def accuracies(
-    by_examples: Mapping[str, np.ndarray],
-    by_position: Mapping[str, Mapping[str, np.ndarray]],
-    *,
-    sizes: np.ndarray,
-    positions: np.ndarray,
-    held_out: Mapping[str, np.ndarray],
-    chance: float,
-) -> Figure:
-    """Accuracy by the number of training examples, and by the position of what is asked for.
+def accuracies(result: Result, arms: Sequence[str]) -> Figure:
+    """Draw accuracy by the number of training sentences, and by the position of the year.
 
     Args:
-      by_examples: network -> accuracies `[sizes, seeds]`, from 0 to 1.
-      by_position: panel title -> network -> accuracies `[seeds, positions]`.
-      sizes: numbers of training examples.
-      positions: integers.
-      held_out: panel title -> positions that were never trained on, which are shaded.
-      chance: the accuracy of a guess, drawn across.
+      result: what `experiments.parameter_sharing` measures.
+      arms: the year anywhere, and positions held out, which are shaded in the second one's panel.
     """
+    positions, sizes, chance = (result[name] for name in ("positions", "sizes", "chance"))
+    by_label = {str(label): result[label] for label in result["labels"]}
     colors = (MEASURED, BOUND, PRODUCT)
     with matplotlib.rc_context(STYLE):
-        figure, axes = grid_of_panels(1, 1 + len(by_position), width=3.3, height=2.7, sharey="all")
-        for color, (network, curves) in zip(colors, by_examples.items(), strict=False):
-            _spread(axes[0, 0], sizes, curves.T, color, network, marker="o")
+        figure, axes = grid_of_panels(1, 1 + len(arms), width=3.3, height=2.7, sharey="all")
+        for color, (label, of) in zip(colors, by_label.items(), strict=False):
+            curves = of[arms[0]]["accuracy"].mean(-1).T
+            _draw(axes[0, 0], sizes, curves, color, label, marker="o")
         axes[0, 0].set(title="by training examples", xlabel="training sentences", xscale="log")
         axes[0, 0].set_xticks(sizes, [f"{size:,}" for size in sizes])
         axes[0, 0].minorticks_off()
-        for ax, (title, networks) in zip(axes[0, 1:], by_position.items(), strict=True):
-            for color, (network, curves) in zip(colors, networks.items(), strict=False):
-                _spread(ax, positions, curves, color, network, marker=".")
+        for ax, arm in zip(axes[0, 1:], arms, strict=True):
+            for color, (label, of) in zip(colors, by_label.items(), strict=False):
+                _draw(ax, positions, of[arm]["accuracy"][-1], color, label, marker=".")
             label = "never trained on"
-            for position in held_out.get(title, ()):
+            for position in result["held_out"] if arm == arms[1] else ():
                 ax.axvspan(position - 0.5, position + 0.5, color="0.88", lw=0, label=label)
                 label = ""
+            title = f"{sizes[-1]:,} sentences, {arm}"
             ax.set(title=title, xlabel="words in front of the year")
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         for ax in axes[0]:
-            ax.axhline(chance, color="black", lw=1, ls="--", label=f"chance, {chance:.1%}")
+            ax.axhline(chance, color="black", lw=1, ls="--", label=f"chance, {float(chance):.1%}")
         axes[0, 0].set(ylabel="accuracy on fresh sentences", ylim=(-0.02, 1.02))
         axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1))
         fit(figure, axes[0, ::-1])
     return figure
 
 
-def _spread(ax: Axes, x, curves: np.ndarray, color: str, label: str, marker: str) -> None:
-    """Median and 10-90 % of `[seeds, len(x)]`."""
-    low, middle, high = np.percentile(curves, (10, 50, 90), axis=0)
-    ax.fill_between(x, low, high, color=color, alpha=0.25, lw=0)
-    ax.plot(x, middle, color=color, marker=marker, ms=4, label=f"{label}, median and 10–90 %")
+def _draw(ax: Axes, x: np.ndarray, curves: np.ndarray, color: str, label: str, marker: str) -> None:
+    """Draw median and 10-90 % of `[seeds, len(x)]`."""
+    percentiles, label = np.percentile(curves, (10, 50, 90), axis=0), f"{label}, median and 10–90 %"
+    draw_band(ax, x, percentiles, color, label, alpha=0.25, marker=marker, ms=4)

@@ -26,7 +26,7 @@ def phase_diagram(
     *,
     line: np.ndarray,
 ) -> Figure:
-    """Exponents over gain and drive, with the line between order and chaos.
+    """Draw exponents over gain and drive, with the line between order and chaos.
 
     Args:
       gains: `[G]`.
@@ -68,7 +68,7 @@ def memory(
     gradient: np.ndarray,
     powers: Mapping[str, tuple[np.ndarray, np.ndarray, np.ndarray]],
 ) -> Figure:
-    """What passes back through a linear unit, and how sensitive the unit is.
+    """Draw what passes back through a linear unit, and how sensitive the unit is.
 
     Args:
       factors: λ, `[n]`.
@@ -106,7 +106,7 @@ def eigenvalue_myth(
     linear: Mapping[str, np.ndarray],
     saturated: Mapping[str, np.ndarray],
 ) -> Figure:
-    """Three networks whose gradients do what their eigenvalues do not say.
+    """Draw three networks whose gradients do what their eigenvalues do not say.
 
     Args:
       nilpotent: `radius`, and by lag `measured [L+1]`, `law [L]` from lag 1 on, `bound [L+1]`.
@@ -165,7 +165,7 @@ def error_surface(
     cut: Mapping[str, np.ndarray],
     paths: Mapping[str, tuple[np.ndarray, np.ndarray]],
 ) -> Figure:
-    """A landscape, the size of its gradient, a cut through both, and descents.
+    """Draw a landscape, the size of its gradient, a cut through both, and descents.
 
     Args:
       w, b: `[n]` and `[m]`.
@@ -224,7 +224,7 @@ def forget_gate(
     constant: np.ndarray,
     random: np.ndarray,
 ) -> Figure:
-    """What is left of ∂c_t/∂c_k by lag, and the horizon, by the bias of the forget gate.
+    """Draw what is left of ∂c_t/∂c_k by lag, and the horizon, by the bias of the forget gate.
 
     Args:
       biases: `[n]`.
@@ -266,7 +266,7 @@ def forget_gate(
 
 
 def _points(ax: Axes, x: np.ndarray, y: np.ndarray, last: float, color: str, label: str) -> None:
-    """Points, and arrows where y is beyond the last."""
+    """Draw points, and arrows where y is beyond the last."""
     shown = np.isfinite(y)
     ax.plot(x[shown], y[shown], "o", color=color, ms=5, label=label)
     ax.plot(x[~shown], np.full(np.sum(~shown), last), "^", color=color, ms=6)

@@ -8,7 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from rnn_jax.plotting.style import BOUND, MEASURED, MUTED, PRODUCT, STYLE, fit
+from rnn_jax.plotting.style import BOUND, MEASURED, MUTED, PRODUCT, STYLE, draw_band, fit
 
 NORM = r"$\|\partial s_t / \partial s_k\|_2$, $s$ the state"
 COLORS = (BOUND, "#d9822b", PRODUCT, MEASURED)
@@ -18,7 +18,7 @@ def truncation_bias(
     k2s: np.ndarray,
     panels: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]],
 ) -> Figure:
-    """Errors and cosines of truncated gradients by k2.
+    """Draw errors and cosines of truncated gradients by k2.
 
     Args:
       k2s: `[n]`.
@@ -34,9 +34,8 @@ def truncation_bias(
             cosines.sharey(axes[1, 0])
             for color, (phase, measured) in zip((MEASURED, BOUND), phases.items(), strict=True):
                 for ax, name in ((errors, "error"), (cosines, "cosine")):
-                    low, middle, high = np.percentile(measured[name], (10, 50, 90), axis=0)
-                    ax.fill_between(k2s, low, high, color=color, alpha=0.2, lw=0)
-                    ax.plot(k2s, middle, ".-", color=color, ms=4, label=f"{phase}, 10–90 %")
+                    percentiles = np.percentile(measured[name], (10, 50, 90), axis=0)
+                    draw_band(ax, k2s, percentiles, color, f"{phase}, 10–90 %", marker=".", ms=4)
                 start = np.median(measured["error"][:, 0])
                 line = start * np.exp(float(measured["rate"]) * (k2s - k2s[0]))
                 errors.plot(k2s, np.minimum(line, 3), "--", color=color, lw=1)
@@ -58,7 +57,7 @@ def truncation_bias(
 def influence_balancing(
     k2s: np.ndarray, distances: np.ndarray, factors: np.ndarray, influences: np.ndarray
 ) -> Figure:
-    """Descents away from an optimum and towards it, and the sum of influences that decides.
+    """Draw descents away from an optimum and towards it, and the sum of influences behind them.
 
     Args:
       k2s: `[m]`, of which the last one is all steps.

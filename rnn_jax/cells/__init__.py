@@ -7,6 +7,7 @@ from rnn_jax.cells import initializers
 from rnn_jax.cells._antisymmetric import antisymmetric, antisymmetric_gated
 from rnn_jax.cells._cornn import OscillatorState, cornn
 from rnn_jax.cells._diagonal import DiagonalParams, diagonal
+from rnn_jax.cells._dropout import dropout
 from rnn_jax.cells._elman import elman, elman_preactivation, irnn
 from rnn_jax.cells._fastgrnn import FastGRNNParams, fastgrnn
 from rnn_jax.cells._gated import gated
@@ -18,19 +19,20 @@ from rnn_jax.cells._leaky import continuous_time, leaky
 from rnn_jax.cells._lem import LEMParams, LEMState, lem
 from rnn_jax.cells._linear import linear
 from rnn_jax.cells._lipschitz import lipschitz
-from rnn_jax.cells._lru import LRUParams, RGLRUParams, lru, rg_lru
+from rnn_jax.cells._lru import LRUParams, lru
 from rnn_jax.cells._lstm import LSTMState, lstm
 from rnn_jax.cells._mgu import MGUParams, MGUResetAfterParams, mgu, mgu_reset_after
 from rnn_jax.cells._orthogonal_rnn import orthogonal_rnn
 from rnn_jax.cells._readout import ReadoutParams, readout
 from rnn_jax.cells._residual import residual
+from rnn_jax.cells._rg_lru import RGLRUParams, rg_lru
 from rnn_jax.cells._selective import SelectiveParams, selective
 from rnn_jax.cells._slstm import SLSTMState, slstm
 from rnn_jax.cells._stack import stack
 from rnn_jax.cells._structured import AffineParams, structured
 from rnn_jax.cells._ugrnn import ugrnn
 from rnn_jax.cells.activations import ACTIVATIONS, Activation
-from rnn_jax.cells.dropout_masks import Masks, draw_masks, dropout
+from rnn_jax.cells.dropout_masks import Masks, draw_masks
 from rnn_jax.cells.function import from_function
 from rnn_jax.cells.initial_state import LearnedInitialStateParams, learned_initial_state
 from rnn_jax.cells.lstm_variants import PeepholeParams, lstm_coupled, lstm_peephole

@@ -10,11 +10,11 @@ from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell, Product, Structure
 from rnn_jax.cells._gated import gated
-from rnn_jax.cells._structured import AffineParams, structured, zeros_like_W
+from rnn_jax.cells._structured import AffineParams, affine_init, structured, zero_state
 from rnn_jax.cells.initializers import gaussian, stacked
 from rnn_jax.cells.maker import maker
-from rnn_jax.errors import check_number, check_positive, check_size
-from rnn_jax.types import Array, Initializer, Key
+from rnn_jax.errors import check_number, check_positive
+from rnn_jax.types import Array, Initializer
 
 
 @maker
@@ -37,15 +37,13 @@ def antisymmetric(
     linearization; γ makes Euler's method stable.
 
     Args:
-      hidden_size: H.
-      dt: ε, the step of Euler's method.
-      gamma: γ, the diffusion, at least 0.
-      recurrent_init: draws W.
-      input_init: draws U. b starts at zero.
-      dtype: of the parameters, and with them of the state.
+      hidden_size: number of units, H.
+      dt: step of Euler's method, ε.
+      gamma: diffusion, γ, at least 0.
+      recurrent_init, input_init, dtype: see `gated`.
 
     Returns:
-      A Cell with state h `[*batch, H]`, zero at the start.
+      A Cell with state h `[*batch, H]`, initially zero.
 
     Raises:
       ValueError: a hidden size that is not a positive integer, a dt that is not positive, a γ below
@@ -57,7 +55,8 @@ def antisymmetric(
     check_number("gamma", gamma, least=0)
 
     def pointwise(h: Array, a: Array) -> tuple[Array, Array]:
-        h = h + dt * jnp.tanh(a)
+        with jax.named_scope("h"):
+            h = h + dt * jnp.tanh(a)
         return h, h
 
     return gated(
@@ -91,31 +90,27 @@ def antisymmetric_gated(
     U and b have their rows in the order z n. The arguments, state, errors and reference are those
     of `antisymmetric`.
     """
-    check_size("hidden_size", hidden_size)
     check_positive("dt", dt)
     check_number("gamma", gamma, least=0)
     H = hidden_size
-
-    def init(key: Key, input_size: int):
-        check_size("input_size", input_size, least=0)
-        W_key, U_key = jax.random.split(key)
-        return AffineParams(
-            W=recurrent_init(W_key, (H, H), dtype),
-            U=stacked(input_init, 2)(U_key, (2 * H, input_size), dtype),
-            b=jnp.zeros(2 * H, dtype),
-        )
+    init = affine_init(recurrent_init, stacked(input_init, 2), (H, H), 2 * H, dtype)
 
     def drive(params: AffineParams, Ux: Array) -> tuple[Array, ...]:
         z, n = jax.lax.split(Ux + params.b, [H, H], axis=Ux.ndim - 1)
         return jnp.zeros_like(z), z, n
 
     def pointwise(_: Any, h: Array, e: Array, z: Array, n: Array) -> tuple[Array, Array]:
-        h = h + dt * jax.nn.sigmoid(e + z) * jnp.tanh(e + n)
+        with jax.named_scope("z"):
+            z = jax.nn.sigmoid(e + z)
+        with jax.named_scope("n"):
+            n = jnp.tanh(e + n)
+        with jax.named_scope("h"):
+            h = h + dt * z * n
         return h, h
 
     products = (Product(lambda params: skew(params.W, gamma), lambda _, h: h),)
     structure = Structure(lambda params: params.U, drive, products, pointwise, unitwise=True)
-    return structured(init, zeros_like_W(H), structure)
+    return structured(init, zero_state(H), structure)
 
 
 def skew(W: Array, gamma: float) -> Array:

@@ -9,15 +9,15 @@ from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell, NormBoundTerms
 from rnn_jax.cells._linear import linear
+from rnn_jax.cells._structured import zero_state
 from rnn_jax.cells.initializers import gaussian, uniform
 from rnn_jax.cells.maker import maker
-from rnn_jax.errors import check_size
 from rnn_jax.types import Array, Initializer, Key
 
 
 @flax.struct.dataclass
 class DiagonalParams:
-    """`a [H]`, one factor a unit; `U [H, I]`, `b [H]`."""
+    """`a [H]`, one factor for each unit; `U [H, I]`, `b [H]`."""
 
     a: Array
     U: Array
@@ -32,31 +32,28 @@ def diagonal(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""Return the simplest memory there is.
+    r"""Return leaky integrators of the input, each with a factor of its own.
 
     .. math:: h_t = a \odot h_{t-1} + U x_t + b, \qquad y_t = h_t
 
     so that ∂h_t/∂h_k = diag(a)^(t−k). Nothing keeps |a| below 1; `lru` does.
 
     Args:
-      hidden_size: H.
-      recurrent_init: draws a `[H]`.
-      input_init: draws U. b starts at zero.
-      dtype: of the parameters, and with them of the state.
+      hidden_size: number of units, H.
+      recurrent_init: initializer of a `[H]`.
+      input_init, dtype: see `gated`.
 
     Returns:
-      A Cell with state h `[*batch, H]`, zero at the start.
+      A Cell with state h `[*batch, H]`, initially zero.
 
     Raises:
       ValueError: a hidden size that is not a positive integer, an input that does not fit U.
 
     Reference: Mozer, Induction of multiscale temporal structure (1991).
     """
-    check_size("hidden_size", hidden_size)
     H = hidden_size
 
-    def init(key: Key, input_size: int):
-        check_size("input_size", input_size, least=0)
+    def init(key: Key, input_size: int) -> DiagonalParams:
         a_key, U_key = jax.random.split(key)
         return DiagonalParams(
             a=recurrent_init(a_key, (H,), dtype),
@@ -66,7 +63,7 @@ def diagonal(
 
     return linear(
         init,
-        lambda params, batch=(): jnp.zeros((*batch, H), params.a.dtype),
+        zero_state(H),
         U=lambda params: params.U,
         drive=lambda params, Ux: (Ux + params.b,),
         coefficients=lambda a, Ux: (a, Ux),

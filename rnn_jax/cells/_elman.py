@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
@@ -10,7 +13,7 @@ from rnn_jax.cells._gated import gated
 from rnn_jax.cells.activations import ActivationLike, activation_of
 from rnn_jax.cells.initializers import gaussian, identity, orthogonal
 from rnn_jax.cells.maker import maker
-from rnn_jax.types import Array, Initializer
+from rnn_jax.types import Array, Initializer, Params
 
 
 @maker
@@ -30,14 +33,14 @@ def elman(
     so that J_t = ∂h_t/∂h_{t-1} = diag[φ'(a_t)] W.
 
     Args:
-      hidden_size: H.
-      activation: φ: a name of `ACTIVATIONS`, an elementwise function, or an `Activation`.
-      recurrent_init: draws W; `orthogonal(gain)` puts every singular value at `gain`.
-      input_init: draws U. b starts at zero.
-      dtype: of the parameters, and with them of the state.
+      hidden_size: number of units, H.
+      activation: φ, a name of `ACTIVATIONS`, an elementwise function, or an `Activation`.
+      recurrent_init: initializer of W; `orthogonal(gain)` puts every singular value at `gain`.
+      input_init: initializer of U. b starts at zero.
+      dtype: dtype of the parameters, and with them of the state.
 
     Returns:
-      A Cell with state h `[*batch, H]`, zero at the start.
+      A Cell with state h `[*batch, H]`, initially zero.
 
     Raises:
       ValueError: a hidden size that is not a positive integer, an unknown activation, an input
@@ -45,23 +48,8 @@ def elman(
 
     Reference: Elman, Finding structure in time, Cognitive Science 14 (1990).
     """
-    found = activation_of("activation", activation, dtype)
-    phi = found.phi
-
-    def pointwise(h: Array, a: Array) -> tuple[Array, Array]:
-        h = phi(a)
-        return h, h
-
-    return gated(
-        hidden_size,
-        1,
-        pointwise,
-        recurrent_init=recurrent_init,
-        input_init=input_init,
-        dtype=dtype,
-        norm_bound_terms=found.norm_bound_terms(lambda params: params.W),
-        unitwise=True,
-    )
+    W = lambda params: params.W
+    return postactivation(hidden_size, activation, W, recurrent_init, input_init, dtype)
 
 
 @maker
@@ -73,7 +61,7 @@ def elman_preactivation(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""Return the pre-activation form, whose state is what `elman` calls a_t.
+    r"""Return the pre-activation form, whose state is the a_t of `elman`.
 
     .. math::
         h_t = b + W \varphi(h_{t-1}) + U x_t, \qquad y_t = \varphi(h_t)
@@ -87,16 +75,16 @@ def elman_preactivation(
     Reference: Pascanu, Mikolov and Bengio (2013), arXiv 1211.5063, equation 2.
     """
     found = activation_of("activation", activation, dtype)
-    phi = found.phi
 
     def pointwise(h: Array, a: Array) -> tuple[Array, Array]:
-        return a, phi(a)
+        with jax.named_scope("y"):
+            return a, found.phi(a)
 
     return gated(
         hidden_size,
         1,
         pointwise,
-        fed_back=phi,
+        fed_back=found.phi,
         recurrent_init=recurrent_init,
         input_init=input_init,
         dtype=dtype,
@@ -123,18 +111,44 @@ def irnn(
     made units positive. The other arguments and the errors are those of `elman`.
 
     Args:
-      hidden_size: H.
-      scale: 1; the paper takes 0.01 where long memory is a hindrance, as in speech.
-      input_init: draws U; N(0, 0.001²) in the paper.
-      dtype: of the parameters, and with them of the state.
+      hidden_size: number of units, H.
+      scale: initial diagonal of W; the paper takes 0.01 where long memory hinders, as in speech.
+      input_init: initializer of U, N(0, 0.001²) in the paper.
+      dtype: dtype of the parameters, and with them of the state.
 
     Reference: Le, Jaitly and Hinton, A simple way to initialize recurrent networks of rectified
     linear units (2015), arXiv 1504.00941.
     """
+    recurrent_init = identity(scale)
     return elman(
+        hidden_size, "relu", recurrent_init=recurrent_init, input_init=input_init, dtype=dtype
+    )
+
+
+def postactivation(
+    hidden_size: int,
+    activation: ActivationLike,
+    matrix: Callable[[Params], Array],
+    recurrent_init: Initializer,
+    input_init: Initializer,
+    dtype: DTypeLike,
+) -> Cell:
+    """Return h_t = φ(b + M h_{t-1} + U x_t), whose M is `matrix(params)`."""
+    found = activation_of("activation", activation, dtype)
+
+    def pointwise(h: Array, a: Array) -> tuple[Array, Array]:
+        with jax.named_scope("h"):
+            h = found.phi(a)
+        return h, h
+
+    return gated(
         hidden_size,
-        "relu",
-        recurrent_init=identity(scale),
+        1,
+        pointwise,
+        recurrent_init=recurrent_init,
         input_init=input_init,
         dtype=dtype,
+        effective=matrix,
+        norm_bound_terms=found.norm_bound_terms(matrix),
+        unitwise=True,
     )

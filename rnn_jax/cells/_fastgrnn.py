@@ -1,4 +1,4 @@
-"""FastGRNN: a gate that shares the matrices of what it gates."""
+"""FastGRNN, whose gate and candidate share their matrices."""
 
 from __future__ import annotations
 
@@ -45,16 +45,14 @@ def fastgrnn(
         h_t = (\sigma(\zeta) (1 - z) + \sigma(\nu)) \odot n + z \odot h_{t-1}, \qquad y_t = h_t
 
     Args:
-      hidden_size: H.
-      gate_bias: where b_z starts; b starts at one too, as in the authors' code.
-      zeta: where ζ starts.
-      nu: where ν starts.
-      recurrent_init: draws W.
-      input_init: draws U.
-      dtype: of the parameters, and with them of the state.
+      hidden_size: number of units, H.
+      gate_bias: initial b_z; b starts at one too, as in the authors' code.
+      zeta: initial ζ.
+      nu: initial ν.
+      recurrent_init, input_init, dtype: see `gated`.
 
     Returns:
-      A Cell with state h `[*batch, H]`, zero at the start.
+      A Cell with state h `[*batch, H]`, initially zero.
 
     Raises:
       ValueError: a hidden size that is not a positive integer, an input that does not fit U.
@@ -64,10 +62,13 @@ def fastgrnn(
     """
 
     def pointwise(params: FastGRNNParams, h: Array, a: Array) -> tuple[Array, Array]:
-        z = jax.nn.sigmoid(a + params.b_z)
-        n = jnp.tanh(a + params.b)
-        mix = jax.nn.sigmoid(params.zeta) * (1 - z) + jax.nn.sigmoid(params.nu)
-        h = mix * n + z * h
+        with jax.named_scope("z"):
+            z = jax.nn.sigmoid(a + params.b_z)
+        with jax.named_scope("n"):
+            n = jnp.tanh(a + params.b)
+        with jax.named_scope("h"):
+            mix = jax.nn.sigmoid(params.zeta) * (1 - z) + jax.nn.sigmoid(params.nu)
+            h = mix * n + z * h
         return h, h
 
     def with_gate(affine: AffineParams, key: Key) -> FastGRNNParams:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell, NormBoundTerms, Product, Structure
-from rnn_jax.cells._structured import AffineParams, structured
+from rnn_jax.cells._structured import AffineParams, structured, zero_state
 from rnn_jax.cells.initializers import gaussian, orthogonal, stacked
 from rnn_jax.cells.maker import named
 from rnn_jax.errors import check_size
@@ -36,38 +36,35 @@ def gated(
     norm_bound_terms: Callable[[Params], NormBoundTerms] | None = None,
     unitwise: bool = False,
 ) -> Cell:
-    r"""Return a cell that is one product with W, in `blocks` of H rows, and elementwise operations.
+    r"""Return a cell that is one product with W and elementwise operations.
 
     .. math::
         a_t = b + W\, \mathrm{fed\_back}(s_{t-1}) + U x_t, \qquad
         s_t, y_t = \mathrm{pointwise}(s_{t-1}, a_t)
 
-    An update-gate network, for example:
+    An update-gate network, for example, is `gated(64, 2, pointwise)` with
 
     ```
     def pointwise(h, a):
-        g, candidate = jnp.split(a, 2, axis=-1)
+        g, n = jnp.split(a, 2, axis=-1)
         g = jax.nn.sigmoid(g)
-        h = g * h + (1 - g) * jnp.tanh(candidate)
+        h = g * h + (1 - g) * jnp.tanh(n)
         return h, h
-
-    cell = gated(64, 2, pointwise)
     ```
 
     Args:
-      hidden_size: H.
-      blocks: how many blocks of H rows W, U and b have, one a gate.
-      pointwise: `(state, a [*batch, blocks H]) -> (state, y)`.
-      fed_back: `state -> [*batch, H]`, what W multiplies.
+      hidden_size: number of units, H.
+      blocks: number of gates, G: each has H rows of W, U and b.
+      pointwise: `(state, a [*batch, G H]) -> (state, y)`, elementwise.
+      fed_back: `state -> [*batch, H]`, the recurrent input.
       initial_state: zeros `[*batch, H]` to the initial state.
-      bias: zeros `[blocks H]` to the initial b.
-      recurrent_init: draws each block of W.
-      input_init: draws each block of U.
-      dtype: of the parameters, and with them of the state.
+      bias: zeros `[G H]` to the initial b.
+      recurrent_init: initializer of each gate of W.
+      input_init: initializer of each gate of U.
+      dtype: dtype of the parameters, and with them of the state.
       extend: `(W U b, key) -> params`, for parameters besides W, U and b.
-      constants: `params -> pytree`, those that `pointwise` reads; it then takes them as its first
-        argument.
-      effective: `params -> [blocks H, H]`, the matrix of the product where it is not W itself.
+      constants: `params -> pytree`, those that `pointwise` reads, as its first argument.
+      effective: `params -> [G H, H]`, the recurrent matrix where it is not W itself.
       drive: see `Structure`; b + U x by default.
       norm_bound_terms: see `Cell`.
       unitwise: see `Structure`; True makes the step Jacobians cheap.
@@ -75,16 +72,15 @@ def gated(
     Raises:
       ValueError: a size that is not a positive integer; an input that does not fit U.
     """
-    hidden_size, blocks = check_size("hidden_size", hidden_size), check_size("blocks", blocks)
-    H, G = hidden_size, blocks * hidden_size
+    H, G = check_size("hidden_size", hidden_size), check_size("blocks", blocks)
 
     def init(key: Key, input_size: int):
         check_size("input_size", input_size, least=0)
         W_key, U_key, more_key = jax.random.split(key, 3)
         affine = AffineParams(
-            W=stacked(recurrent_init, blocks)(W_key, (G, H), dtype),
-            U=stacked(input_init, blocks)(U_key, (G, input_size), dtype),
-            b=bias(jnp.zeros(G, dtype)),
+            W=stacked(recurrent_init, G)(W_key, (G * H, H), dtype),
+            U=stacked(input_init, G)(U_key, (G * H, input_size), dtype),
+            b=bias(jnp.zeros(G * H, dtype)),
         )
         return extend(affine, more_key)
 
@@ -96,5 +92,4 @@ def gated(
         constants=constants or (lambda params: ()),
         unitwise=unitwise,
     )
-    start = lambda params, batch=(): initial_state(jnp.zeros((*batch, H), params.W.dtype))
-    return structured(init, start, structure, norm_bound_terms)
+    return structured(init, zero_state(H, state=initial_state), structure, norm_bound_terms)

@@ -9,12 +9,14 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from rnn_jax.cell import Cell, Product, Structure
-from rnn_jax.cells._structured import split_blocks, structured, zeros_like_W
-from rnn_jax.cells.initializers import gaussian, orthogonal, stacked
+from rnn_jax.cell import Cell
+from rnn_jax.cells._gated import gated
+from rnn_jax.cells._gates import split_gates
+from rnn_jax.cells._structured import AffineParams
+from rnn_jax.cells._two_products import two_products
+from rnn_jax.cells.initializers import gaussian, orthogonal
 from rnn_jax.cells.maker import maker
-from rnn_jax.errors import check_size
-from rnn_jax.types import Array, Initializer, Key, Params
+from rnn_jax.types import Array, Initializer, Key
 
 
 @flax.struct.dataclass
@@ -57,13 +59,11 @@ def gru(
     absorb.
 
     Args:
-      hidden_size: H.
-      recurrent_init: draws each block of W.
-      input_init: draws each block of U. Both biases start at zero.
-      dtype: of the parameters, and with them of the state.
+      hidden_size: number of units, H. Both biases start at zero.
+      recurrent_init, input_init, dtype: see `gated`.
 
     Returns:
-      A Cell with state h `[*batch, H]`, zero at the start.
+      A Cell with state h `[*batch, H]`, initially zero.
 
     Raises:
       ValueError: a hidden size that is not a positive integer, an input that does not fit U.
@@ -71,34 +71,36 @@ def gru(
     Reference: Cho et al., Learning phrase representations using RNN encoder-decoder (2014), the
     first version of arXiv 1406.1078; later versions have the reset before the product.
     """
-    check_size("hidden_size", hidden_size)
     H = hidden_size
 
-    def init(key: Key, input_size: int):
-        check_size("input_size", input_size, least=0)
-        W_key, U_key = jax.random.split(key)
-        return GRUParams(
-            W=stacked(recurrent_init, 3)(W_key, (3 * H, H), dtype),
-            U=stacked(input_init, 3)(U_key, (3 * H, input_size), dtype),
-            b=jnp.zeros(3 * H, dtype),
-            b_n=jnp.zeros(H, dtype),
-        )
-
     def drive(params: GRUParams, Ux: Array) -> tuple[Array, Array]:
-        # The product is added to the first; its last block is what the reset gate multiplies.
+        # The product is added to the first; its last gate is what r multiplies.
         rz, n = jax.lax.split(Ux + params.b, [2 * H, H], axis=Ux.ndim - 1)
         return jnp.concatenate([rz, jnp.broadcast_to(params.b_n, n.shape)], axis=-1), n
 
-    def pointwise(_: Any, h: Array, a: Array, n: Array) -> tuple[Array, Array]:
-        rz, reset = jax.lax.split(a, [2 * H, H], axis=a.ndim - 1)
-        r, z = split_blocks(jax.nn.sigmoid(rz), 2)
-        n = jnp.tanh(n + r * reset)
-        h = (1 - z) * n + z * h
+    def pointwise(h: Array, a: Array, n: Array) -> tuple[Array, Array]:
+        rz, Wh = jax.lax.split(a, [2 * H, H], axis=a.ndim - 1)
+        with jax.named_scope("r z"):
+            r, z = split_gates(jax.nn.sigmoid(rz), 2)
+        with jax.named_scope("n"):
+            n = jnp.tanh(n + r * Wh)
+        with jax.named_scope("h"):
+            h = (1 - z) * n + z * h
         return h, h
 
-    products = (Product(lambda params: params.W, lambda _, h: h),)
-    return structured(
-        init, zeros_like_W(H), Structure(_U, drive, products, pointwise, unitwise=True)
+    def with_inner_bias(affine: AffineParams, key: Key) -> GRUParams:
+        return GRUParams(affine.W, affine.U, affine.b, jnp.zeros(H, dtype))
+
+    return gated(
+        H,
+        3,
+        pointwise,
+        recurrent_init=recurrent_init,
+        input_init=input_init,
+        dtype=dtype,
+        extend=with_inner_bias,
+        drive=drive,
+        unitwise=True,
     )
 
 
@@ -122,38 +124,28 @@ def gru_reset_before(
     Reference: Cho et al., Learning phrase representations (2014), arXiv 1406.1078
     in its third version. Departure: that paper has no biases; they start at zero here.
     """
-    check_size("hidden_size", hidden_size)
-    H = hidden_size
-
-    def init(key: Key, input_size: int):
-        check_size("input_size", input_size, least=0)
-        W_key, n_key, U_key = jax.random.split(key, 3)
-        return GRUResetBeforeParams(
-            W=stacked(recurrent_init, 2)(W_key, (2 * H, H), dtype),
-            W_n=recurrent_init(n_key, (H, H), dtype),
-            U=stacked(input_init, 3)(U_key, (3 * H, input_size), dtype),
-            b=jnp.zeros(3 * H, dtype),
-        )
-
-    def drive(params: GRUResetBeforeParams, Ux: Array) -> tuple[Array, ...]:
-        return tuple(jax.lax.split(Ux + params.b, [2 * H, H], axis=Ux.ndim - 1))
 
     def reset(_: Any, h: Array, rz: Array) -> Array:
-        return jax.nn.sigmoid(split_blocks(rz, 2)[0]) * h
+        with jax.named_scope("r"):
+            r = jax.nn.sigmoid(split_gates(rz, 2)[0])
+        return r * h
 
     def pointwise(_: Any, h: Array, rz: Array, n: Array) -> tuple[Array, Array]:
-        z = jax.nn.sigmoid(split_blocks(rz, 2)[1])
-        h = (1 - z) * jnp.tanh(n) + z * h
+        with jax.named_scope("z"):
+            z = jax.nn.sigmoid(split_gates(rz, 2)[1])
+        with jax.named_scope("n"):
+            n = jnp.tanh(n)
+        with jax.named_scope("h"):
+            h = (1 - z) * n + z * h
         return h, h
 
-    products = (
-        Product(lambda params: params.W, lambda _, h: h),
-        Product(lambda params: params.W_n, reset),
+    return two_products(
+        hidden_size,
+        2,
+        reset,
+        pointwise,
+        params_type=GRUResetBeforeParams,
+        recurrent_init=recurrent_init,
+        input_init=input_init,
+        dtype=dtype,
     )
-    return structured(
-        init, zeros_like_W(H), Structure(_U, drive, products, pointwise, unitwise=True)
-    )
-
-
-def _U(params: Params):
-    return params.U

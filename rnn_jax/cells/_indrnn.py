@@ -8,17 +8,16 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell, Structure
-from rnn_jax.cells._structured import structured
+from rnn_jax.cells._structured import structured, zero_state
 from rnn_jax.cells.activations import ActivationLike, activation_of
 from rnn_jax.cells.initializers import gaussian, uniform
 from rnn_jax.cells.maker import maker
-from rnn_jax.errors import check_size
 from rnn_jax.types import Array, Initializer, Key
 
 
 @flax.struct.dataclass
 class IndRNNParams:
-    """`w [H]`, one recurrent weight a unit; `U [H, I]`, `b [H]`."""
+    """`w [H]`, one recurrent weight for each unit; `U [H, I]`, `b [H]`."""
 
     w: Array
     U: Array
@@ -34,7 +33,7 @@ def indrnn(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""Return units that see the input and themselves, and each other only in the next layer.
+    r"""Return units with one recurrent weight each, to themselves.
 
     .. math:: h_t = \varphi(b + w \odot h_{t-1} + U x_t), \qquad y_t = h_t
 
@@ -42,14 +41,14 @@ def indrnn(
     to remember.
 
     Args:
-      hidden_size: H.
-      activation: φ: a name of `ACTIVATIONS`, an elementwise function, or an `Activation`.
-      recurrent_init: draws w `[H]`.
-      input_init: draws U. b starts at zero.
-      dtype: of the parameters, and with them of the state.
+      hidden_size: number of units, H.
+      activation: φ, a name of `ACTIVATIONS`, an elementwise function, or an `Activation`.
+      recurrent_init: initializer of w `[H]`.
+      input_init: initializer of U. b starts at zero.
+      dtype: dtype of the parameters, and with them of the state.
 
     Returns:
-      A Cell with state h `[*batch, H]`, zero at the start.
+      A Cell with state h `[*batch, H]`, initially zero.
 
     Raises:
       ValueError: a hidden size that is not a positive integer, an unknown activation, an input
@@ -58,12 +57,9 @@ def indrnn(
     Reference: Li, Li, Cook, Zhu and Gao, Independently recurrent neural network (2018), arXiv
     1803.04831.
     """
-    check_size("hidden_size", hidden_size)
     found = activation_of("activation", activation, dtype)
-    phi = found.phi
 
-    def init(key: Key, input_size: int):
-        check_size("input_size", input_size, least=0)
+    def init(key: Key, input_size: int) -> IndRNNParams:
         w_key, U_key = jax.random.split(key)
         return IndRNNParams(
             w=recurrent_init(w_key, (hidden_size,), dtype),
@@ -72,7 +68,8 @@ def indrnn(
         )
 
     def pointwise(w: Array, h: Array, a: Array) -> tuple[Array, Array]:
-        h = phi(a + w * h)
+        with jax.named_scope("h"):
+            h = found.phi(a + w * h)
         return h, h
 
     structure = Structure(
@@ -83,6 +80,5 @@ def indrnn(
         constants=lambda params: params.w,
         unitwise=True,
     )
-    start = lambda params, batch=(): jnp.zeros((*batch, hidden_size), params.w.dtype)
     norm_bound_terms = found.norm_bound_terms(lambda params: jnp.diag(params.w))
-    return structured(init, start, structure, norm_bound_terms)
+    return structured(init, zero_state(hidden_size), structure, norm_bound_terms)

@@ -11,11 +11,10 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell, Product, Structure
-from rnn_jax.cells._structured import structured, zeros_like_W
+from rnn_jax.cells._structured import structured, zero_state
 from rnn_jax.cells.activations import ActivationLike, activation_of
 from rnn_jax.cells.initializers import gaussian
 from rnn_jax.cells.maker import maker
-from rnn_jax.errors import check_size
 from rnn_jax.types import Array, Initializer, Key
 
 
@@ -42,28 +41,26 @@ def jordan(
     output_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""Return the network of Jordan (1986): what comes back is the output, not the hidden layer.
+    r"""Return the network of Jordan (1986), which feeds back its output, not its hidden layer.
 
     .. math::
         a_t = b + W o_{t-1} + U x_t, \qquad h_t = \varphi(a_t), \qquad
         o_t = \varphi_o(c + V h_t), \qquad y_t = o_t
 
-    The state is the fed-back output o: what an output does not show is lost. With targets in place
+    The state is the output o: what an output does not show is lost. With targets in place
     of o_{t-1} (teacher forcing) the steps do not depend on each other, and time is one more batch
     axis: `cell.step(params, targets_before [T, *batch, O], xs [T, *batch, I])`.
 
     Args:
-      hidden_size: H.
-      output_size: O; H if None.
-      activation: φ: a name of `ACTIVATIONS`, an elementwise function, or an `Activation`.
+      hidden_size: number of units, H.
+      output_size: number of outputs, O; H if None.
+      activation: φ, a name of `ACTIVATIONS`, an elementwise function, or an `Activation`.
       output_activation: φ_o, likewise.
-      recurrent_init: draws W.
-      input_init: draws U. b starts at zero.
-      output_init: draws V. c starts at zero.
-      dtype: of the parameters, and with them of the state.
+      recurrent_init, input_init, dtype: see `gated`; W is `[H, O]`.
+      output_init: initializer of V. c starts at zero.
 
     Returns:
-      A Cell with state o `[*batch, O]`, zero at the start.
+      A Cell with state o `[*batch, O]`, initially zero.
 
     Raises:
       ValueError: a size that is not a positive integer, an unknown activation, an input that does
@@ -72,14 +69,11 @@ def jordan(
     Reference: Jordan, Serial order (1986), ICS report 8604. Departure: Jordan's context units keep
     a decaying trace of the output; here, as in most textbooks, they hold the last output alone.
     """
-    check_size("hidden_size", hidden_size)
     H, O = hidden_size, hidden_size if output_size is None else output_size
-    check_size("output_size", O)
     phi = activation_of("activation", activation, dtype).phi
     phi_o = activation_of("output_activation", output_activation, dtype).phi
 
-    def init(key: Key, input_size: int):
-        check_size("input_size", input_size, least=0)
+    def init(key: Key, input_size: int) -> JordanParams:
         W_key, U_key, V_key = jax.random.split(key, 3)
         return JordanParams(
             W=recurrent_init(W_key, (H, O), dtype),
@@ -92,12 +86,15 @@ def jordan(
     def drive(params: JordanParams, Ux: Array) -> tuple[Array, Array]:
         return Ux + params.b, jnp.broadcast_to(params.c, (*Ux.shape[:-1], O))
 
-    # The names are for pictures of the network (`rnn_jax.graph`): o is fed back, h is within.
+    # Scopes name operations; `checkpoint_name` names a value, which `rnn_jax.graph` then draws as a
+    # layer of its own: h, which no other step reads, and the state, which is o here and not h.
     def hidden(_: Any, o: Array, a: Array) -> Array:
-        return checkpoint_name(phi(a), "h")
+        with jax.named_scope("h"):
+            return checkpoint_name(phi(a), "h")
 
-    def pointwise(_: Any, o: Array, a: Array, at_output: Array) -> tuple[Array, Array]:
-        o = checkpoint_name(phi_o(at_output), "o")
+    def pointwise(_: Any, o: Array, a: Array, a_o: Array) -> tuple[Array, Array]:
+        with jax.named_scope("o"):
+            o = checkpoint_name(phi_o(a_o), "o")
         return o, o
 
     products = (
@@ -105,4 +102,4 @@ def jordan(
         Product(lambda params: params.V, hidden),
     )
     structure = Structure(lambda params: params.U, drive, products, pointwise, unitwise=O == H)
-    return structured(init, zeros_like_W(O), structure)
+    return structured(init, zero_state(O), structure)

@@ -1,4 +1,4 @@
-"""A cell whose output is normalized over its units."""
+"""Layer normalization of a cell's input."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rnn_jax.types import Array, Key, Params, at_least_float32
 
 @flax.struct.dataclass
 class LayerNormParams:
-    """`cell`, the parameters of the cell that reads; `scale`, `shift [I]`."""
+    """`cell`, the parameters of the inner cell; `scale`, `shift [I]`."""
 
     cell: Params
     scale: Array
@@ -24,7 +24,7 @@ class LayerNormParams:
 
 @maker
 def layer_norm(cell: Cell, *, epsilon: float = 1e-6) -> Cell:
-    r"""Return a cell that reads normalized inputs.
+    r"""Return the cell with its inputs normalized.
 
     .. math::
         \hat x = \mathrm{scale} \odot \frac{x - \mathrm{mean}\,x}{\sqrt{\mathrm{var}\,x + \epsilon}}
@@ -33,11 +33,11 @@ def layer_norm(cell: Cell, *, epsilon: float = 1e-6) -> Cell:
     over the features of each x_t; `residual(layer_norm(cell))` is a pre-norm block.
 
     Args:
-      cell: the cell that reads them.
+      cell: inner cell.
       epsilon: ε, above 0.
 
     Raises:
-      ValueError: what is not a Cell; an ε that is not positive.
+      ValueError: an argument that is not a Cell; an ε that is not positive.
 
     Reference: Ba, Kiros and Hinton, Layer normalization (2016), arXiv 1607.06450.
     """
@@ -52,7 +52,8 @@ def layer_norm(cell: Cell, *, epsilon: float = 1e-6) -> Cell:
         if not x.shape[-1]:
             return x
         wide = at_least_float32(x)
-        # In units of the largest feature where that is above one, so that no square overflows.
+        # In units of the largest feature where that is above one, so that no square overflows. The
+        # unit cancels but for ε, which is divided by its square, and so has no gradient.
         size = jax.lax.stop_gradient(jnp.abs(wide).max(-1, keepdims=True))
         size = jnp.where(size > 1, size, 1)
         wide = wide / size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
@@ -29,15 +30,13 @@ def leaky(
     .. math:: h_t = (1 - \alpha) h_{t-1} + \alpha\, \varphi(b + W h_{t-1} + U x_t), \qquad y_t = h_t
 
     Args:
-      hidden_size: H.
-      leak: α, in (0, 1]; 1 is `elman`, and 1/α is the time constant in steps.
-      activation: φ: a name of `ACTIVATIONS`, an elementwise function, or an `Activation`.
-      recurrent_init: draws W.
-      input_init: draws U. b starts at zero.
-      dtype: of the parameters, and with them of the state.
+      hidden_size: number of units, H.
+      leak: leak rate, α in (0, 1]; 1 is `elman`, and 1/α is the time constant in steps.
+      activation: φ, a name of `ACTIVATIONS`, an elementwise function, or an `Activation`.
+      recurrent_init, input_init, dtype: see `gated`.
 
     Returns:
-      A Cell with state h `[*batch, H]`, zero at the start.
+      A Cell with state h `[*batch, H]`, initially zero.
 
     Raises:
       ValueError: a hidden size that is not a positive integer, a leak outside (0, 1], an unknown
@@ -50,7 +49,8 @@ def leaky(
     check_number("leak", leak, above=0, most=1, remedy="Pass 1 for a network without leak.")
 
     def pointwise(h: Array, a: Array) -> tuple[Array, Array]:
-        h = (1 - leak) * h + leak * phi(a)
+        with jax.named_scope("h"):
+            h = (1 - leak) * h + leak * phi(a)
         return h, h
 
     return gated(
@@ -82,19 +82,17 @@ def continuous_time(
         h_t = h_{t-1} + \tfrac{dt}{\tau} (-h_{t-1} + W \varphi(h_{t-1}) + U x_t + b), \qquad
         y_t = \varphi(h_t)
 
-    A step is `dt`, in the unit of time of `tau`. With dt = tau it is `elman_preactivation`.
+    With dt = τ it is `elman_preactivation`.
 
     Args:
-      hidden_size: H.
-      activation: φ: a name of `ACTIVATIONS`, an elementwise function, or an `Activation`.
-      dt: the length of a step.
-      tau: τ, the time constant, at least dt.
-      recurrent_init: draws W.
-      input_init: draws U. b starts at zero.
-      dtype: of the parameters, and with them of the state.
+      hidden_size: number of units, H.
+      activation: φ, a name of `ACTIVATIONS`, an elementwise function, or an `Activation`.
+      dt: length of a step, in the unit of time of `tau`.
+      tau: time constant, τ, at least dt.
+      recurrent_init, input_init, dtype: see `gated`.
 
     Returns:
-      A Cell with state h `[*batch, H]`, zero at the start.
+      A Cell with state h `[*batch, H]`, initially zero.
 
     Raises:
       ValueError: a hidden size that is not a positive integer, times that are not positive or a
@@ -112,8 +110,10 @@ def continuous_time(
     rate = dt / tau
 
     def pointwise(h: Array, a: Array) -> tuple[Array, Array]:
-        h = h + rate * (a - h)
-        return h, phi(h)
+        with jax.named_scope("h"):
+            h = h + rate * (a - h)
+        with jax.named_scope("y"):
+            return h, phi(h)
 
     return gated(
         hidden_size,

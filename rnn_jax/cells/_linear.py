@@ -33,8 +33,8 @@ def linear(
     .. math::
         s_t = \alpha_t \odot s_{t-1} + \beta_t, \qquad y_t = \mathrm{emit}(s_t)
 
-    α and β depend on the input and on parameters alone. A `types.Complex` in the state is one
-    complex array to the functions below, and what they are given has float32 at least.
+    α and β depend on the input and on parameters alone. A `Complex` in the state is one complex
+    array to the functions below, and their arguments have float32 at least.
 
     Args:
       init, initial_state: see `Cell`.
@@ -45,13 +45,15 @@ def linear(
       norm_bound_terms: see `Cell`.
 
     Raises:
-      ValueError: what is no function.
+      ValueError: an argument that is not a function.
     """
     functions = {"U": U, "drive": drive, "coefficients": coefficients, "emit": emit}
     functions |= {"constants": constants, "output": output}
     for argument, function in functions.items():
         check_function(argument, function, "as above")
 
+    # Mixed precision: α near 1 is what these cells are for, and bfloat16 has nothing between 0.996
+    # and 1. So α, β and y are computed in float32, and only the state is stored in its own dtype.
     def in_full(function: Callable[..., Any]):
         wide = lambda tree: jax.tree.map(at_least_float32, tree)
         return lambda constants, *rest: function(wide(constants), *map(wide, rest))

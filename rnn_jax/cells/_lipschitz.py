@@ -9,11 +9,12 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell, Product, Structure
-from rnn_jax.cells._structured import AffineParams, split_blocks, structured, zeros_like_W
+from rnn_jax.cells._gates import split_gates
+from rnn_jax.cells._structured import AffineParams, affine_init, structured, zero_state
 from rnn_jax.cells.initializers import gaussian, stacked
 from rnn_jax.cells.maker import maker
-from rnn_jax.errors import check_number, check_positive, check_size
-from rnn_jax.types import Array, Initializer, Key
+from rnn_jax.errors import check_number, check_positive
+from rnn_jax.types import Array, Initializer
 
 
 @maker
@@ -37,16 +38,14 @@ def lipschitz(
     −γ, β = ½ leaves W itself.
 
     Args:
-      hidden_size: H.
-      beta: β, in [½, 1].
-      gamma: γ, at least 0.
-      dt: ε, the step of Euler's method.
-      recurrent_init: draws each half of W.
-      input_init: draws U. b starts at zero.
-      dtype: of the parameters, and with them of the state.
+      hidden_size: number of units, H.
+      beta: share of the antisymmetric part, β, in [½, 1].
+      gamma: diffusion, γ, at least 0.
+      dt: step of Euler's method, ε.
+      recurrent_init, input_init, dtype: see `gated`; each half of W is drawn by itself.
 
     Returns:
-      A Cell with state h `[*batch, H]`, zero at the start.
+      A Cell with state h `[*batch, H]`, initially zero.
 
     Raises:
       ValueError: a hidden size that is not a positive integer, a β outside [½, 1], a γ below 0, a
@@ -55,21 +54,12 @@ def lipschitz(
     Reference: Erichson, Azencot, Queiruga, Hodgkinson and Mahoney, Lipschitz recurrent neural
     networks (2021), arXiv 2006.12070. Departure: β and γ are the same for A and B.
     """
-    check_size("hidden_size", hidden_size)
     check_positive("dt", dt)
     check_number("gamma", gamma, least=0)
     remedy = "Pass 1 for antisymmetric, 0.5 for W itself."
     check_number("beta", beta, least=0.5, most=1, remedy=remedy)
     H = hidden_size
-
-    def init(key: Key, input_size: int):
-        check_size("input_size", input_size, least=0)
-        W_key, U_key = jax.random.split(key)
-        return AffineParams(
-            W=stacked(recurrent_init, 2)(W_key, (2 * H, H), dtype),
-            U=input_init(U_key, (H, input_size), dtype),
-            b=jnp.zeros(H, dtype),
-        )
+    init = affine_init(stacked(recurrent_init, 2), input_init, (2 * H, H), H, dtype)
 
     def mixed(W: Array) -> Array:
         return W - (2 * beta - 1) * W.T - gamma * jnp.eye(H, dtype=W.dtype)
@@ -82,10 +72,11 @@ def lipschitz(
         return (jnp.concatenate([jnp.zeros_like(d), d], axis=-1),)
 
     def pointwise(_: Any, h: Array, a: Array) -> tuple[Array, Array]:
-        Ah, d = split_blocks(a, 2)
-        h = h + dt * (Ah + jnp.tanh(d))
+        Ah, d = split_gates(a, 2)
+        with jax.named_scope("h"):
+            h = h + dt * (Ah + jnp.tanh(d))
         return h, h
 
     products = (Product(A_and_B, lambda _, h: h),)
     structure = Structure(lambda params: params.U, drive, products, pointwise, unitwise=True)
-    return structured(init, zeros_like_W(H), structure)
+    return structured(init, zero_state(H), structure)

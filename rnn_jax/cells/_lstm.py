@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jax.nn import sigmoid
 from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell
 from rnn_jax.cells._gated import gated
-from rnn_jax.cells._structured import split_blocks
+from rnn_jax.cells._gates import gates
 from rnn_jax.cells.initializers import gaussian, orthogonal
 from rnn_jax.cells.maker import maker
 from rnn_jax.types import Array, Initializer
@@ -17,7 +21,7 @@ from rnn_jax.types import Array, Initializer
 
 @flax.struct.dataclass
 class LSTMState:
-    """`c [*batch, H]`, the memory, and `h [*batch, H]`, what is shown of it."""
+    """`c [*batch, H]`, the memory cell, and `h [*batch, H]`, the hidden state."""
 
     c: Array
     h: Array
@@ -42,15 +46,13 @@ def lstm(
     Along c alone, ∂c_t/∂c_k = Π f_i.
 
     Args:
-      hidden_size: H.
-      forget_bias: where b starts for f; the rest of b starts at zero. 1 as in Jozefowicz et al.
-        (2015); σ(0)^100 = 8e-31, σ(1)^100 = 2.5e-14.
-      recurrent_init: draws each gate's block of W.
-      input_init: draws each gate's block of U.
-      dtype: of the parameters, and with them of the state.
+      hidden_size: number of units, H.
+      forget_bias: initial b of f; the rest of b starts at zero. 1 as in Jozefowicz et al. (2015):
+        σ(0)^100 = 8e-31, σ(1)^100 = 2.5e-14.
+      recurrent_init, input_init, dtype: see `gated`.
 
     Returns:
-      A Cell with state (c, h), each `[*batch, H]`, zero at the start.
+      A Cell with state (c, h), each `[*batch, H]`, initially zero.
 
     Raises:
       ValueError: a hidden size that is not a positive integer, an input that does not fit U.
@@ -58,26 +60,43 @@ def lstm(
     References: Hochreiter and Schmidhuber, Long short-term memory (1997); Gers, Schmidhuber and
     Cummins, Learning to forget (2000).
     """
-    H = hidden_size
 
     def pointwise(state: LSTMState, a: Array) -> tuple[LSTMState, Array]:
-        i, f, o, g = split_blocks(a, 4)
-        i = jax.nn.sigmoid(i)
-        f = jax.nn.sigmoid(f)
-        o = jax.nn.sigmoid(o)
-        c = f * state.c + i * jnp.tanh(g)
-        h = o * jnp.tanh(c)
+        i, f, o, g = gates(a, i=sigmoid, f=sigmoid, o=sigmoid, g=jnp.tanh)
+        with jax.named_scope("c"):
+            c = f * state.c + i * g
+        with jax.named_scope("h"):
+            h = o * jnp.tanh(c)
         return LSTMState(c=c, h=h), h
 
-    return gated(
-        H,
-        4,
+    return with_forget_gate(
+        hidden_size,
+        "ifog",
         pointwise,
-        fed_back=lambda state: state.h,
-        initial_state=lambda zeros: LSTMState(c=zeros, h=zeros),
-        bias=lambda zeros: zeros.at[H : 2 * H].set(forget_bias),
+        forget_bias,
         recurrent_init=recurrent_init,
         input_init=input_init,
         dtype=dtype,
+    )
+
+
+def with_forget_gate(
+    hidden_size: int,
+    order: str,
+    pointwise: Callable[..., Any],
+    forget_bias: float,
+    state: Callable[[Array], Any] = lambda zeros: LSTMState(c=zeros, h=zeros),
+    **options: Any,
+) -> Cell:
+    """Return a cell with gates in `order`, `forget_bias` for the initial b of f, and h fed back."""
+    H, f = hidden_size, order.index("f")
+    return gated(
+        H,
+        len(order),
+        pointwise,
+        fed_back=lambda state: state.h,
+        initial_state=state,
+        bias=lambda zeros: zeros.at[f * H : (f + 1) * H].set(forget_bias),
         unitwise=True,
+        **options,
     )

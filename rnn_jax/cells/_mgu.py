@@ -7,14 +7,16 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jax.nn import sigmoid
 from jax.typing import DTypeLike
 
-from rnn_jax.cell import Cell, Product, Structure
+from rnn_jax.cell import Cell
 from rnn_jax.cells._gated import gated
-from rnn_jax.cells._structured import AffineParams, split_blocks, structured, zeros_like_W
-from rnn_jax.cells.initializers import gaussian, orthogonal, stacked
+from rnn_jax.cells._gates import split_gates
+from rnn_jax.cells._structured import AffineParams
+from rnn_jax.cells._two_products import two_products
+from rnn_jax.cells.initializers import gaussian, orthogonal
 from rnn_jax.cells.maker import maker
-from rnn_jax.errors import check_size
 from rnn_jax.types import Array, Initializer, Key
 
 
@@ -54,13 +56,11 @@ def mgu(
         h_t = (1 - f) \odot h_{t-1} + f \odot n, \qquad y_t = h_t
 
     Args:
-      hidden_size: H.
-      recurrent_init: draws W and W_n.
-      input_init: draws each block of U. b starts at zero.
-      dtype: of the parameters, and with them of the state.
+      hidden_size: number of units, H. b starts at zero.
+      recurrent_init, input_init, dtype: see `gated`; W_n is drawn as W is.
 
     Returns:
-      A Cell with state h `[*batch, H]`, zero at the start.
+      A Cell with state h `[*batch, H]`, initially zero.
 
     Raises:
       ValueError: a hidden size that is not a positive integer, an input that does not fit U.
@@ -68,33 +68,31 @@ def mgu(
     Reference: Zhou, Wu, Zhang and Zhou, Minimal gated unit for recurrent neural networks (2016),
     arXiv 1603.09420.
     """
-    check_size("hidden_size", hidden_size)
-    H = hidden_size
 
-    def init(key: Key, input_size: int):
-        check_size("input_size", input_size, least=0)
-        W_key, n_key, U_key = jax.random.split(key, 3)
-        return MGUParams(
-            W=recurrent_init(W_key, (H, H), dtype),
-            W_n=recurrent_init(n_key, (H, H), dtype),
-            U=stacked(input_init, 2)(U_key, (2 * H, input_size), dtype),
-            b=jnp.zeros(2 * H, dtype),
-        )
-
-    def drive(params: MGUParams, Ux: Array) -> tuple[Array, ...]:
-        return tuple(split_blocks(Ux + params.b, 2))
+    def reset(_: Any, h: Array, f: Array) -> Array:
+        with jax.named_scope("f"):
+            f = sigmoid(f)
+        return f * h
 
     def pointwise(_: Any, h: Array, f: Array, n: Array) -> tuple[Array, Array]:
-        f = jax.nn.sigmoid(f)
-        h = (1 - f) * h + f * jnp.tanh(n)
+        with jax.named_scope("f"):
+            f = sigmoid(f)
+        with jax.named_scope("n"):
+            n = jnp.tanh(n)
+        with jax.named_scope("h"):
+            h = (1 - f) * h + f * n
         return h, h
 
-    products = (
-        Product(lambda params: params.W, lambda _, h: h),
-        Product(lambda params: params.W_n, lambda _, h, f: jax.nn.sigmoid(f) * h),
+    return two_products(
+        hidden_size,
+        1,
+        reset,
+        pointwise,
+        params_type=MGUParams,
+        recurrent_init=recurrent_init,
+        input_init=input_init,
+        dtype=dtype,
     )
-    structure = Structure(lambda params: params.U, drive, products, pointwise, unitwise=True)
-    return structured(init, zeros_like_W(H), structure)
 
 
 @maker
@@ -114,20 +112,22 @@ def mgu_reset_after(
         h_t = f \odot h_{t-1} + (1 - f) \odot n, \qquad y_t = h_t
 
     U, W and b have their rows in the order f n, b'_n being the last of b; b_f starts at
-    `forget_bias`. The other arguments, the state and the errors are those of `mgu`, from which this
-    departs as Flax's MGUCell does: in the reset, and in an f that keeps where that of `mgu` writes.
+    `forget_bias`. The other arguments, the state and the errors are those of `mgu`. Departure: as
+    in Flax's MGUCell, the reset comes after the product, and f keeps where that of `mgu` writes.
     """
     H = hidden_size
 
-    def pointwise(b_n: Array, h: Array, a: Array, n: Array) -> tuple[Array, Array]:
-        f, Wh = split_blocks(a, 2)
-        f = jax.nn.sigmoid(f)
-        h = f * h + (1 - f) * jnp.tanh(n + f * (Wh + b_n))
-        return h, h
-
     def drive(params: MGUResetAfterParams, Ux: Array) -> tuple[Array, Array]:
-        f, n = split_blocks(Ux + params.b, 2)
+        f, n = split_gates(Ux + params.b, 2)
         return jnp.concatenate([f, jnp.zeros_like(f)], axis=-1), n
+
+    def pointwise(b_n: Array, h: Array, a: Array, n: Array) -> tuple[Array, Array]:
+        f, Wh = split_gates(a, 2)
+        with jax.named_scope("f"):
+            f = sigmoid(f)
+        with jax.named_scope("h"):
+            h = f * h + (1 - f) * jnp.tanh(n + f * (Wh + b_n))
+        return h, h
 
     def with_inner_bias(affine: AffineParams, key: Key) -> MGUResetAfterParams:
         return MGUResetAfterParams(affine.W, affine.U, affine.b, jnp.zeros(H, dtype))

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell
-from rnn_jax.cells._gated import gated
+from rnn_jax.cells._elman import postactivation
 from rnn_jax.cells._structured import AffineParams
-from rnn_jax.cells.activations import ActivationLike, activation_of
+from rnn_jax.cells.activations import ActivationLike
 from rnn_jax.cells.initializers import gaussian, rotations
 from rnn_jax.cells.maker import maker
 from rnn_jax.linalg import exponential
@@ -33,7 +33,7 @@ def orthogonal_rnn(
         h_t = \varphi(b + e^{W - W^\top} h_{t-1} + U x_t), \qquad y_t = h_t
 
     Every Q of determinant 1 is reached, λ_W = 1 holds throughout training, and the optimizer works
-    on W without constraint. With the identity for φ the norm of a gradient stays what it is.
+    on W without constraint. With the identity for φ the norm of a gradient is preserved.
 
     The arguments and errors are those of `elman`; `recurrent_init` draws W.
 
@@ -41,40 +41,24 @@ def orthogonal_rnn(
     (2019), arXiv 1901.08428. Departure: they use the modReLU. Where ‖W − Wᵀ‖₁ is above 2³¹,
     so that no float32 resolves the angles, Q is that of W times a smaller power of two.
     """
-    found = activation_of("activation", activation, dtype)
-    phi = found.phi
 
     def Q(params: AffineParams) -> Array:
         W = at_least_float32(params.W)
         return exponential_of_skew(W - W.T).astype(params.W.dtype)
 
-    def pointwise(h: Array, a: Array) -> tuple[Array, Array]:
-        h = phi(a)
-        return h, h
-
-    return gated(
-        hidden_size,
-        1,
-        pointwise,
-        recurrent_init=recurrent_init,
-        input_init=input_init,
-        dtype=dtype,
-        effective=Q,
-        norm_bound_terms=found.norm_bound_terms(Q),
-        unitwise=True,
-    )
+    return postactivation(hidden_size, activation, Q, recurrent_init, input_init, dtype)
 
 
 SQUARINGS = (4, 8)
-"""Groups of squarings, and squarings in each, after which Q is made orthogonal again."""
+"""Number of groups of squarings, and squarings in each; Q is orthogonalized after a group."""
 
 
 def exponential_of_skew(A: Array) -> Array:
-    """Return Q = e^A for A = −Aᵀ `[n, n]` of any norm, orthogonal to a few roundings.
-
-    e^A = (e^B)^(2^s) with ‖B‖₁ < ½. Each squaring doubles the distance of Q from the orthogonal
-    matrices; one step of Newton and Schulz, Q (3 I − Qᵀ Q) / 2, squares it.
-    """
+    """Return Q = e^A for A = −Aᵀ `[n, n]` of any norm, orthogonal to a few roundings."""
+    # By scaling and squaring: e^A = (e^B)^(2^s) with ‖B‖₁ < ½. Each squaring doubles the distance
+    # of Q from the orthogonal matrices; one step of Newton and Schulz, Q (3 I − Qᵀ Q) / 2, squares
+    # it. So a step after every few squarings keeps λ_W = 1 to rounding, and gradients with it,
+    # however far W has been trained.
     groups, each = SQUARINGS
     identity = jnp.eye(len(A), dtype=A.dtype)
     _, e = jnp.frexp(jnp.abs(jax.lax.stop_gradient(A)).sum(0).max())

@@ -1,4 +1,4 @@
-"""A cell with its input added to its output."""
+"""A residual connection around a cell."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rnn_jax.types import Array
 
 @maker
 def residual(cell: Cell) -> Cell:
-    """Return a cell with its input added to its output: y_t = x_t + the cell's y_t.
+    """Return the cell with its input added to its output: y_t = x_t + the cell's y_t.
 
     Raises:
       ValueError: at a step whose x and y differ in size.

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell
-from rnn_jax.cells._gated import gated
-from rnn_jax.cells._structured import split_blocks
+from rnn_jax.cells._gates import split_gates
+from rnn_jax.cells._lstm import with_forget_gate
 from rnn_jax.cells.initializers import gaussian, orthogonal
 from rnn_jax.cells.maker import maker
 from rnn_jax.transforms.precision import is_half
@@ -20,7 +20,7 @@ from rnn_jax.types import Array, Initializer, at_least_float32
 
 @flax.struct.dataclass
 class SLSTMState:
-    """`c`, `n`, `m`, `h [*batch, H]`: memory, normalizer, log of their scale, output."""
+    """`c`, `n`, `m`, `h [*batch, H]`: memory cell, normalizer, log of their scale, hidden state."""
 
     c: Array
     n: Array
@@ -29,7 +29,7 @@ class SLSTMState:
 
 
 MOST_ROUNDING = 8.0
-"""Of m, in nats: e^8 and its square leave room in every dtype for what they multiply."""
+"""Largest rounding of m, in nats: e^8 squared leaves room in every dtype for what it multiplies."""
 
 
 @maker
@@ -62,48 +62,54 @@ def slstm(
     Departures: one head, that is a full W; the f of an empty memory, which multiplies zeros and is
     felt in ∂c_1/∂c_0 alone, is at most the square root of the largest number of its dtype.
     """
-    H = hidden_size
 
     def pointwise(state: SLSTMState, a: Array) -> tuple[SLSTMState, Array]:
         dtype = a.dtype
-        i, f, o, z = split_blocks(at_least_float32(a), 4)
+        i, f, o, z = split_gates(at_least_float32(a), 4)
         c, n, m = map(at_least_float32, (state.c, state.n, state.m))
         kept = jax.nn.log_sigmoid(f) + m
         # Two `where` in place of maximum and minimum, whose derivatives cost more: they share ties.
-        m = _as_stored(jnp.where((n == 0) | (i > kept), i, kept), n, dtype)
-        kept = kept - m  # above zero where the memory is empty, or m was rounded down
+        with jax.named_scope("m"):
+            m = _as_stored(jnp.where((n == 0) | (i > kept), i, kept), n, dtype)
+        # `kept - m` is above zero where the memory is empty, or where m was rounded down.
         most = _half_of_the_range(dtype)
-        f = jnp.exp(jnp.where(kept > most, most, kept))
-        i = jnp.exp(i - m)
-        c = f * c + i * jnp.tanh(z)
-        n = f * n + i
-        h = (jax.nn.sigmoid(o) * c / n).astype(dtype)
+        with jax.named_scope("f"):
+            kept = kept - m
+            f = jnp.exp(jnp.where(kept > most, most, kept))
+        with jax.named_scope("i"):
+            i = jnp.exp(i - m)
+        with jax.named_scope("z"):
+            z = jnp.tanh(z)
+        with jax.named_scope("c"):
+            c = f * c + i * z
+        with jax.named_scope("n"):
+            n = f * n + i
+        with jax.named_scope("o"):
+            o = jax.nn.sigmoid(o)
+        with jax.named_scope("h"):
+            h = (o * c / n).astype(dtype)
         return SLSTMState(c=c.astype(dtype), n=n.astype(dtype), m=m.astype(dtype), h=h), h
 
-    return gated(
-        H,
-        4,
+    return with_forget_gate(
+        hidden_size,
+        "ifoz",
         pointwise,
-        fed_back=lambda state: state.h,
-        initial_state=lambda zeros: SLSTMState(c=zeros, n=zeros, m=zeros, h=zeros),
-        bias=lambda zeros: zeros.at[H : 2 * H].set(forget_bias),
+        forget_bias,
+        lambda zeros: SLSTMState(c=zeros, n=zeros, m=zeros, h=zeros),
         recurrent_init=recurrent_init,
         input_init=input_init,
         dtype=dtype,
-        unitwise=True,
     )
 
 
 def _as_stored(m: Array, n: Array, dtype: DTypeLike) -> Array:
-    """Return `m` as it is after storing in `dtype`.
-
-    f and i must be relative to the m that the next step reads: of a decay that is less than the
-    spacing of m nothing would be left. Any m will do, for h does not depend on it: rounded to the
-    side from which n comes back to 1, it lets neither c nor n drift out of range. Where m is so
-    large that rounding would take them there in one step it is left as it is.
-    """
+    """Return `m` as it is after storing in `dtype`."""
     if not is_half(dtype):
         return m
+    # f and i must be relative to the m that the next step reads: nothing would be left of a decay
+    # that is less than the spacing of m. Any m will do, for h does not depend on it: rounded to the
+    # side from which n comes back to 1, it lets neither c nor n drift out of range. Where m is so
+    # large that rounding would take them there in one step, it is left as it is.
     info = jnp.finfo(dtype)
     exact = jax.lax.stop_gradient(m)
     # Not `astype` there and back, which XLA may leave out.
@@ -116,5 +122,5 @@ def _as_stored(m: Array, n: Array, dtype: DTypeLike) -> Array:
 
 
 def _half_of_the_range(dtype: DTypeLike) -> float:
-    """Return ln √max, the logarithm of a factor that leaves room for what it is multiplied by."""
+    """Return ln √max: a factor of √max leaves room for another one."""
     return 0.5 * math.log(float(jnp.finfo(dtype).max))

@@ -1,4 +1,4 @@
-"""Cells on cells: depth."""
+"""Depth: cells as the layers of one cell."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from rnn_jax.types import Array, Key, Params, State
 
 @maker
 def stack(*layers: Cell) -> Cell:
-    r"""Return cells one above the other, each reading the outputs of the one below.
+    r"""Return a cell of layers, each of which reads the outputs of the one below.
 
     .. math:: s^l_t, y^l_t = \mathrm{step}^l(s^l_{t-1}, y^{l-1}_t), \qquad y^0_t = x_t
 
-    `unroll` takes the whole sequence through one layer after the other, each in the way that is
-    best for it; the laboratory sees one cell with a joint state.
+    `unroll` takes the whole sequence through one layer after the other, each by the strategy that
+    suits it; the gradient laboratory takes the stack as one cell with a joint state.
 
     Args:
-      layers: the lowest first, any cells: `residual`, `layer_norm` and `dropout` of some, too.
+      layers: any cells, the lowest first; also `residual`, `layer_norm` and `dropout` of some.
 
     Returns:
-      A Cell whose params and state are tuples, one part for each layer, and whose y is that of the
-      last.
+      A Cell whose params and state are tuples with an entry for each layer, and whose y is that of
+      the last layer.
 
     Raises:
       ValueError: no layers.

@@ -1,4 +1,4 @@
-"""A Cell from the description of its step: drive, what is fed back, elementwise operations."""
+"""A Cell from the description of its step: drive, recurrent input, elementwise operations."""
 
 from __future__ import annotations
 
@@ -8,21 +8,42 @@ from typing import Any
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell, NormBoundTerms, Structure
 from rnn_jax.cells.maker import named
 from rnn_jax.errors import check_function, invalid
 from rnn_jax.transforms.broadcasts import with_wide_sums
-from rnn_jax.types import Array, Params, State
+from rnn_jax.types import Array, Initializer, Key, Params, State
 
 
 @flax.struct.dataclass
 class AffineParams:
-    """Of a = b + W e + U x: `W [G, H]`, `U [G, I]`, `b [G]`; G is H for each gate."""
+    """`W [G, H]`, `U [G, I]`, `b [G]` of a = b + W e + U x; G is H rows for each gate."""
 
     W: Array
     U: Array
     b: Array
+
+
+def affine_init(
+    recurrent_init: Initializer,
+    input_init: Initializer,
+    W: tuple[int, int],
+    rows: int,
+    dtype: DTypeLike,
+) -> Callable[..., AffineParams]:
+    """Return an `init` of W of this shape, U `[rows, I]` and b = 0 `[rows]`."""
+
+    def init(key: Key, input_size: int) -> AffineParams:
+        W_key, U_key = jax.random.split(key)
+        return AffineParams(
+            W=recurrent_init(W_key, W, dtype),
+            U=input_init(U_key, (rows, input_size), dtype),
+            b=jnp.zeros(rows, dtype),
+        )
+
+    return init
 
 
 @named
@@ -50,7 +71,9 @@ def structured(
 
 
 def with_own_buffers(state: State, others: Any) -> State:
-    """Return `state` with no array in it twice, nor one of `others`: each can then be donated."""
+    """Return `state` with no array in it twice, nor one of `others`."""
+    # A train step may donate the buffers of its state. XLA refuses a buffer that is donated twice,
+    # as the zeros that an LSTM's c and h share would be, and a donated parameter would be lost.
     taken = {id(leaf) for leaf in jax.tree.leaves(others)}
 
     def own(leaf: Any):
@@ -63,11 +86,12 @@ def with_own_buffers(state: State, others: Any) -> State:
     return jax.tree.map(own, state)
 
 
-def zeros_like_W(*shape: int) -> Callable[..., Array]:
-    """Return an initial state of zeros `[*batch, *shape]` in the dtype of W."""
-    return lambda params, batch=(): jnp.zeros((*batch, *shape), params.W.dtype)
+def zero_state(
+    *shape: int, state: Callable[[Array], State] = lambda zeros: zeros
+) -> Callable[..., State]:
+    """Return `(params, batch) -> state(zeros [*batch, *shape])`, in the dtype of the parameters."""
 
+    def initial_state(params: Params, batch: tuple[int, ...] = ()) -> State:
+        return state(jnp.zeros((*batch, *shape), jax.tree.leaves(params)[0].dtype))
 
-def split_blocks(a: Array, blocks: int) -> list[Array]:
-    """Split `a [.., blocks H]` into blocks of H. Its gradient is one concatenation."""
-    return list(jax.lax.split(a, [a.shape[-1] // blocks] * blocks, axis=a.ndim - 1))
+    return initial_state

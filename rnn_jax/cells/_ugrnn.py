@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+from jax.nn import sigmoid
 from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell
 from rnn_jax.cells._gated import gated
-from rnn_jax.cells._structured import split_blocks
+from rnn_jax.cells._gates import gates
 from rnn_jax.cells.initializers import gaussian, orthogonal
 from rnn_jax.cells.maker import maker
 from rnn_jax.types import Array, Initializer
@@ -23,7 +24,7 @@ def ugrnn(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""Return Elman's network with one gate that says how much of the state is kept.
+    r"""Return Elman's network with one gate, for how much of the state is kept.
 
     .. math::
         g = \sigma(U_g x_t + W_g h_{t-1} + b_g), \qquad
@@ -33,14 +34,12 @@ def ugrnn(
     U, W and b have their rows in the order g n.
 
     Args:
-      hidden_size: H.
-      update_bias: where b starts for g; the rest of b starts at zero.
-      recurrent_init: draws each block of W.
-      input_init: draws each block of U.
-      dtype: of the parameters, and with them of the state.
+      hidden_size: number of units, H.
+      update_bias: initial b of g; the rest of b starts at zero.
+      recurrent_init, input_init, dtype: see `gated`.
 
     Returns:
-      A Cell with state h `[*batch, H]`, zero at the start.
+      A Cell with state h `[*batch, H]`, initially zero.
 
     Raises:
       ValueError: a hidden size that is not a positive integer, an input that does not fit U.
@@ -51,9 +50,9 @@ def ugrnn(
     H = hidden_size
 
     def pointwise(h: Array, a: Array) -> tuple[Array, Array]:
-        g, n = split_blocks(a, 2)
-        g = jax.nn.sigmoid(g)
-        h = g * h + (1 - g) * jnp.tanh(n)
+        g, n = gates(a, g=sigmoid, n=jnp.tanh)
+        with jax.named_scope("h"):
+            h = g * h + (1 - g) * n
         return h, h
 
     return gated(

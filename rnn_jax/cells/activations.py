@@ -1,4 +1,4 @@
-"""φ, by name or as a function, with what the norm bound needs to know of it."""
+"""Activations φ, by name or as functions, with the sup |φ'| of the norm bound."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rnn_jax.types import Array, Params
 
 
 class Activation(NamedTuple):
-    """φ and sup |φ'|; None where that is not known, for which there is no norm bound."""
+    """An elementwise φ and sup |φ'|, None where that is unknown: then there is no norm bound."""
 
     phi: Callable[[Array], Array]
     sup_derivative: float | None = None
@@ -24,7 +24,7 @@ class Activation(NamedTuple):
     def norm_bound_terms(
         self, W: Callable[[Params], Array]
     ) -> Callable[[Params], NormBoundTerms] | None:
-        """Return what `Cell.norm_bound_terms` is where `W(params)` is the matrix beside φ'."""
+        """Return `Cell.norm_bound_terms` for J = W diag(φ') or diag(φ') W."""
         if self.sup_derivative is None:
             return None
         bound: float = self.sup_derivative
@@ -39,7 +39,7 @@ ACTIVATIONS = {
 }
 
 ActivationLike: TypeAlias = str | Callable[[Array], Array] | Activation
-"""A name of `ACTIVATIONS`, an elementwise function, or one with its sup |φ'|: an `Activation`."""
+"""A name of `ACTIVATIONS`, an elementwise function, or an `Activation`."""
 
 
 def activation_of(argument: str, activation: Any, dtype: DTypeLike) -> Activation:
@@ -66,10 +66,13 @@ def activation_of(argument: str, activation: Any, dtype: DTypeLike) -> Activatio
 
 
 def _check_elementwise(argument: str, phi: Callable[[Array], Array], dtype: DTypeLike) -> None:
-    """Compare φ of a vector with φ of its elements, one by one."""
+    """Raise ValueError unless φ is elementwise and keeps its dtype."""
     name = getattr(phi, "__name__", type(phi).__name__)
     expected = f"an elementwise function that keeps its dtype, {jnp.dtype(dtype)}"
     remedy = "A step that mixes units is built by cells.gated."
+    # A function that mixes units, softmax say, would make wrong Jacobians without a word: the
+    # structures of cells promise that unit n depends on unit n. So φ of a vector is compared with φ
+    # of its elements, in values and not in shapes alone, also where a cell is made under `jit`.
     with jax.ensure_compile_time_eval():
         a = jnp.asarray([0.3, -1.2, 2.0], dtype)
         try:

@@ -1,4 +1,4 @@
-"""Any function of one step as a Cell."""
+"""A Cell from any function of one step."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def from_function(
 
     Args:
       step: `(params, state, x [I]) -> (state, y [O])`, written for a single example; batch axes
-        are mapped over. Any pytree will do as params and as state, x and y, and a state may be
-        empty. What is no float in the state, a counter say, is carried along.
-      state: the initial state of one example, or a function of params that returns it. A key of
+        are mapped over. Params, state, x and y are any pytrees, and a state may be empty. Leaves of
+        the state that are not floats, a counter say, are carried along.
+      state: initial state of one example, or a function of params that returns it. A key of
         `jax.random.key` in it is split, so that each example of a batch has noise of its own, and a
         reset does not draw the same noise again: the key goes on. A raw key of
         `jax.random.PRNGKey` is an array of numbers like any other, and is repeated.
-      init: `(key, input_size) -> params`; may be left out by who has parameters already.
+      init: `(key, input_size) -> params`; optional if you already have parameters.
 
     Raises:
       ValueError: `init` is called but was not given; a state whose leaves have fewer axes than
@@ -67,6 +67,9 @@ def from_function(
 
         return with_own_buffers(with_wide_sums(of_examples)(params), (state, params))
 
+    # How many batch axes there are is read off the state, and not off x: a pytree of inputs may
+    # have leaves of any rank, but each leaf of the state has its rank in one example, and the batch
+    # axes in front of it.
     def batched_step(params: Params, state: State, x: Array):
         one, many = jax.eval_shape(start, params), state
         axes = {b.ndim - a.ndim for a, b in zip(*map(jax.tree.leaves, (one, many)), strict=True)}

@@ -1,4 +1,4 @@
-"""Initial weights, each named after what it does: `(key, shape [out, in], dtype) -> array`."""
+"""Initializers of weights: `(key, shape [out, in], dtype) -> array`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def gaussian(std: float | None = None) -> Initializer:
 
 
 def uniform(low: float, high: float) -> Initializer:
-    """Draw uniform numbers from [low, high), also where `high` rounds up in a narrow dtype.
+    """Draw independent uniform numbers from [low, high).
 
     Raises:
       ValueError: limits that are not numbers, or a low above high.
@@ -42,6 +42,8 @@ def uniform(low: float, high: float) -> Initializer:
     def init(key: Key, shape: Any, dtype: Any = jnp.float32):
         wide = wide_dtype(dtype)
         drawn = jax.random.uniform(key, shape, wide, low, high).astype(dtype)
+        # Rounding to a narrow dtype may reach `high`, or pass it, where `high` is not a number of
+        # that dtype: bfloat16 rounds 0.999 to 1, a factor that never forgets.
         nearest = np.asarray(high, dtype)
         if wide == dtype or float(nearest) < high or low == high:
             return drawn
@@ -99,10 +101,11 @@ def rotations() -> Initializer:
 
 
 def sparse_spectral_radius(radius: float = 0.95, connections: int = 15) -> Initializer:
-    """Draw a "smart tanh" start: N(0, 1) on `connections` inputs a unit, scaled to ρ(W).
+    """Draw N(0, 1) on `connections` inputs of each unit, scaled to the spectral radius `radius`.
 
-    For square shapes. A unit of a matrix with fewer than `connections` columns is connected to
-    all. Pascanu, Mikolov and Bengio (2013, arXiv 1211.5063), after Sutskever et al. (2011).
+    For square shapes. A unit of a matrix with fewer than `connections` columns is connected to all.
+    The "smart tanh" of Pascanu, Mikolov and Bengio (2013, arXiv 1211.5063), after Sutskever et al.
+    (2011).
 
     Raises:
       ValueError: a radius that is not a number of at least 0; fewer than one connection; a shape
@@ -127,11 +130,11 @@ def sparse_spectral_radius(radius: float = 0.95, connections: int = 15) -> Initi
 
 
 def stacked(init: Initializer, blocks: int) -> Initializer:
-    """Draw `blocks` independent W by `init`, one a gate, stacked on the first axis.
+    """Draw `blocks` gates independently by `init`, stacked on the first axis.
 
     Raises:
-      ValueError: no function; blocks that are no positive integer; when it draws, a first axis that
-        they do not divide.
+      ValueError: no function; a number of gates that is not a positive integer; when it draws, a
+        first axis that this number does not divide.
     """
     check_function("init", init, "(key, shape, dtype) -> array")
     blocks = check_size("blocks", blocks)
@@ -142,8 +145,10 @@ def stacked(init: Initializer, blocks: int) -> Initializer:
         if shape[0] % blocks:
             remedy = "Draw a shape of that many gates."
             raise invalid("shape", shape, f"a first axis that {blocks} divides", remedy)
-        block = (shape[0] // blocks, *shape[1:])
-        draws = jax.vmap(lambda k: init(k, block, dtype))(jax.random.split(key, blocks))
+        # Gate by gate, for the scale of an initializer may depend on the shape: an orthogonal
+        # [4H, H] matrix has singular values of 1 as a whole, and those of its gates are smaller.
+        gate = (shape[0] // blocks, *shape[1:])
+        draws = jax.vmap(lambda k: init(k, gate, dtype))(jax.random.split(key, blocks))
         return draws.reshape(shape)
 
     return stacked_init

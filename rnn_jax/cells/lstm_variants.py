@@ -1,16 +1,17 @@
-"""LSTMs whose gates see or share more."""
+"""The LSTM with peepholes, and with coupled gates."""
 
 from __future__ import annotations
 
 import flax.struct
 import jax
 import jax.numpy as jnp
+from jax.nn import sigmoid
 from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell
-from rnn_jax.cells._gated import gated
-from rnn_jax.cells._lstm import LSTMState
-from rnn_jax.cells._structured import AffineParams, split_blocks
+from rnn_jax.cells._gates import gates, split_gates
+from rnn_jax.cells._lstm import LSTMState, with_forget_gate
+from rnn_jax.cells._structured import AffineParams
 from rnn_jax.cells.initializers import gaussian, orthogonal, stacked
 from rnn_jax.cells.maker import maker
 from rnn_jax.types import Array, Initializer, Key
@@ -36,7 +37,7 @@ def lstm_peephole(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""Return the LSTM whose gates see the memory.
+    r"""Return the LSTM with peepholes: its gates read the memory cell.
 
     .. math::
         i, f = \sigma(a + p \odot c_{t-1}), \qquad g = \tanh(a), \qquad
@@ -44,7 +45,7 @@ def lstm_peephole(
         o = \sigma(a + p \odot c_t), \qquad h_t = o \odot \tanh(c_t), \qquad y_t = h_t
 
     with a = U x_t + W h_{t-1} + b, each gate its own rows. `peephole_init` draws p, each gate's
-    `[H]` by itself; the other arguments, the state and the errors are those of `lstm`.
+    `[H]` by itself. The other arguments, the state and the errors are those of `lstm`.
 
     Reference: Gers and Schmidhuber, Recurrent nets that time and count (2000), with the output gate
     as in Graves (2013), arXiv 1308.0850.
@@ -52,30 +53,36 @@ def lstm_peephole(
     H = hidden_size
 
     def pointwise(p: Array, state: LSTMState, a: Array) -> tuple[LSTMState, Array]:
-        p_i, p_f, p_o = split_blocks(p, 3)
-        i, f, o, g = split_blocks(a, 4)
-        i, f = jax.nn.sigmoid(i + p_i * state.c), jax.nn.sigmoid(f + p_f * state.c)
-        c = f * state.c + i * jnp.tanh(g)
-        h = jax.nn.sigmoid(o + p_o * c) * jnp.tanh(c)
+        p_i, p_f, p_o = split_gates(p, 3)
+        i, f, o, g = split_gates(a, 4)
+        with jax.named_scope("i"):
+            i = sigmoid(i + p_i * state.c)
+        with jax.named_scope("f"):
+            f = sigmoid(f + p_f * state.c)
+        with jax.named_scope("g"):
+            g = jnp.tanh(g)
+        with jax.named_scope("c"):
+            c = f * state.c + i * g
+        with jax.named_scope("o"):
+            o = sigmoid(o + p_o * c)
+        with jax.named_scope("h"):
+            h = o * jnp.tanh(c)
         return LSTMState(c=c, h=h), h
 
     def with_peepholes(affine: AffineParams, key: Key) -> PeepholeParams:
         p = stacked(peephole_init, 3)(key, (3 * H,), dtype)
         return PeepholeParams(affine.W, affine.U, affine.b, p)
 
-    return gated(
+    return with_forget_gate(
         H,
-        4,
+        "ifog",
         pointwise,
-        fed_back=lambda state: state.h,
-        initial_state=lambda zeros: LSTMState(c=zeros, h=zeros),
-        bias=lambda zeros: zeros.at[H : 2 * H].set(forget_bias),
+        forget_bias,
         recurrent_init=recurrent_init,
         input_init=input_init,
         dtype=dtype,
         extend=with_peepholes,
         constants=lambda params: params.p,
-        unitwise=True,
     )
 
 
@@ -100,24 +107,21 @@ def lstm_coupled(
 
     Reference: Greff et al., LSTM: a search space odyssey (2017), arXiv 1503.04069, there "CIFG".
     """
-    H = hidden_size
 
     def pointwise(state: LSTMState, a: Array) -> tuple[LSTMState, Array]:
-        f, o, g = split_blocks(a, 3)
-        f = jax.nn.sigmoid(f)
-        c = f * state.c + (1 - f) * jnp.tanh(g)
-        h = jax.nn.sigmoid(o) * jnp.tanh(c)
+        f, o, g = gates(a, f=sigmoid, o=sigmoid, g=jnp.tanh)
+        with jax.named_scope("c"):
+            c = f * state.c + (1 - f) * g
+        with jax.named_scope("h"):
+            h = o * jnp.tanh(c)
         return LSTMState(c=c, h=h), h
 
-    return gated(
-        H,
-        3,
+    return with_forget_gate(
+        hidden_size,
+        "fog",
         pointwise,
-        fed_back=lambda state: state.h,
-        initial_state=lambda zeros: LSTMState(c=zeros, h=zeros),
-        bias=lambda zeros: zeros.at[:H].set(forget_bias),
+        forget_bias,
         recurrent_init=recurrent_init,
         input_init=input_init,
         dtype=dtype,
-        unitwise=True,
     )

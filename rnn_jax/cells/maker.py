@@ -1,4 +1,4 @@
-"""What all makers of cells share: arguments checked by kind, and a Cell that prints as its call."""
+"""Decorators of cell constructors: checked arguments, and a Cell that prints as its call."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ Arguments = ParamSpec("Arguments")
 
 
 def maker(make: Callable[Arguments, Cell]) -> Callable[Arguments, Cell]:
-    """Decorate a function that returns a Cell.
+    """Decorate the constructor of a Cell with checks.
 
     Each argument is checked by its annotation: `int` is a size, `float` a finite number,
     `DTypeLike` a floating dtype, `Initializer` a function that draws arrays of the shape that it
-    is asked for, `Cell` a Cell; what a maker needs beyond that it checks by itself. The Cell
-    refuses a key, an input size, batch axes, parameters or a state that do not fit it, and prints
-    as the call that made it, without the arguments that have their defaults.
+    is asked for, `Cell` a Cell; a constructor checks what it needs beyond that by itself. The Cell
+    raises ValueError for a key, an input size, batch axes, parameters or a state that do not fit
+    it, and prints as the call that made it, without the arguments that have their defaults.
     """
     signature = inspect.signature(make)
 
@@ -61,7 +61,7 @@ def maker(make: Callable[Arguments, Cell]) -> Callable[Arguments, Cell]:
 
 
 def named(make: Callable[Arguments, Cell]) -> Callable[Arguments, Cell]:
-    """Decorate a function that returns a Cell of the user's: it prints as the call that made it."""
+    """Decorate the constructor of a user's Cell, which then prints as the call that made it."""
     signature = inspect.signature(make)
 
     @functools.wraps(make)
@@ -93,7 +93,9 @@ def check_initializer(argument: str, init: Any) -> Initializer:
 
 
 def check_finite(argument: str, value: Any) -> Any:
-    """Return `value`, a finite number, which takes the dtype of what it is combined with."""
+    """Return `value`, a finite number, as a Python one."""
+    # A NumPy float64 would promote a float32 state; a Python number takes the dtype of the array
+    # that it meets.
     number = check_number(argument, value, remedy="Pass a finite number.")
     return number.item() if hasattr(number, "item") and not is_traced(number) else number
 
@@ -108,7 +110,7 @@ CHECKS: dict[str, Callable[[str, Any], Any]] = {
 
 
 def _guarded(cell: Cell, name: str, expected: Callable[[], Params | None]) -> Cell:
-    """Return `cell` with checks around its functions; `expected()` is what parameters look like."""
+    """Return `cell` with checks around its functions; `expected()` is a model of its parameters."""
 
     def init(key: Key, input_size: int) -> Params:
         check_key("key", key)
@@ -126,6 +128,8 @@ def _guarded(cell: Cell, name: str, expected: Callable[[], Params | None]) -> Ce
         return cell.initial_state(params, batch)
 
     def step(params: Params, state: State, x: Array) -> tuple[State, Array]:
+        # The check of parameters walks a pytree, which a step of a loop in Python cannot afford: it
+        # is made only once the step has failed, to say why.
         try:
             return cell.step(params, state, x)
         except Exception:
@@ -136,11 +140,11 @@ def _guarded(cell: Cell, name: str, expected: Callable[[], Params | None]) -> Ce
 
 
 ANY_SIZE = 99_991
-"""An input size that no other size is taken for."""
+"""A placeholder for the input size I, a prime that no other size is mistaken for."""
 
 
 def _model(make: Callable[..., Cell], args: tuple, kwargs: tuple) -> Params | None:
-    """Return parameters as shapes, ANY_SIZE where I is; None for a cell made for one I alone."""
+    """Return the shapes of the parameters, with ANY_SIZE for I; None where any I will not do."""
     cell = make(*args, **dict(kwargs))
     try:
         return jax.eval_shape(lambda: cell.init(jax.random.key(0), ANY_SIZE))
@@ -152,7 +156,9 @@ _models_of_equal_calls = functools.lru_cache(maxsize=256)(_model)
 
 
 def _model_of(make: Callable[..., Cell], args: tuple, kwargs: tuple) -> Callable[[], Params | None]:
-    """Find `_model` once a Cell, and once for all Cells made of numbers and names alone."""
+    """Return a function that finds `_model` once."""
+    # Once for each Cell, and once for all equal calls where the arguments are numbers and names:
+    # functions may be equal and draw other shapes.
     values = (*args, *(value for _, value in kwargs))
     plain = all(isinstance(value, int | float | str | type | None) for value in values)
     compute = _models_of_equal_calls if plain else _model
@@ -179,7 +185,7 @@ def _layout(params: Params) -> str:
 
 
 def _spoken(signature: inspect.Signature, arguments: dict[str, Any]) -> list[str]:
-    """Return the arguments of a call that are not their defaults, as they would be written."""
+    """Return the arguments of a call that are not their defaults, as a user writes them."""
     words: list[str] = []
     for name, value in arguments.items():
         parameter = signature.parameters[name]

@@ -1,4 +1,4 @@
-"""The GRU and the LSTM without what stands in the way of a parallel scan."""
+"""The GRU and the LSTM with gates of the input alone, which a parallel scan can take."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell
+from rnn_jax.cells._gates import split_gates
 from rnn_jax.cells._linear import linear
-from rnn_jax.cells._structured import split_blocks
+from rnn_jax.cells._structured import zero_state
 from rnn_jax.cells.initializers import gaussian, stacked
 from rnn_jax.cells.maker import maker
-from rnn_jax.errors import check_size
 from rnn_jax.types import Array, Initializer, Key
 
 
 @flax.struct.dataclass
 class InputParams:
-    """`U [G, I]`, `b [G]`; G is H for each gate."""
+    """`U [G, I]`, `b [G]`; G is H rows for each gate."""
 
     U: Array
     b: Array
@@ -34,7 +34,7 @@ def min_gru(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""Return the GRU whose gate and candidate see the input alone.
+    r"""Return the GRU whose gate and candidate read the input alone.
 
     .. math::
         z = \sigma(U_z x_t + b_z), \qquad n = U_n x_t + b_n, \qquad
@@ -43,12 +43,11 @@ def min_gru(
     with the rows of U and b in the order z n.
 
     Args:
-      hidden_size: H.
-      input_init: draws each block of U. b starts at zero.
-      dtype: of the parameters, and with them of the state.
+      hidden_size: number of units, H.
+      input_init, dtype: see `gated`. b starts at zero.
 
     Returns:
-      A Cell with state h `[*batch, H]`, zero at the start.
+      A Cell with state h `[*batch, H]`, initially zero.
 
     Raises:
       ValueError: a hidden size that is not a positive integer, an input that does not fit U.
@@ -58,7 +57,12 @@ def min_gru(
     """
 
     def coefficients(_: Any, z: Array, n: Array) -> tuple[Array, Array]:
-        return jax.nn.sigmoid(-z), jax.nn.sigmoid(z) * n
+        with jax.named_scope("alpha"):
+            alpha = jax.nn.sigmoid(-z)
+        with jax.named_scope("z"):
+            z = jax.nn.sigmoid(z)
+        with jax.named_scope("beta"):
+            return alpha, z * n
 
     return _of_input_alone(hidden_size, 2, coefficients, lambda zeros: zeros, input_init, dtype)
 
@@ -71,20 +75,24 @@ def min_lstm(
     input_init: Initializer = gaussian(),
     dtype: DTypeLike = jnp.float32,
 ) -> Cell:
-    r"""Return the LSTM whose gates and candidate see the input alone, its gates normalized.
+    r"""Return the LSTM whose gates and candidate read the input alone, its gates normalized.
 
     .. math::
         i, f = \sigma(U x_t + b), \qquad n = U_n x_t + b_n, \qquad
         h_t = \frac{f}{i + f} \odot h_{t-1} + \frac{i}{i + f} \odot n, \qquad y_t = h_t
 
-    with the rows of U and b in the order i f n. `forget_bias` is where b starts for f; the other
+    with the rows of U and b in the order i f n. `forget_bias` is the initial b of f; the other
     arguments, the state, errors and reference are those of `min_gru`.
     """
 
     def coefficients(_: Any, i: Array, f: Array, n: Array) -> tuple[Array, Array]:
-        # f / (i + f), from logarithms: neither gate need be far from zero.
+        # f / (i + f) = σ(ln f − ln i). Gates that are both closed are 0 / 0 in float32 from 104
+        # below; their logarithms are never far from the pre-activations.
         kept = jax.nn.log_sigmoid(f) - jax.nn.log_sigmoid(i)
-        return jax.nn.sigmoid(kept), jax.nn.sigmoid(-kept) * n
+        with jax.named_scope("alpha"):
+            alpha = jax.nn.sigmoid(kept)
+        with jax.named_scope("beta"):
+            return alpha, jax.nn.sigmoid(-kept) * n
 
     H = hidden_size
     bias = lambda zeros: zeros.at[H : 2 * H].set(forget_bias)
@@ -93,24 +101,21 @@ def min_lstm(
 
 def _of_input_alone(
     H: int,
-    blocks: int,
+    gates: int,
     coefficients: Callable[..., tuple[Array, Array]],
     bias: Callable[[Array], Array],
     input_init: Initializer,
     dtype: DTypeLike,
 ) -> Cell:
-    check_size("hidden_size", H)
-
-    def init(key: Key, input_size: int):
-        check_size("input_size", input_size, least=0)
-        U = stacked(input_init, blocks)(key, (blocks * H, input_size), dtype)
-        return InputParams(U, bias(jnp.zeros(blocks * H, dtype)))
+    def init(key: Key, input_size: int) -> InputParams:
+        U = stacked(input_init, gates)(key, (gates * H, input_size), dtype)
+        return InputParams(U, bias(jnp.zeros(gates * H, dtype)))
 
     return linear(
         init,
-        lambda params, batch=(): jnp.zeros((*batch, H), params.b.dtype),
+        zero_state(H),
         U=lambda params: params.U,
-        drive=lambda params, Ux: tuple(split_blocks(Ux + params.b, blocks)),
+        drive=lambda params, Ux: tuple(split_gates(Ux + params.b, gates)),
         coefficients=coefficients,
         unitwise=True,
     )

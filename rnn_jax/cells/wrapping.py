@@ -1,4 +1,4 @@
-"""A cell around another one."""
+"""A cell around another one: the one mechanism of all wrappers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,29 @@ def around(
     init: Callable[..., Params],
     inner: Callable[[Params], Params] = lambda params: params,
     *,
-    before: Callable[[Params, Array], Array] = lambda params, x: x,
-    after: Callable[[Params, Array, Array], Array] = lambda params, x, y: y,
+    before: Callable[[Params, Array], Array] | None = None,
+    after: Callable[[Params, Array, Array], Array] | None = None,
+    output: Callable[[Params, Array], Array] = lambda params, y: y,
+    initial_state: Callable[..., State] | None = None,
 ) -> Cell:
-    """Return `cell` with `before(params, x)` for x, and `after(params, x, y)` for y."""
+    """Return a Cell around another one, which every wrapper of this package is.
+
+    Args:
+      cell: inner cell.
+      init: `(key, input_size) -> params`.
+      inner: params to those of the inner cell.
+      before: `(params, x) -> x`, the input of the inner cell; x itself by default.
+      after: `(params, x, y) -> y` of the inner y; `output(params, y)` by default.
+      output: `(params, y) -> y` of the inner y, which it keeps by default.
+      initial_state: see `Cell`; that of the inner cell by default.
+    """
+    # A structure has U multiply x, and `output` read y alone: it holds unless the inner cell reads
+    # another x, or y depends on x once more. Then `unroll` runs the inner cell by the strategy that
+    # suits it, between `before` and `after` of the whole sequence at once.
+    keeps_structure = before is None and after is None
+    norm_bound_terms = cell.norm_bound_terms
+    before = before or (lambda params, x: x)
+    after = after or (lambda params, x, y: output(params, y))
 
     def step(params: Params, state: State, x: Array) -> tuple[State, Array]:
         state, y = cell.step(inner(params), state, before(params, x))
@@ -34,24 +53,23 @@ def around(
         final, ys = run(cell, inner(params), read, start, masks, reverse)
         return final, with_wide_sums(after)(params, xs, ys)
 
-    norm_bound_terms = cell.norm_bound_terms
     return Cell(
         init,
-        lambda params, batch=(): cell.initial_state(inner(params), batch),
+        initial_state or (lambda params, batch=(): cell.initial_state(inner(params), batch)),
         step,
         (lambda params: norm_bound_terms(inner(params))) if norm_bound_terms else None,
-        unroll_layers=unroll_layers,
+        cell.structure.inside(inner, output) if keeps_structure and cell.structure else None,
+        None if keeps_structure and cell.unroll_layers is None else unroll_layers,
     )
 
 
 def input_and_output(
     cell: Cell, params: Params, input_size: int
 ) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
-    """Return shape and dtype of one example's x, `[I]`, and of its y.
-
-    x has the dtype that leaves the state in its own: one of those of state and parameters, or, for
-    a cell that reads symbols, int32. Keys, counters and symbols in the state are no matter.
-    """
+    """Return shape and dtype of one example's x, `[I]`, and of its y."""
+    # The dtype of x is the one that leaves the state in its own: one of those of state and
+    # parameters, or, for a cell that reads symbols, int32. Keys, counters and symbols in the state
+    # are no matter.
     state = jax.eval_shape(cell.initial_state, params)
     leaves = (*jax.tree.leaves(state), *jax.tree.leaves(params))
     inexact = [leaf.dtype for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]

@@ -1,4 +1,4 @@
-"""Boxes, arrows and a legend, in inches: what the pictures of graphs are drawn with."""
+"""Boxes, arrows and a legend for pictures of graphs, in inches."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from matplotlib.path import Path as Curve
 from matplotlib.textpath import TextPath
 
 from rnn_jax.graph.graph import Edge, Node, Path
+from rnn_jax.graph.layout import Point
+from rnn_jax.graph.letters import Letter
 
-Point = tuple[float, float]
 Box = tuple[Point, tuple[float, float]]
-"""Centre, and width and height."""
+"""Centre, and (width, height)."""
 
 COLORS = {
     "input": ("#dbeafe", "#1f5fa8"),
@@ -67,10 +68,10 @@ def svg_id(name: str) -> str:
 
 
 class Canvas:
-    """A figure that is as large as what is drawn on it."""
+    """A figure that grows with its drawing."""
 
     def __init__(self, path: Path | None = None):
-        """`path` is highlighted."""
+        """Start an empty figure; `path` is to be highlighted."""
         self._path = path or Path(frozenset(), frozenset())
         self._figure = Figure()
         self._axes = self._figure.add_axes((0, 0, 1, 1))
@@ -79,7 +80,7 @@ class Canvas:
         self._kinds: set[str] = set()
 
     def node(self, node: Node, at: Point, width: float) -> None:
-        """A box with its label, round unless it is an operation."""
+        """Draw a box with its label, round unless it is an operation or parameters."""
         self._kinds.add(node.kind)
         height = box_height(node.label)
         fill, edge = COLORS[node.kind]
@@ -105,10 +106,8 @@ class Canvas:
             self._axes.text(
                 at[0],
                 at[1] + height / 2 + 0.03,
-                node.name,
+                Letter(node.name).tex(),
                 va="bottom",
-                style="italic",
-                fontsize=SMALL,
                 color="#374151",
                 **text,
             )
@@ -117,9 +116,11 @@ class Canvas:
         self._include((at[0] + width / 2, at[1] + height / 2))
 
     def flow(self, points: Sequence[Point], edge: Edge) -> None:
-        """An edge through points, level at each of them."""
+        """Draw an edge through points, level at each of them."""
         vertices, codes = _level(points)
         self._arrow(Curve(vertices, codes), edge)
+        for point in points:
+            self._include(point)
         if edge.mark:
             (x0, y0), (x, y) = points[-2:]
             part = 0.72
@@ -127,13 +128,13 @@ class Canvas:
             self._mark((x0 + part * (x - x0), level), edge.mark)
 
     def curve(self, start: Box, control: Point, end: Box, edge: Edge) -> None:
-        """An edge from box to box, bent towards `control`."""
+        """Draw an edge from box to box, bent towards `control`."""
         a, b = _border(start, control), _border(end, control)
         self._arrow(Curve([a, control, b], [Curve.MOVETO, Curve.CURVE3, Curve.CURVE3]), edge)
         self._include(((a[0] + 2 * control[0] + b[0]) / 4, (a[1] + 2 * control[1] + b[1]) / 4))
 
     def loop(self, way: Sequence[Point], corners: Sequence[Point], color: str) -> None:
-        """A dashed arrow, level along `way` and then round `corners`."""
+        """Draw a dashed arrow, level along `way` and then round `corners`."""
         vertices, codes = _level(way)
         radius = 0.12
         for before, corner, after in zip(
@@ -158,12 +159,12 @@ class Canvas:
             self._include(corner)
 
     def line(self, start: Point, end: Point, color: str) -> None:
-        """A dotted line behind everything."""
+        """Draw a dotted line behind everything."""
         xs, ys = zip(start, end, strict=True)
         self._axes.plot(xs, ys, color=color, linestyle=":", linewidth=1.6, zorder=0.5)
 
     def figure(self, gradient: str | None = None, loop: bool = False) -> Figure:
-        """Return the figure, with a legend for what is in it."""
+        """Return the figure, with a legend of the kinds of nodes in it."""
         handles: list[Patch | Line2D] = [
             Patch(facecolor=fill, edgecolor=edge, label=MEANING[kind])
             for kind, (fill, edge) in COLORS.items()
@@ -199,7 +200,7 @@ class Canvas:
         return self._figure
 
     def _arrow(self, curve: Curve, edge: Edge) -> None:
-        """Forwards; on the path of a gradient, backwards."""
+        """Draw an arrow forwards; on the path of a gradient, backwards."""
         on_path = edge in self._path.edges
         shared = edge.source.startswith("parameter")
         color = GRADIENT if on_path else COLORS["parameter"][1] if shared else ARROW
@@ -249,7 +250,8 @@ def _border(box: Box, towards: Point) -> Point:
     """Return where a line from the centre of a rounded box leaves it."""
     (x, y), (width, height) = box
     dx, dy = towards[0] - x, towards[1] - y
-    # The box is a segment with a radius around it.
+    # The box is a segment with a radius around it: the line leaves it where it is one radius away
+    # from the nearest point of the segment.
     reach = (width - height) / 2
     inner = min(max(dx, -reach), reach) if reach > 0 else 0.0
     length = ((dx - inner) ** 2 + dy**2) ** 0.5 or 1.0

@@ -24,10 +24,10 @@ LANE = 0.2
 
 
 def draw_folded(graph: Graph) -> Figure:
-    """Draw one step with its operations, and what it hands to the next.
+    """Draw one step with its operations, and the state that it hands to the next.
 
     Args:
-      graph: of `graph.step_graph`.
+      graph: graph of `graph.step_graph`.
 
     Raises:
       ValueError: an unfolded graph.
@@ -51,13 +51,13 @@ def draw_unfolded(
     gradient_to: int | None = None,
     leaf: str | None = None,
 ) -> Figure:
-    """Draw all steps, and the way of one gradient.
+    """Draw all steps, and the path of one gradient.
 
     Args:
-      graph: of `graph.unfolded_graph`.
+      graph: graph of `graph.unfolded_graph`.
       gradient_from: t of ∂E_t/∂h_k, whose path is highlighted; no path by default.
       gradient_to: k of ∂E_t/∂h_k.
-      leaf: one leaf of the state, if it is not to be all.
+      leaf: name of one leaf of the state; all leaves by default.
 
     Raises:
       ValueError: a graph of one step; only one of t and k; what `graph.gradient_path` raises.
@@ -83,7 +83,7 @@ def draw_unfolded(
 
 
 def _draw_operations(canvas: Canvas, graph: Graph) -> None:
-    """Every step like the first; what one hands on enters the next where its state stood."""
+    """Draw every step like the first, whose state enters the next where its own stood."""
     assert graph.step is not None
     assert graph.steps is not None
     (loss,) = (node for node in graph.of_kind("loss") if node.step == 1)
@@ -97,18 +97,14 @@ def _draw_operations(canvas: Canvas, graph: Graph) -> None:
         for node in one.nodes.values():
             if (node.kind, node.step) != ("state", -1) or t == 1:
                 x, y = layout.at[node.id]
-                canvas.node(_at_step(node, t), (x + shift, y), widths[node.id])
+                canvas.node(node.later(t), (x + shift, y), widths[node.id])
         _edges_of_step(canvas, one, layout, widths, t)
-
-
-def _at_step(node: Node, t: int) -> Node:
-    return node if node.step is None else node.at(node.step + t)
 
 
 def _edges_of_step(
     canvas: Canvas, graph: Graph, layout: Layout, widths: Mapping[str, float], t: int | None = None
 ) -> None:
-    """The edges of one step, or of step t of several."""
+    """Draw the edges of one step, or of step t of several."""
     shift = 0.0 if t is None else (t - 1) * (layout.width + 0.5)
     arriving = defaultdict(list)
     for edge in graph.edges:
@@ -125,7 +121,7 @@ def _edges_of_step(
             shown = edge
             if t is not None:
                 source, node = graph.nodes[edge.source], graph.nodes[target]
-                shown = edge._replace(source=_at_step(source, t).id, target=_at_step(node, t).id)
+                shown = edge._replace(source=source.later(t).id, target=node.later(t).id)
                 if (source.kind, source.step) == ("state", -1) and t > 1:
                     points = _from_step_before(source, layout, widths, shift) + points
             canvas.flow(points, shown)
@@ -134,7 +130,7 @@ def _edges_of_step(
 def _from_step_before(
     state: Node, layout: Layout, widths: Mapping[str, float], shift: float
 ) -> list[Point]:
-    """Draw from where the step before computed a state to where this one reads it."""
+    """Return the points from where one step computes a state to where the next reads it."""
     own = state.at(0).id
     (x, y), back = layout.at[own], shift - layout.width - 0.5
     way = [(x + widths[own] / 2, y), *layout.exits[own]]
@@ -143,7 +139,9 @@ def _from_step_before(
 
 
 def _loops(canvas: Canvas, graph: Graph, layout: Layout, widths: Mapping[str, float]) -> None:
-    """Each leaf of the state, from where it is computed back to where the next step reads it."""
+    """Draw each leaf of the state from where it is computed back to where it is read."""
+    # Loops are nested: the leaf that leaves highest takes the innermost lane, so that none crosses
+    # another on its way over the top.
     top = max(y for _, y in layout.at.values()) + HEIGHT
     before = {node.id: node for node in graph.of_kind("state") if node.step == -1}
     ends = [
@@ -161,7 +159,9 @@ def _loops(canvas: Canvas, graph: Graph, layout: Layout, widths: Mapping[str, fl
 
 
 def _draw_states(canvas: Canvas, graph: Graph) -> None:
-    """A column a step; parameters once more at each, in their colour."""
+    """Draw a column for each step, and the shared parameters once more at each."""
+    # The grid says which parameters are read together, and needs the width of their box, which is
+    # that of their common label: so it is asked twice, first for the groups with any width.
     groups: dict[str, str] = {}
     widths = {node.id: box_width(node.label) for node in graph.nodes.values()}
     assert graph.step is not None

@@ -1,4 +1,4 @@
-"""Nodes and edges: what depends on what."""
+"""Nodes, edges and paths of a computational graph."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Kind = Literal["parameter", "input", "state", "hidden", "operation", "output", "
 
 @dataclass(frozen=True)
 class Node:
-    """A value.
+    """A value, or the operation that computes it.
 
     Attributes:
-      id: unlike every other node's: `parameter W`, `state h @ 2`, `operation 7 @ 2`.
-      kind: what it is; "hidden" is a layer within the step, which is not handed on.
-      label: what is written in it, in mathematics: a letter, or an operation's sign.
-      name: its letter in plain characters; of an operation, what its author called the result.
-      step: the step that it belongs to, 0 for the state before the first; None for parameters. In
-        a graph of one step, -1 is the state before it and 0 all else.
-      letter: what `label` is made of; None for operations.
+      id: unique name: `parameter W`, `state h @ 2`, `operation 7 @ 2`.
+      kind: role of the value; "hidden" is a layer within the step, which is not handed on.
+      label: text of its box, in mathematics: a letter, or an operation's sign.
+      name: letter in plain characters; of an operation, the `jax.named_scope` of its result.
+      step: step that it belongs to, 0 for the state before the first; None for parameters. In a
+        graph of one step, -1 is the state before it and 0 all else.
+      letter: letter that `label` is made of; None for operations.
     """
 
     id: str
@@ -35,18 +35,22 @@ class Node:
     letter: Letter | None = None
 
     def at(self, step: int, time: str | None = None) -> Node:
-        """Return the same at another step, which is written as `time`."""
+        """Return this node at another step, which is written as `time`."""
         label = self.letter.tex(time or str(step)) if self.letter else self.label
         return replace(self, id=f"{self.id.split(' @ ')[0]} @ {step}", label=label, step=step)
+
+    def later(self, steps: int) -> Node:
+        """Return this node some steps later; parameters as they are."""
+        return self if self.step is None else self.at(self.step + steps)
 
 
 class Edge(NamedTuple):
     """`target` is computed from `source`.
 
     Attributes:
-      source: a node's id.
-      target: a node's id.
-      mark: how it is read where that matters: "−" in a difference, "÷" in a quotient.
+      source: id of the node that is read.
+      target: id of the node that reads it.
+      mark: sign of the operand where operands differ: "−" in a difference, "÷" in a quotient.
       differentiable: whether a gradient goes back along it.
     """
 
@@ -57,7 +61,7 @@ class Edge(NamedTuple):
 
 
 class Path(NamedTuple):
-    """The ids of nodes, and edges."""
+    """Nodes, by their ids, and edges of a graph that lie on the way of a gradient."""
 
     nodes: frozenset[str]
     edges: frozenset[Edge]
@@ -68,10 +72,10 @@ class Graph:
     """A computational graph.
 
     Attributes:
-      nodes: by id, each before those that are computed from it.
-      edges: from what is read to what is computed.
-      steps: how many steps it shows; None for one step, folded.
-      step: of an unfolded graph, the one step that it repeats.
+      nodes: nodes by id, each before those that are computed from it.
+      edges: edges, each from a value to one computed from it.
+      steps: number of steps that it shows; None for one step, folded.
+      step: graph of the one step that an unfolded graph repeats.
     """
 
     nodes: dict[str, Node]
@@ -84,27 +88,27 @@ class Graph:
         return [node for node in self.nodes.values() if node.kind in kinds]
 
     def reach(self, sources: Iterable[str], *, differentiable: bool = False) -> frozenset[str]:
-        """Return the nodes that depend on `sources`, these included, through any edges.
+        """Return the nodes that depend on `sources`, these included.
 
         Args:
           sources: ids of nodes.
-          differentiable: only through edges that gradients go back along.
+          differentiable: whether to follow only edges that gradients go back along.
         """
         forward = _neighbours(self.edges, lambda e: (e.source, e.target), differentiable)
         return _closure(sources, forward)
 
 
 def gradient_path(graph: Graph, t: int, k: int, leaf: str | None = None) -> Path:
-    """Find where ∂E_t/∂h_k goes: all nodes and edges on directed paths from the state k to E_t.
+    """Return the path of ∂E_t/∂h_k: nodes and edges on directed paths from the state k to E_t.
 
-    The leaves of a state stand side by side, as in `gradients.decompose`: a nudge of the c that an
-    LSTM hands on is no nudge of the h beside it, so that what lies between them is on no path.
+    The leaves of a state are independent variables, as in `gradients.decompose`: the derivative
+    with respect to an LSTM's c_k holds h_k fixed, so that what lies between them is on no path.
 
     Args:
-      graph: of `unfolded_graph`.
-      t: the step of the loss, from 1.
-      k: the step of the state, from 0, the initial state, to t.
-      leaf: the `name` of one leaf of the state; all of them by default.
+      graph: graph of `unfolded_graph`.
+      t: step of the loss, from 1.
+      k: step of the state, from 0, the initial state, to t.
+      leaf: `name` of one leaf of the state; all of them by default.
 
     Returns:
       The path; empty where E_t does not depend on the state at k, or is not differentiable in it.

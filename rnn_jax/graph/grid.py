@@ -14,15 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from rnn_jax.graph.graph import Graph, Node
+from rnn_jax.graph.layout import Point
 
-Point = tuple[float, float]
 SHIFT, ROW = 0.95, 1.05
-"""From one leaf of the state to the next, to the right and upwards, in inches."""
+"""Distance from one leaf of the state to the next, to the right and upwards, in inches."""
 
 
 @dataclass(frozen=True)
 class Shared:
-    """Parameters that the same nodes read: one box at each step, at `at[t - 1]`."""
+    """Parameters that the same nodes read: one box for all, at `at[t - 1]` in step t."""
 
     parameters: tuple[Node, ...]
     targets: tuple[str, ...]
@@ -31,7 +31,7 @@ class Shared:
 
 @dataclass(frozen=True)
 class Grid:
-    """Centres in inches: of nodes by id, and of the boxes of shared parameters."""
+    """Centres of nodes, by id, and the boxes of shared parameters, in inches."""
 
     at: dict[str, Point]
     shared: tuple[Shared, ...]
@@ -41,9 +41,9 @@ def unfolded_grid(graph: Graph, widths: Mapping[str, float], gap: float = 0.75) 
     """Lay out an unfolded graph without operations.
 
     Args:
-      graph: of `unfolded_graph`.
-      widths: of each node's box, and of each box of parameters by its `key`, in inches.
-      gap: between steps.
+      graph: graph of `unfolded_graph`.
+      widths: width of each node's box, and of each box of parameters by its `key`, in inches.
+      gap: distance between steps.
     """
     assert graph.step is not None
     assert graph.steps is not None
@@ -98,7 +98,7 @@ def key(parameters: Iterable[Node]) -> str:
 
 
 def _groups(one: Graph) -> dict[tuple[str, ...], tuple[Node, ...]]:
-    """Return `{what reads them: parameters}`."""
+    """Return `{ids of the nodes that read them: parameters}`."""
     read_by = defaultdict(list)
     for edge in one.edges:
         read_by[edge.source].append(edge.target)
@@ -115,15 +115,17 @@ def clear_curve(
     """Return the control point of a curve from `start` to `end` that keeps away from boxes.
 
     Args:
-      start: where it begins.
-      end: where it ends; not where it begins.
-      boxes: centres, and widths and heights.
-      room: to keep free around each, in inches.
+      start: first point.
+      end: last point, another one.
+      boxes: centre, and (width, height), of each box to keep away from.
+      room: distance to keep from each, in inches.
 
     Returns:
-      Of the straightest quadratic Bézier curve that touches no box; if there is none, of that
-      which touches them least.
+      The control point of the straightest quadratic Bézier curve that touches no box; if there is
+      none, of the one that touches them least.
     """
+    # The straight line is tried first, then ever more bent ones on both sides: a straight edge from
+    # x_t to a state two rows up would run through the state between.
     a, b = np.array(start), np.array(end)
     across = np.array([a[1] - b[1], b[0] - a[0]])
     s = np.linspace(0, 1, 33)[:, None]

@@ -18,8 +18,9 @@ import numpy as np
 from rnn_jax.graph.graph import Graph, Node
 
 Point = tuple[float, float]
+"""A place in a picture, (x, y) in inches."""
 Slot = tuple[str, int]
-"""A node, or an edge on its way, in a layer."""
+"""A node, or an edge that passes through, in a layer."""
 
 PULL = {"input": -1.0, "parameter": -0.5, "output": 1.0}
 """How far above its neighbours a node of a kind is drawn, in slots: inputs below, outputs above."""
@@ -31,10 +32,10 @@ class Layout:
     """Positions in inches, the first layer at x = 0.
 
     Attributes:
-      at: `{id: centre}`.
-      routes: `{(source, target): points}` that an edge passes between its ends.
-      exits: `{id: points}` on the way of a state that is handed on to the right border.
-      width: from the first layer to the right border.
+      at: centres of nodes, by id.
+      routes: points that an edge passes between its ends, by (source, target).
+      exits: points that a state passes on its way to the right border, by id.
+      width: distance from the first layer to the right border.
     """
 
     at: dict[str, Point]
@@ -49,10 +50,10 @@ def layered(
     """Lay one step out.
 
     Args:
-      graph: of `step_graph`.
-      widths: of each node, in inches.
-      gap: between layers, where the edges run.
-      rise: between the centres of two nodes, or a node and an edge, in a layer.
+      graph: graph of `step_graph`.
+      widths: width of each node, in inches.
+      gap: distance between layers, where the edges run.
+      rise: distance between the centres of two nodes, or a node and an edge, in a layer.
     """
     layer = _layers(graph)
     border = max(layer.values()) + 1
@@ -75,7 +76,8 @@ def layered(
         for slot in between:
             if slot not in slots[slot[1]]:
                 slots[slot[1]].append(slot)
-    # What is handed on leaves where it entered, so that steps can be set side by side.
+    # A state leaves on the right at the height where it enters on the left: steps can then be set
+    # side by side.
     links += [
         ((f"from {n.at(0).id}", border), (n.id, 0)) for n in graph.of_kind("state") if n.step == -1
     ]
@@ -103,7 +105,9 @@ def layered(
 
 
 def _layers(graph: Graph) -> dict[str, int]:
-    """Return depths from the sources; what waits for x and parameters alone, just in time."""
+    """Return the layer of each node: its depth from the sources."""
+    # Values of x and parameters alone are drawn as late as possible, next to their readers: at its
+    # own depth, U x would stand far from the sum that it goes into.
     reads, read_by = defaultdict(list), defaultdict(list)
     for edge in graph.edges:
         reads[edge.target].append(edge.source)
@@ -128,7 +132,9 @@ def _heights(
     nodes: dict[Slot, Node],
     rise: float,
 ) -> dict[Slot, float]:
-    """Return the best of a few orders: few crossings, x below, y above, short edges."""
+    """Return the best heights of a few random starts, in inches."""
+    # Best is what a reader likes: few crossings, x below, y above, short edges. To find the fewest
+    # crossings is NP-hard, hence the starts; large graphs take fewer of them.
     starts = max(3, min(STARTS, SLOTS // sum(map(len, slots.values()))))
     found = [_relaxed(slots, links, nodes, np.random.default_rng(seed)) for seed in range(starts)]
 
@@ -164,7 +170,7 @@ def _relaxed(slots: Any, links: Any, nodes: Any, rng: Any) -> dict[Slot, float]:
     height = {slot: 3 * pull.get(slot, 0.0) + rng.normal() for s in slots.values() for slot in s}
 
     def desired(slot: Slot) -> float:
-        # An edge on its way is one body: it had better be straight.
+        # An edge over several layers is one body: its parts draw each other into a line.
         body = _body(slot, nodes)
         own = sum(height[part] for part in parts[body]) / len(parts[body])
         near = neighbours[body]
@@ -226,12 +232,14 @@ def _switch(order: list[Slot], beside: dict[Slot, list[Slot]], height: dict[Slot
 
 
 def _body(slot: Slot, nodes: dict[Slot, Node]) -> Slot:
-    """Return what has one height: a node, or all of an edge on its way."""
+    """Return the body of a slot, which has one height: a node, or an edge in all its layers."""
     return slot if slot in nodes else (slot[0], -1)
 
 
 def _spaced(wanted: list[float]) -> list[float]:
     """Return the nearest heights, by least squares, that are in the same order and 1 apart."""
+    # Isotonic regression by pooling adjacent violators: neighbours that come too close are pooled
+    # and take the mean of what they want.
     blocks: list[tuple[float, int]] = []
     for n, value in enumerate(wanted):
         mean, count = value - n, 1

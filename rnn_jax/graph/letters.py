@@ -1,4 +1,4 @@
-"""What a leaf of a pytree is called in a picture: the last name on its path, as in an equation."""
+"""Letters for the leaves of a pytree: the last name on the path of each, as in an equation."""
 
 from __future__ import annotations
 
@@ -50,18 +50,18 @@ SIGNS = {"ŷ": r"\hat{y}", **{name: rf"\{name}" for name in GREEK}}
 
 
 class Letter(NamedTuple):
-    """`base` may carry subscripts behind underscores, as in b_n; `above` is written above it."""
+    """A letter, with subscripts behind underscores as in b_n, and `above`, its superscripts."""
 
     base: str
     above: tuple[str, ...] = ()
 
     @property
     def text(self) -> str:
-        """Return it in plain characters: `W`, `b_n`, `h(1)`."""
+        """Return the letter in plain characters: `W`, `b_n`, `h(1)`."""
         return self.base + (f"({','.join(self.above)})" if self.above else "")
 
     def tex(self, time: str = "") -> str:
-        """Return it in mathematics, at a time: `$h_{t-1}$`."""
+        """Return the letter in mathematics, at a time: `$h_{t-1}$`."""
         head, *subscripts = [word for word in map(_plain, self.base.split("_")) if word] or ["?"]
         subscripts = [_word(subscript) for subscript in subscripts] + ([time] if time else [])
         below = "_{" + ",".join(subscripts) + "}" if subscripts else ""
@@ -73,9 +73,9 @@ def letters(tree: Any, bare: str | Sequence[str]) -> list[Letter]:
     """Return a letter for each leaf, no two alike.
 
     Args:
-      tree: a pytree. A leaf is called by the last field or key on its path, and counted from 1
-        where it stands in a sequence; the names before that are added where two would be alike.
-      bare: for a leaf with no name on its path; one for all or one for each.
+      tree: pytree. A leaf is called by the last field or key on its path, and counted from 1 where
+        it stands in a sequence; the names before that are added where two would be alike.
+      bare: letter of a leaf with no name on its path; one for all or one for each.
     """
     paths = [path for path, _ in jax.tree_util.tree_flatten_with_path(tree)[0]]
     bases = [bare] * len(paths) if isinstance(bare, str) else bare
@@ -84,7 +84,7 @@ def letters(tree: Any, bare: str | Sequence[str]) -> list[Letter]:
     long = [_letter(path, base, everything=True) for path, base in named]
     seen = Counter(short)
     chosen = [s if seen[s] == 1 else one for s, one in zip(short, long, strict=True)]
-    # Names that differ only in characters that no equation has.
+    # Names that differ only in characters that no equation has, as `h-1` and `h_1`, are numbered.
     texts = Counter(letter.tex() for letter in chosen)
     return [
         letter if texts[letter.tex()] == 1 else letter._replace(above=(*letter.above, f"#{n}"))

@@ -1,9 +1,9 @@
 """From a program's equations to the operations that a person would draw.
 
 Reshapes, broadcasts, casts and splits are looked through, additions are one sum, constants go into
-an operation's sign (`1 −`), and what nothing reads is left out. Splits are pushed through pointwise
-maths as far as they lead somewhere: a σ of stacked gates is one σ a gate, and a block that stands
-by itself in a concatenation is read by itself, so that what depends on what is exact to the block.
+an operation's sign (`1 −`), and what nothing reads is left out. Splits are pushed through
+elementwise operations as far as they lead somewhere: a σ of stacked gates is one σ for each gate,
+and a part of a concatenation is read by itself, so that dependence is exact to the slice.
 """
 
 from __future__ import annotations
@@ -15,29 +15,30 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr
 
-from rnn_jax.graph.signs import COMPOSITE, NO_GRADIENT, POINTWISE, TRANSPARENT, marks, sign
+from rnn_jax.graph.calls import composite
+from rnn_jax.graph.signs import ELEMENTWISE, NO_GRADIENT, TRANSPARENT, marks, sign
 from rnn_jax.transforms.program import Equation, Place, Program
 
-CALLS = frozenset(("jit", "pjit", "closed_call", "custom_jvp_call", "custom_vjp_call")) | {
-    *("remat", "remat2", "checkpoint"),
-}
 Span = tuple[int, int] | None
 """A slice of a vector; None for all of a value."""
 
 
 class Value(NamedTuple):
-    """All of what stands at a place, or a slice of it."""
+    """All of the value at a place, or a slice of it."""
 
     place: Place
     span: Span = None
 
 
 class Read(NamedTuple):
-    """`mark` is written where it is read: the − of a difference, the ÷ of a quotient.
+    """An operand of an operation.
 
-    `part` is the place of the slice of `value` that is read, where it is only a slice.
+    Attributes:
+      value: value that is read.
+      mark: sign of the operand: the − of a difference, the ÷ of a quotient.
+      differentiable: whether a gradient goes back to it.
+      part: place of the slice of `value` that is read, where it is only a slice.
     """
 
     value: Value
@@ -48,43 +49,25 @@ class Read(NamedTuple):
 
 @dataclass
 class Operation:
-    """`sign` is what it does in mathematics, `reads` what it does it to."""
+    """An operation: its `sign` in mathematics, and its operands."""
 
     sign: str
     reads: list[Read] = field(default_factory=list)
-
-
-def body_to_inline(eqn: Any) -> ClosedJaxpr | None:
-    """Return the body of every call but those to functions with a name of their own."""
-    if eqn.primitive.name not in CALLS or composite(eqn):
-        return None
-    body = _body(eqn)
-    return body if isinstance(body, ClosedJaxpr) else ClosedJaxpr(body, ())
-
-
-def composite(eqn: Any) -> str | None:
-    """Return the name in `COMPOSITE` of the function that an equation calls."""
-    if eqn.primitive.name not in CALLS:
-        return None
-    info = getattr(getattr(_body(eqn), "jaxpr", None), "debug_info", None)
-    name = eqn.params.get("name", getattr(info, "func_name", None))
-    return name if name in COMPOSITE else None
-
-
-def _body(eqn: Any) -> Any:
-    return eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
 
 
 class Operations:
     """The operations of `program` from its inputs to its outputs.
 
     Attributes:
-      at: `{value: operation}` in the order of the program; an operation's reads are keys of it or
+      at: operations by value, in the order of the program; the operands of each are keys of it or
         variables.
     """
 
     def __init__(self, program: Program, variables: Collection[Place]):
-        """Variables, besides the program's inputs, are read as they stand, never looked through."""
+        """Find the operations; variables and inputs are read as they are, never looked through."""
+        # Backwards: an equation is reached after all that read it, and left out if none does. A
+        # slice that is wanted of an elementwise result is wanted of its operands instead, so that
+        # gates become operations of their own.
         self._program = program
         self._variables = set(variables) | set(program.inputs)
         self._constants = dict(self._constant_values())
@@ -130,7 +113,7 @@ class Operations:
         return value.place if whole is not None and whole.place == followed.place else None
 
     def _followed(self, value: Value) -> Value:
-        """Return what `value` is the same as, up to where it would be a slice of an operation."""
+        """Return the value that `value` equals, up to where it would be a slice of an operation."""
         while value not in self.at and value in self._same:
             if self._same[value].place == value.place:
                 break
@@ -147,7 +130,7 @@ class Operations:
         )
 
     def _define(self, equation: Equation, index: int, spans: set[Span]) -> None:
-        """Say where each wanted slice of what an equation writes comes from."""
+        """Define each wanted slice of a result: as another value, or by an operation."""
         place, name = equation.writes[index], equation.primitive.name
         waiting = list(spans)
         while waiting:
@@ -170,7 +153,7 @@ class Operations:
         marked = marks(name, len(known)) if not any(known) else [""] * len(known)
         reads = [
             Read(
-                self._part(read, span) if self._pointwise(equation) else Value(read),
+                self._part(read, span) if self._elementwise(equation) else Value(read),
                 mark,
                 differentiable and self._inexact(read),
             )
@@ -216,27 +199,31 @@ class Operations:
             if low < high:
                 pieces.append(self._part(read, (low, high)))
             offset += self._size(read)
+        # Constants, zeros mostly, are padding: a gate that the drive does not reach.
         kept = [piece for piece in pieces if piece.place not in self._constants]
         return kept or pieces[:1]
 
     def _pushes(self, equation: Equation, spans: set[Span]) -> bool:
-        """Return whether slices of a pointwise result are drawn as results of slices."""
-        if not self._pointwise(equation):
+        """Return whether slices of an elementwise result are drawn as results of slices."""
+        if not self._elementwise(equation):
             return False
+        # Of one vector, if all that is read of it is slices: σ(a) split into gates is a σ for each.
+        # Of several, only if slices differ in what they depend on, as those of a concatenation do;
+        # elsewhere it would multiply the operations without telling anything apart.
         vectors = [
             read for read in equation.reads if self._ndim(read) and read not in self._constants
         ]
         return (len(vectors) == 1 and None not in spans) or equation.writes[0] in self._joined
 
-    def _pointwise(self, equation: Equation) -> bool:
+    def _elementwise(self, equation: Equation) -> bool:
         name = equation.primitive.name
-        return (name in POINTWISE or composite(equation) is not None) and all(
+        return (name in ELEMENTWISE or composite(equation) is not None) and all(
             self._ndim(place) == 0 or self._shape(place) == self._shape(equation.writes[0])
             for place in equation.reads
         )
 
     def _merge_sums(self) -> None:
-        """A sum that only another sum reads is part of it."""
+        """Merge each sum that only another sum reads into that one."""
         uses = Counter(read.value for operation in self.at.values() for read in operation.reads)
         merged = set()
         for operation in self.at.values():
@@ -280,7 +267,7 @@ class Operations:
         return Value(place, None if whole else span)
 
     def _constant_values(self) -> Iterator[tuple[Place, Any]]:
-        """`(place, value)` of what depends on no input; the value where it is one known number."""
+        """Yield `(place, value)` of values that depend on no input; "const" for unknown ones."""
         known: dict[Place, Any] = {
             place: _number(value) for place, value in self._program.constants.items()
         }
@@ -294,13 +281,13 @@ class Operations:
                     yield place, value
 
     def _places_with_concatenations(self) -> set[Place]:
-        """Find vectors that are, as far as elementwise operations go, blocks end to end."""
+        """Find vectors that are, but for elementwise operations, concatenations."""
         joined: set[Place] = set()
         for equation in self._program.equations:
             name = equation.primitive.name
             passes = name in TRANSPARENT or name in ("split", "slice", "convert_element_type")
             if (name == "concatenate" and self._ndim(equation.writes[0]) == 1) or (
-                (passes or self._pointwise(equation)) and joined & set(equation.reads)
+                (passes or self._elementwise(equation)) and joined & set(equation.reads)
             ):
                 joined |= set(equation.writes) - self._variables
         return joined

@@ -1,4 +1,4 @@
-"""How JAX's primitives are written in mathematics."""
+"""Signs of JAX's primitives, as in mathematics."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ COMPOSITE = {
     **{name: name for name in ("leaky_relu", "hard_tanh", "hard_sigmoid", "soft_sign")},
     **{name: name for name in ("logaddexp", "logaddexp2")},
 }
-"""Functions of `jax.nn` and `jax.numpy`, all pointwise, that are drawn as what they are called."""
+"""Elementwise functions of `jax.nn` and `jax.numpy` that are drawn as one operation, by name."""
 
 OTHER = {
     "dot_general": r"$\times$",
@@ -72,12 +72,12 @@ OTHER = {
     "fft": "FFT",
     "conv_general_dilated": r"$\ast$",
 }
-POINTWISE = UNARY.keys() | NARY.keys()
+ELEMENTWISE = UNARY.keys() | NARY.keys()
 TRANSPARENT = frozenset(
     ("reshape", "broadcast_in_dim", "squeeze", "expand_dims", "transpose", "copy", "copy_p")
 ) | {"reduce_precision", "name", "device_put", "sharding_constraint", "pvary"}
 NO_GRADIENT = frozenset(("stop_gradient", "sign", "floor", "ceil", "round", "is_finite"))
-"""Those of inexact results; nothing goes through an integer or a boolean anyhow."""
+"""Primitives of inexact results with no gradient; integers and booleans have none anyhow."""
 
 MARKS = {
     "sub": ("", "−"),
@@ -89,7 +89,7 @@ MARKS = {
 
 
 def marks(name: str, count: int) -> Sequence[str]:
-    """Return what is written at each operand of a primitive that does not treat them alike."""
+    """Return the mark of each operand of a primitive that does not treat them alike."""
     return MARKS.get(name, ("",) * count)[:count]
 
 
@@ -97,9 +97,9 @@ def sign(name: str, params: dict[str, Any], operands: Sequence[str | None]) -> s
     """Return the sign of a primitive, or of a function in `COMPOSITE`.
 
     Args:
-      name: its name.
-      params: its parameters.
-      operands: a number, or "const", for each operand that is constant; None for the others.
+      name: name of it.
+      params: parameters of its equation.
+      operands: number, or "const", of each operand that is constant; None for the others.
     """
     if name in COMPOSITE:
         return COMPOSITE[name]

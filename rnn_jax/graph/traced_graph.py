@@ -14,27 +14,30 @@ import jax.numpy as jnp
 
 from rnn_jax.cell import Cell, check_cell
 from rnn_jax.errors import check_integer, choose, describe, invalid
+from rnn_jax.graph.calls import body_to_inline
 from rnn_jax.graph.graph import Edge, Graph, Kind, Node
 from rnn_jax.graph.letters import Letter, free, letters
-from rnn_jax.graph.names import author_names
-from rnn_jax.graph.operations import Operations, Value, body_to_inline
+from rnn_jax.graph.operations import Operations, Value
+from rnn_jax.graph.scopes import scope_names
 from rnn_jax.transforms.program import Place, Program
 from rnn_jax.types import Array, Params
 
 
 def step_graph(cell: Cell, params: Params, x: Array) -> Graph:
-    """Return one step, folded: what state, output and input have to do with each other.
+    """Return the graph of one step, folded: how state, output and input depend on each other.
 
-    A value that the step names by `jax.ad_checkpoint.checkpoint_name`, as `jordan` does its hidden
-    layer, has a node of its own; a state that is one array is called h unless it is named so.
+    An operation is named after the `jax.named_scope` whose result it is, as the cells of this
+    package name their gates; a step without scopes has operations without names. A value that the
+    step names by `jax.ad_checkpoint.checkpoint_name`, as `jordan` does its hidden layer, has a node
+    of its own; a state that is one array is called h unless it is named so.
 
     The step is traced for one example and nothing is computed. What is drawn is exact to the
-    equation, and to the block where vectors are split and concatenated; a loop inside the step
+    equation, and to the slice where vectors are split and concatenated; a loop inside the step
     (`scan`, `while`) counts as one operation, each result of which depends on all that it reads.
 
     Args:
       cell: any cell.
-      params: its parameters; each leaf is one node, also where the step does not read it.
+      params: parameters of it; each leaf is one node, also where the step does not read it.
       x: one input, `[I]`; only its shape and dtype are read.
 
     Raises:
@@ -69,15 +72,13 @@ def step_graph(cell: Cell, params: Params, x: Array) -> Graph:
         if place not in program.outputs and name not in taken
     }
     assert len(inputs) == len(program.inputs) == in_params + in_state + 1
-    return _graph(program, inputs, outputs, author_names(program, __file__), hidden)
+    return _graph(program, inputs, outputs, scope_names(program), hidden)
 
 
 def _traced(cell: Cell, params: Params, x: Array):
-    """Return (state, jaxpr of the step, y); our error where params do not fit the cell and x.
-
-    That is what is wrong in an exception here, whatever it says: of `cell.initial_state`, or of a
-    step that has run for other parameters.
-    """
+    """Return (state, jaxpr of the step, y); our error where params do not fit the cell and x."""
+    # Whatever an exception here says, parameters that do not fit are its cause: `initial_state` and
+    # the step have run for others.
     try:
         state = jax.eval_shape(cell.initial_state, params)
         closed, (after, y) = jax.make_jaxpr(cell.step, return_shape=True)(params, state, x)
@@ -115,12 +116,12 @@ def unfolded_graph(
 
     Args:
       cell: any cell.
-      params: its parameters, each one node with edges to every step.
+      params: parameters of it, each one node with edges to every step.
       x: one input, `[I]`; only its shape and dtype are read.
-      steps: how many, at least 1.
+      steps: number of steps, at least 1.
       detail: "states" shows x_t, named layers, the leaves of the state, y_t and E_t, and an edge
-        where one is computed from the other without a third between them; "operations" shows these
-        too.
+        where one is computed from the other without a third between them; "operations" shows the
+        operations too.
 
     Raises:
       ValueError: steps below 1; an unknown detail; what `step_graph` raises.
@@ -131,15 +132,14 @@ def unfolded_graph(
     if detail == "states":
         one = without_operations(one)
     states = [node.letter.base for node in one.of_kind("state") if node.letter]
+    # One step is repeated with its ids moved in time: the state after step t and the state before
+    # step t + 1 then have one id, and are one node. Parameters have no time, and are shared.
     loss = Node("loss", "loss", "", "E", 0, free(["E", "L", "loss"], states))
     edges = [*_initial_state_edges(cell, params, one)]
     nodes = {node.id: node for node in one.of_kind("parameter")}
     nodes |= {node.id: node for node in (s.at(0) for s in one.of_kind("state") if s.step == -1)}
     for t in range(1, steps + 1):
-        at_t = {
-            node.id: node if node.step is None else node.at(node.step + t)
-            for node in one.nodes.values()
-        }
+        at_t = {node.id: node.later(t) for node in one.nodes.values()}
         nodes |= {node.id: node for node in at_t.values()}
         E = loss.at(t)
         nodes[E.id] = E
@@ -149,13 +149,13 @@ def unfolded_graph(
 
 
 def without_operations(graph: Graph) -> Graph:
-    """Return variables alone, an edge wherever operations alone lie between one and the other."""
+    """Return the variables alone, with an edge where only operations lie between two of them."""
     if not isinstance(graph, Graph):
         raise invalid("graph", describe(graph), "a Graph", "Pass step_graph(cell, params, x).")
     incoming: dict[str, list[Edge]] = {node: [] for node in graph.nodes}
     for edge in graph.edges:
         incoming[edge.target].append(edge)
-    # What an operation reads of the variables: {variable: whether differentiable}.
+    # The variables that each node depends on, and whether a gradient goes back to them.
     reads: dict[str, dict[str, bool]] = {}
     for node in graph.nodes.values():
         found: dict[str, bool] = {}
@@ -170,7 +170,7 @@ def without_operations(graph: Graph) -> Graph:
 
 
 def _named(program: Program) -> dict[Place, str]:
-    """Return `{place: name}` of what the step names by `checkpoint_name`, each once."""
+    """Return `{place: name}` of values that the step names by `checkpoint_name`, each once."""
     found = {e.writes[0]: e.params["name"] for e in program.equations if e.primitive.name == "name"}
     times = Counter(found.values())
     return {place: name for place, name in found.items() if times[name] == 1}
@@ -214,6 +214,8 @@ def _graph(
             part = names.get(read.part, "") if read.part and not drawn[value].name else ""
             source, target = node_of(read.value).id, drawn[value].id
             edges.append(Edge(source, target, read.mark or part, read.differentiable))
+    # A state or a layer stands for its value: readers of the value read the node, and the edge into
+    # the node comes from the operation that defines it. An output only shows a value of another.
     for place, node in handed_on:
         if node.kind in ("state", "hidden"):
             found = operations.definition(place)

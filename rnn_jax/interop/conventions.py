@@ -1,10 +1,10 @@
-r"""How each framework lays out the weights of a cell: a table, and nothing else.
+r"""The layout of each framework's weights: a table, and nothing else.
 
-Every leaf is written as the blocks that it holds, from the first row (output unit) to the last:
+Every leaf is written as the gates that it holds, from the first row (output unit) to the last:
 
-| block       | meaning                                                                         |
+| gate        | meaning                                                                         |
 | ----------- | ------------------------------------------------------------------------------- |
-| U_i W_i b_i | of a gate, here i: U [H, I] for the input, W [H, H] for the state, b [H]        |
+| U_i W_i b_i | its rows, here for i: U [H, I] for the input, W [H, H] for the state, b [H]     |
 | b_n, b'_n   | the bias inside the reset of `gru`, and the one outside                         |
 | -U_z        | they hold the negative of ours                                                  |
 | b_f-1       | they hold ours less 1, and their code adds it                                   |
@@ -67,16 +67,16 @@ OURS: dict[str, tuple[type[Any], dict[str, str]]] = {
     ),
     "ugrnn": (AffineParams, {"W": "W_g W_n", "U": "U_g U_n", "b": "b_g b'_n"}),
 }
-"""Of each kind of cell: the class of its params, and the blocks of each field."""
+"""Class of the params, and the gates of each field, by kind of cell."""
 
 
 class Layout(NamedTuple):
-    """Of one of their cells.
+    """The layout of one of their cells.
 
     Attributes:
-      kind: the cell of ours.
-      leaves: path to blocks; `.` in a path goes into a dict or attribute, `{at}` is `at`.
-      at: where the leaves are unless said otherwise: torch's layer, haiku's name of the core.
+      kind: name of our cell.
+      leaves: gates by path; `.` in a path goes into a dict or attribute, `{at}` is `at`.
+      at: default place of the leaves: torch's layer, haiku's name of the core.
     """
 
     kind: str
@@ -85,7 +85,13 @@ class Layout(NamedTuple):
 
 
 class Framework(NamedTuple):
-    """Attributes: whether matrices are [in, out]; whether a cell may lack its biases; its cells."""
+    """The layouts of one framework.
+
+    Attributes:
+      transposed: whether matrices are [in, out].
+      biases_optional: whether a cell may lack its biases.
+      layouts: layouts of its cells, by kind.
+    """
 
     transposed: bool
     biases_optional: bool
@@ -128,7 +134,7 @@ _LINEN_MGU_WITHOUT_RESET = {
 
 
 def _torch(kind: str, leaves: dict[str, str]) -> Layout:
-    return Layout(kind, {f"{name}{{at}}": blocks for name, blocks in leaves.items()}, at="_l0")
+    return Layout(kind, {f"{name}{{at}}": gates for name, gates in leaves.items()}, at="_l0")
 
 
 THEIRS: dict[str, Framework] = {
@@ -182,7 +188,7 @@ THEIRS: dict[str, Framework] = {
             "elman": Layout(
                 "elman", {"dense_i.kernel": "U", "dense_h.kernel": "W", "dense_i.bias": "b"}
             ),
-            # `if` is a word of Python's.
+            # `if` is a keyword of Python.
             "lstm": Layout(
                 "lstm", {path.replace("if.", "if_."): leaf for path, leaf in _LINEN_LSTM.items()}
             ),
@@ -238,4 +244,4 @@ THEIRS: dict[str, Framework] = {
         },
     ),
 }
-"""Of each framework, the cells that it has."""
+"""Frameworks by name."""

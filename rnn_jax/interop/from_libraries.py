@@ -26,8 +26,8 @@ from jax.typing import DTypeLike
 
 from rnn_jax.cell import Cell
 from rnn_jax.cells.function import from_function
-from rnn_jax.cells.maker import check_dtype, named
-from rnn_jax.errors import check_size, describe, invalid, optional
+from rnn_jax.cells.maker import named
+from rnn_jax.errors import check_dtype, check_function, check_size, describe, invalid, optional
 from rnn_jax.types import Array, Key, Params, State
 
 
@@ -41,7 +41,7 @@ def from_linen(module: Any, *, input_shape: tuple[int, ...] | None = None) -> Ce
 
     Args:
       module: an `nn.RNNCellBase`. A random `carry_init` is drawn with key 0, as `nn.RNN` does.
-      input_shape: of one input, where it has more than one axis, as a convolutional cell's
+      input_shape: shape of one input with more than one axis, as a convolutional cell's
         `(height, width, channels)`. The Cell then takes `x [*batch, I]` with I the product of
         these, and its y is flattened likewise.
 
@@ -90,8 +90,10 @@ def from_nnx(module: Any) -> Cell:
 
     built = isinstance(module, nnx.Module)
     if not built:
-        _check_constructor("module", module, "(in_features, rngs) -> nnx.Module, or a module")
+        check_function("module", module, "(in_features, rngs) -> nnx.Module, or a module")
 
+    # A module is split into its parameters, which are the Cell's, and its static definition, which
+    # is the same for all of them and is made once for each number of inputs, without computing.
     @functools.cache
     def graph(in_features: Any):
         make = lambda: module if built else module(in_features, nnx.Rngs(0))
@@ -128,9 +130,10 @@ def from_haiku(
     ```
 
     Args:
-      make_core: called inside `hk.transform`; it returns an `hk.RNNCore` whose input is one array.
+      make_core: function, called inside `hk.transform`, that returns an `hk.RNNCore` whose input is
+        one array.
       input_shape: as for `from_linen`.
-      dtype: of the parameters that `init` makes.
+      dtype: dtype of the parameters that `init` makes.
 
     Raises:
       ValueError: an input size that is not that of `input_shape`, or what `hk.transform` refuses:
@@ -138,7 +141,7 @@ def from_haiku(
     """
     hk = optional("haiku", "pip install dm-haiku")
 
-    _check_constructor("make_core", make_core, "() -> hk.RNNCore")
+    check_function("make_core", make_core, "() -> hk.RNNCore")
     check_dtype("dtype", dtype)
     reshape = _Reshape(input_shape)
     initial_state = hk.transform(lambda: make_core().initial_state(None))
@@ -147,7 +150,8 @@ def from_haiku(
 
     @hk.transform
     def from_the_start(x: Array):
-        # A learned initial state is a parameter too, and init makes those that are asked for.
+        # Haiku makes the parameters that a function asks for, and a learned initial state is one of
+        # them: without the call below `init` would leave it out.
         core = make_core()
         return core(x, _cast(core.initial_state(None), x.dtype))
 
@@ -183,8 +187,8 @@ def from_equinox(
     Args:
       module: a constructor `(input_size, key) -> eqx.Module`, or a module. A module that was built
         already has one set of parameters, and `init` returns those for any key.
-      state: the initial state of one example, or a function of the module that returns it. It may
-        be left out for the cells of `equinox.nn`, which start from zero.
+      state: initial state of one example, or a function of the module that returns it; optional for
+        the cells of `equinox.nn`, which start from zero.
       step: `(module, state, x) -> (state, y)` for a module that is called in another way, or whose
         y is not the first leaf of its state.
 
@@ -198,9 +202,9 @@ def from_equinox(
     eqx = optional("equinox", "pip install equinox")
 
     if not isinstance(module, eqx.Module):
-        _check_constructor("module", module, "(input_size, key) -> eqx.Module, or a module")
+        check_function("module", module, "(input_size, key) -> eqx.Module, or a module")
     if step is not None:
-        _check_constructor("step", step, "(module, state, x) -> (state, y)")
+        check_function("step", step, "(module, state, x) -> (state, y)")
 
     def init(key: Key, input_size: int):
         made = module if isinstance(module, eqx.Module) else module(input_size, key)
@@ -226,11 +230,6 @@ def from_equinox(
     return _cell(init, start, lambda p, s, x: (step or own_step)(_module(p), s, x))
 
 
-def _check_constructor(argument: str, make: Any, expected: str) -> None:
-    if not callable(make):
-        raise invalid(argument, make, f"a function {expected}", "Pass one that builds the cell.")
-
-
 def _parameter_or_static(leaf: Any):
     if not hasattr(leaf, "dtype"):
         return Static(leaf)
@@ -251,7 +250,7 @@ def _module(params: Params):
 
 
 class _Reshape:
-    """`x [I]` to the shape that a peer wants, and its y back to one axis."""
+    """The reshaping of `x [I]` to the shape that a peer wants, and of its y to one axis."""
 
     def __init__(self, shape: tuple[int, ...] | None):
         if shape is not None:
@@ -279,6 +278,8 @@ def _cell(
     start: Callable[[Params], State],
     step: Callable[[Params, State, Array], tuple[State, Array]],
 ) -> Cell:
+    # Peers start from float32 zeros whatever their parameters are; a step would then return another
+    # dtype than it was given, which no scan takes.
     def start_in_dtype(params: Params):
         dtypes = _dtypes(params)
         state = jax.tree.map(jnp.asarray, start(params))

@@ -21,13 +21,13 @@ class LinenCell(nn.RNNCellBase):
     carry is its state.
 
     Attributes:
-      cell: the Cell.
+      cell: Cell that it wraps.
     """
 
     cell: Cell
 
     def __post_init__(self):
-        """Refuse what is not a Cell, where it is made."""
+        """Raise ValueError for anything but a Cell."""
         check_cell("cell", self.cell)
         super().__post_init__()
 
@@ -41,8 +41,8 @@ class LinenCell(nn.RNNCellBase):
     def initialize_carry(self, rng: Key, input_shape: tuple[int, ...]) -> State:
         """Return the cell's initial state for inputs `[*batch, I]`.
 
-        Where the module has its parameters, as inside `nn.RNN`, an initial state that is learned
-        is read from them; elsewhere it is that of fresh parameters, drawn with `rng`.
+        Where the module has its parameters, as inside `nn.RNN`, a learned initial state is one of
+        them; elsewhere it is that of new parameters, drawn with `rng`.
         """
         params: Params
         if self.scope is not None and self.has_variable("params", "weights"):

@@ -20,8 +20,8 @@ class NNXCell(nnx.RNNCellBase):
     ```
 
     Attributes:
-      cell: the Cell.
-      weights: the cell's params, each leaf an `nnx.Param`.
+      cell: Cell that it wraps.
+      weights: params of it, each leaf an `nnx.Param`.
     """
 
     def __init__(self, cell: Cell, input_size: int, *, rngs: nnx.Rngs):

@@ -1,6 +1,6 @@
 """Weights of torch, linen, nnx, haiku and equinox as parameters of our cells, and back.
 
-`rnn_jax.interop.conventions` is the table of what differs. What is exact, to the last bit:
+`rnn_jax.interop.conventions` is the table of what differs. Exact to the last bit are:
 
 - ours to theirs to ours, but for haiku's LSTM, whose b_f is stored less 1: there (b_f − 1) + 1 is
   b_f to rounding, and exact for the 1 that our forget bias starts from.
@@ -19,13 +19,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnn_jax.errors import choose, invalid, optional
-from rnn_jax.interop.blocks import parse, read, write
 from rnn_jax.interop.conventions import OURS, THEIRS, Framework, Layout
+from rnn_jax.interop.gates import parse, read, write
 from rnn_jax.types import Array, Params
 
 
 def import_weights(framework: str, kind: str, weights: Any, *, at: str | None = None) -> Params:
-    """Return their weights as the params of our cell.
+    """Return another framework's weights as the params of our cell.
 
     ```
     params = import_weights("torch", "lstm", torch_lstm)  # for cells.lstm(H)
@@ -66,16 +66,16 @@ def import_weights(framework: str, kind: str, weights: Any, *, at: str | None = 
             remedy = f"A {framework} {kind} has {', '.join(leaves)}; see `at`."
             raise invalid("weights", f"no {path!r}", path, remedy)
 
-    blocks = read("weights", leaves, arrays, theirs.transposed)
+    gates = read("weights", leaves, arrays, theirs.transposed)
     params_type, fields = OURS[layout.kind]
-    zeros = jnp.zeros_like(next(b for name, b in blocks.items() if name.startswith("W"))[0])
+    zeros = jnp.zeros_like(next(b for name, b in gates.items() if name.startswith("W"))[0])
     for name in _names(fields):
-        blocks.setdefault(name, zeros)  # a bias that they do not have
-    return params_type(**{field: write(leaf, blocks, False) for field, leaf in fields.items()})
+        gates.setdefault(name, zeros)  # a bias that they lack
+    return params_type(**{field: write(leaf, gates, False) for field, leaf in fields.items()})
 
 
 def export_weights(framework: str, kind: str, params: Params, *, at: str | None = None) -> Any:
-    """Return our params as their weights.
+    """Return our params as another framework's weights.
 
     ```
     torch_lstm.load_state_dict(
@@ -87,7 +87,7 @@ def export_weights(framework: str, kind: str, params: Params, *, at: str | None 
     Args:
       framework: as for `import_weights`.
       kind: as for `import_weights`.
-      params: of our cell of this kind.
+      params: params of our cell of this kind.
       at: as for `import_weights`: what the names end with in torch, the core's name in haiku.
 
     Returns:
@@ -108,12 +108,13 @@ def export_weights(framework: str, kind: str, params: Params, *, at: str | None 
         raise invalid("params", type(params).__name__, params_type.__name__, remedy)
 
     ours = {field: _as_array(f"params.{field}", getattr(params, field)) for field in fields}
-    blocks = read("params", fields, ours, False)
-    for name in set(blocks) - _names(leaves):
-        if bool(jnp.any(blocks[name] != 0)):
+    gates = read("params", fields, ours, False)
+    # What they have no place for may be dropped only where it does nothing: b_n of a GRU in nnx.
+    for name in set(gates) - _names(leaves):
+        if bool(jnp.any(gates[name] != 0)):
             remedy = "Train with it at zero, or export to a framework that has it."
             raise invalid("params", f"{name} that is not zero", f"{framework} has none", remedy)
-    arrays = {path: write(leaf, blocks, theirs.transposed) for path, leaf in leaves.items()}
+    arrays = {path: write(leaf, gates, theirs.transposed) for path, leaf in leaves.items()}
     if framework == "torch":
         return {path: np.array(array) for path, array in arrays.items()}
     if framework == "equinox":
@@ -123,7 +124,7 @@ def export_weights(framework: str, kind: str, params: Params, *, at: str | None 
 
 def _names(leaves: Mapping[str, str]) -> set[str]:
     parsed = map(parse, leaves.values())
-    return {block.name for leaf in parsed for column in leaf.columns for block in column}
+    return {gate.name for leaf in parsed for column in leaf.columns for gate in column}
 
 
 def _may_lack(theirs: Framework, leaf: str) -> bool:
@@ -139,7 +140,7 @@ def _placed(layout: Layout, at: str | None) -> dict[str, str]:
 
 
 def _get(weights: Any, path: str):
-    """Return what is at a dotted path of keys and attributes; None where there is nothing."""
+    """Return the value at a dotted path of keys and attributes; None where there is none."""
     for name in path.split("."):
         if isinstance(weights, Mapping):
             weights = weights.get(name)
@@ -149,9 +150,10 @@ def _get(weights: Any, path: str):
 
 
 def _as_array(argument: str, value: Any) -> Array:
-    """Return `value` as an array of floats. ValueError for what is none."""
+    """Return `value` as an array of floats. ValueError for anything else."""
     if hasattr(value, "detach"):  # a torch tensor
         value = value.detach().cpu().numpy()
+    # An nnx variable holds its array in `value`; arrays themselves may have that attribute too.
     value = getattr(value, "value", value) if not hasattr(value, "dtype") else value
     if not hasattr(value, "shape") or not jnp.issubdtype(value.dtype, jnp.floating):
         raise invalid(argument, value, "an array of floats", "Pass the weights as they are stored.")
@@ -165,7 +167,7 @@ def _paths(weights: Any, prefix: Any = ""):
 
 
 def _refuse_others(weights: Any, leaves: Any, at: Any):
-    """Raise for a leaf that would be ignored; with `at`, one that is in another place may be."""
+    """Raise ValueError for a leaf that would be ignored; those of other places may be."""
     if not isinstance(weights, Mapping):
         return
     for path in _paths(weights):

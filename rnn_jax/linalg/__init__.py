@@ -1,4 +1,4 @@
-"""Linear algebra that holds for any scale, rank and condition."""
+"""Linear algebra for matrices of any scale, rank and condition."""
 
 from rnn_jax.linalg._spectral_radius import spectral_radius
 from rnn_jax.linalg.exponents import log_power_of_two, split_exponent

@@ -1,4 +1,4 @@
-"""Floats as m 2^e: how a number is taken apart and put together, exactly."""
+"""Floats as mantissa and exponent, m 2^e: exact splitting and scaling."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ ZERO = -(2**28)
 
 def exponents(x: Array) -> Array:
     """Return int32 e with |x| in [½, 1) · 2^e, elementwise; ZERO where x is zero or subnormal."""
+    # Read from the bits, as `power_of_two` writes them: XLA's exp2 of an integer is off by some ε,
+    # and its ldexp is not vectorized. It flushes subnormals to zero, so that they count as zeros.
     integers, shift, bias = _format(x.dtype)
     bits = jax.lax.bitcast_convert_type(jnp.abs(x), integers)
     e = jax.lax.shift_right_logical(bits, integers(shift)).astype(jnp.int32)
@@ -38,10 +40,9 @@ def _format(dtype: Any) -> tuple[type, int, int]:
 
 
 def split_exponent(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
-    """Return m and int32 e of x = m · 2^e, the largest |m| over `axes` in [½, 1).
+    """Return m and int32 e of x = m · 2^e, exactly, the largest |m| over `axes` in [½, 1).
 
-    Scaling by a power of two is exact, so a product of mantissas is, bit for bit, what it would
-    be in a float of unlimited range. e = 0 where x is zero or not finite.
+    e = 0 where x is zero or not finite.
     """
     x = check_array("x", x, ("*axes",))
     axes = check_axes("axes", axes, x)
@@ -52,10 +53,7 @@ def split_exponent(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
 
 
 def column_exponents(M: Array) -> Array:
-    """Return int32 e `[..., K]`, the largest of a column of `M [..., S, K]` in [½, 1) · 2^e.
-
-    0 for a column of zeros.
-    """
+    """Return int32 e `[..., K]`, 2^e just above the largest |M| of each column of `[..., S, K]`."""
     e = exponents(jnp.abs(M).max(-2, initial=0))
     return jnp.where(e == ZERO, 0, e)
 
@@ -66,8 +64,8 @@ def scale_columns(M: Array, e: Array) -> Array:
 
 
 def _times_power_of_two(x: Array, e: Array) -> Array:
-    # Two powers of two, for one of them may be out of range. jnp.ldexp(x, e) on all of x, which
-    # XLA does not vectorize, takes seven times as long.
+    # Two powers of two, since one alone may be out of range: a float32 near 2^128 asks for 2^-128,
+    # which XLA flushes to zero. jnp.ldexp(x, e) on all of x takes seven times as long.
     half, one = e // 2, jnp.ones((), x.dtype)
     return x * jnp.ldexp(one, half) * jnp.ldexp(one, e - half)
 

@@ -1,15 +1,15 @@
-r"""Singular values of a matrix whose rows are of very different sizes, each to its own digits.
+r"""Singular values of matrices with rows of very different sizes, each to high relative accuracy.
 
-One-sided Jacobi: rows x_i = u_i 2^{e_i} are turned in pairs until all are orthogonal; their lengths
-are then the singular values. With r = ‖x_j‖ / ‖x_i‖ ≤ 1 and γ the cosine between them,
+One-sided Jacobi: rows x_i = u_i 2^{e_i} are rotated in pairs until all are orthogonal; their
+lengths are then the singular values. With r = ‖x_j‖ / ‖x_i‖ ≤ 1 and γ the cosine between them,
 
 .. math::
     \tau = \frac{2 \gamma}{\delta + \sqrt{\delta^2 + 4 \gamma^2 r^2}}, \quad \delta = 1 - r^2;
     \qquad x_i \leftarrow x_i + \tau r \, x_j, \quad
     x_j \leftarrow x_j - \tau \|x_j\| \, x_i / \|x_i\|
 
-over √(1 + τ² r²). Rows are held as unit rows and sizes, and nothing is of the size of 1 / r, which
-may be 2^10000.
+over √(1 + τ² r²). Rows are stored as mantissas and exponents, and no intermediate is as large as
+1 / r, which may be 2^10000.
 
 For X = D T with D diagonal, each value comes out with a relative error of about ε κ(T), whatever D
 is (Demmel and Veselić, SIAM J. Matrix Anal. Appl. 13, 1992); LAPACK's SVD gives ε ‖X‖.
@@ -26,12 +26,13 @@ from rnn_jax.linalg import log_power_of_two, split_exponent
 from rnn_jax.types import Array
 
 MAX_SWEEPS = 30
+"""Jacobi converges quadratically, in 5 to 10 sweeps; the rest is for matrices that are hard."""
 
 
 def log_singular_values(U: Array, e: Array) -> tuple[Array, Array]:
-    """Return ln σ of rows u_i 2^{e_i}, `U [n, S]`, `e [n]`; and the largest |cosine| left.
+    """Return ln σ `[n]` of rows u_i 2^{e_i}, `U [n, S]`, `e [n]`; and the largest |cosine| left.
 
-    `[n]`, in the order of the rows; -inf for a row of zeros, and NaN all over if anything is NaN.
+    In the order of the rows; -inf for a row of zeros, and NaN all over if anything is NaN.
     """
     n, S = U.shape
     U, more = split_exponent(U, (1,))
@@ -40,11 +41,15 @@ def log_singular_values(U: Array, e: Array) -> tuple[Array, Array]:
         U = jnp.concatenate([U, jnp.zeros((1, S), U.dtype)])
         e = jnp.concatenate([e, jnp.full(1, _SMALLEST)])
     m = len(U) // 2
-    # Round-robin: after 2 m − 1 moves every row has met every other and stands where it stood.
+    # Round-robin, as in a tournament: row 0 stays, the others move one place on. The m pairs of a
+    # round have no row in common, so one vectorized rotation serves them all; after 2 m − 1 rounds
+    # every row has met every other once and is back in its place. Pairs in the order of a double
+    # loop would each wait for the one before: 2 m² − m rotations one after the other.
     place = jnp.arange(2 * m)
     top, bottom = place[:m], place[m:]
     moved = jnp.concatenate([top[:1], bottom[:1], top[1:-1], bottom[1:], top[-1:]])
     moved = moved if m > 1 else place
+    # A cosine of two orthogonal rows is a sum of S rounded terms of random signs: about √S ε.
     enough = jnp.asarray(4 * S**0.5 * jnp.finfo(U.dtype).eps, U.dtype)
 
     def meet(_: Any, carry: Any):
@@ -67,15 +72,17 @@ def log_singular_values(U: Array, e: Array) -> tuple[Array, Array]:
     return (jnp.log(length) + log_power_of_two(e, U.dtype))[:n], worst
 
 
-_SMALLEST = jnp.iinfo(jnp.int32).min // 4  # the exponent of a zero
+# The exponent of a zero row. A quarter of the range, so that differences of two do not overflow.
+_SMALLEST = jnp.iinfo(jnp.int32).min // 4
 
 
 def _turn(a: Array, e_a: Any, b: Any, e_b: Any, enough: Any):
-    """Make pairs of rows `[m, S]` orthogonal; return them with their sizes afterwards."""
+    """Make pairs of rows `[m, S]` orthogonal; return them, their exponents, |cosines| before."""
     length_a, length_b = (jnp.sqrt(jnp.square(x).sum(1)) for x in (a, b))
     log2_ratio = _log2(length_b) - _log2(length_a) + (e_b - e_a).astype(a.dtype)
-    # Exact, unlike log2_ratio > 0, which XLA may round in two ways for two readers: of two rows of
-    # one size, each would then take itself for the larger.
+    # Which row is larger must be decided exactly. XLA computes log2_ratio again for each of its
+    # readers and may round it differently: of two rows of one length each could then be taken for
+    # the larger, and one row would be stored twice. Powers of two and one comparison round nothing.
     limit = jnp.finfo(a.dtype).maxexp // 2
     swap = jnp.ldexp(length_b, jnp.clip(e_b - e_a, -limit, limit)) > length_a
     unit_a, unit_b = (_over(x, length) for x, length in ((a, length_a), (b, length_b)))
@@ -84,6 +91,9 @@ def _turn(a: Array, e_a: Any, b: Any, e_b: Any, enough: Any):
     ln_ratio = -jnp.abs(log2_ratio) * jnp.log(jnp.asarray(2, a.dtype))
     r, delta = jnp.exp(ln_ratio), -jnp.expm1(2 * ln_ratio)
     root = jnp.sqrt(jnp.square(delta) + jnp.square(2 * cosine * r))
+    # Between rows of equal length, δ = 0, τ is the sign of γ: a rotation by 45°, however small γ
+    # is. A γ that is rounding alone would turn them in every sweep and never fall; rows with one
+    # below enough / 8, far from failing the test of convergence, stay as they are.
     tau = jnp.where(
         jnp.abs(cosine) > enough / 8, 2 * cosine / jnp.where(root > 0, delta + root, 1), 0
     )

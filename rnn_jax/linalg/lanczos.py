@@ -14,7 +14,7 @@ part of a random direction in S dimensions is below η with a probability of at 
 p_j grows beyond θ. Hence, but for a probability of FAILURE_PROBABILITY, λ ≤ x for every x > θ where
 p_j(x) ≥ √(2S/π) / FAILURE_PROBABILITY. Steps are taken until x = (1 + tolerance) θ is such a point.
 
-Matrix products alone: no LAPACK, so this runs on every platform, and any number of it at once.
+Only matrix products are used, no LAPACK: this runs on every platform, and many norms at once.
 
 References: Kuczyński and Woźniakowski, SIAM J. Matrix Anal. Appl. 13 (1992); Hochstenbach,
 Probabilistic upper bounds for the matrix two-norm, J. Sci. Comput. 57 (2013).
@@ -35,10 +35,11 @@ from rnn_jax.types import Array
 FAILURE_PROBABILITY = 1e-6
 """The probability that one norm exceeds its upper bound."""
 
-STEPS_PER_CHECK = 4
-FIRST_CHECK = 12
+STEPS_PER_CHECK, FIRST_CHECK = 4, 12
+"""Lanczos steps between two looks at the bracket, and before the first."""
+
 POINTS = 16
-"""Of a bracket, looked at together."""
+"""Points of a bracket at which p_j is evaluated together: 4 bits a turn, where halving takes 1."""
 
 
 def default_tolerance(dtype: Any) -> float:
@@ -48,6 +49,8 @@ def default_tolerance(dtype: Any) -> float:
 
 def start_vector(shape: tuple[int, ...], dtype: Any) -> Array:
     """Return random unit vectors `[*lead, S]`, the same one at every index and in every call."""
+    # The bound asks for a start that P knows nothing of; one fixed draw is that for any P that was
+    # not made from it, and results are reproducible.
     v = np.random.default_rng(1211).normal(size=shape[-1])
     return jnp.broadcast_to(jnp.asarray(v / np.linalg.norm(v), dtype), shape)
 
@@ -62,12 +65,11 @@ def root_of_largest_eigenvalue(
     """Return ln σ_max(P), one for each leading index, from v -> PᵀP v alone.
 
     Args:
-      gram: `[*lead, S] -> [*lead, S]`, scaled so that σ_max⁴ can be held.
+      gram: the map v -> PᵀP v, `[*lead, S] -> [*lead, S]`, scaled so that σ_max⁴ is in range.
       start: `start_vector((*lead, S), dtype)`.
-      rtol: steps are taken until every norm is certain to this relative accuracy;
-        `default_tolerance` by default.
-      max_steps: but at most so many, 2 S + 16 and no more than 528 by default. Without rounding S
-        are enough.
+      rtol: relative accuracy asked of every norm; `default_tolerance` by default.
+      max_steps: the most steps that are taken; 2 S + 16, and no more than 528, by default. Without
+        rounding S would be enough.
 
     Returns:
       LogNorm, each part `[*lead]`.
@@ -82,7 +84,7 @@ def root_of_largest_eigenvalue(
 
 @jax.custom_jvp
 def _without_derivative(x: Array) -> Array:
-    """Return X, with a tangent of NaN: that of the points of a bracket would be wrong."""
+    """Return `x`, with a tangent of NaN: that of the points of a bracket would be wrong."""
     return x
 
 
@@ -99,27 +101,29 @@ def steps_taken(gram: Callable[[Array], Array], start: Array, *, rtol: float | N
 
 
 class _Bracket(NamedTuple):
-    """low ≤ θ ≤ λ; λ ≤ high where that is certain: each `[*lead]`."""
+    """Bounds low ≤ θ ≤ λ, and λ ≤ high where `certain`: each `[*lead]`."""
 
     low: Array
     high: Array
     certain: Array
 
     def is_within(self, tolerance: float) -> Array:
-        """Return whether no more is wanted: certain and narrow, or zero, or not a number."""
+        """Return whether the bracket is done: certain and narrow, or zero, or NaN."""
         narrow = self.certain & (self.high <= (1 + tolerance) * self.low)
         return narrow | ~(self.high > 0)
 
 
 class _Tridiagonal(NamedTuple):
-    """T_m: α and β, `[max_steps, *lead]`, of which the first m count."""
+    """The tridiagonal matrix T_m: α and β, `[max_steps, *lead]`, of which the first m count."""
 
     m: Array
     alpha: Array
     beta: Array
 
     def first_bracket(self) -> _Bracket:
-        """Return the bracket from α, each at most θ, to far beyond all circles of Gershgorin."""
+        """Return the bracket from max α to far beyond all circles of Gershgorin."""
+        # α_j is a diagonal entry of T_m and so at most θ; θ ≤ max α + 2 max β by Gershgorin. Four
+        # times that, since λ may lie beyond θ.
         used = jnp.arange(len(self.alpha), dtype=jnp.int32) < self.m
         used = used.reshape(-1, *[1] * (self.alpha.ndim - 1))
         alpha, beta = (jnp.max(jnp.where(used, x, 0), 0) for x in (self.alpha, self.beta))
@@ -129,6 +133,9 @@ class _Tridiagonal(NamedTuple):
 
     def narrowed(self, bracket: _Bracket, tolerance: float, enough: float) -> _Bracket:
         """Return brackets as narrow as T_m allows, by `POINTS` points of each at a time."""
+        # p_j(x) has three answers: negative, x is below θ; at least `enough`, λ ≤ x for certain; in
+        # between, T_m is too short to tell. The bracket shrinks to the edges of that gap, and a
+        # turn that does not halve it has reached them, or the spacing of floats.
         fractions = jnp.asarray(np.arange(1, POINTS + 1) / POINTS, bracket.low.dtype)
         parts = fractions.reshape(-1, *[1] * bracket.low.ndim)
 
@@ -148,18 +155,20 @@ class _Tridiagonal(NamedTuple):
         return jax.lax.while_loop(lambda carry: carry[1], narrow, (bracket, jnp.ones((), bool)))[0]
 
     def polynomial(self, x: Array, scale: Array, enough: float) -> Array:
-        """Return p_j(x) `[n, *lead]` at the first j where it is `enough` or negative, or the last.
-
-        It is negative at some j, as a sequence of Sturm's is, where x is below θ.
-        """
-        # A β that is all rounding says nothing; it must not make p_j grow.
+        """Return p_j(x) `[n, *lead]` at the first j where it is `enough` or negative, or at m."""
+        # Where x is below θ, p_j is negative at some j (Sturm's sequence).
+        # At β_j = 0 the space is exhausted, T_m splits, and p_{j+1} would be infinite. A β that is
+        # rounding alone is no evidence that λ is below x, and must not make p_j grow: it is raised
+        # to the size of its rounding. p stops at its first decision; beyond, it would overflow,
+        # and, where x is below θ, change its sign again.
         info = jnp.finfo(x.dtype)
         inverse = 1 / jnp.maximum(self.beta, jnp.maximum(8 * info.eps * scale, info.tiny))
         squared = jnp.square(self.beta)
 
         def row(j: Any, carry: Any):
-            # By d_j = β_j p_j / p_{j-1}, not by the difference of p_{j-1} and p_{j-2}: XLA computes
-            # either anew for each of its readers, and rounds it differently.
+            # A recurrence of ratios, d_j = β_j p_j / p_{j-1}, the pivots of x − T_m. Differences of
+            # p_{j-1} and p_{j-2} would be computed by XLA again for each reader, and rounded
+            # differently: their sign, which decides, could then differ between two readers.
             p, d_before, squared_before = carry
             d = x - self.alpha[j] - squared_before / d_before
             undecided = (p > 0) & (p < enough)
@@ -184,13 +193,16 @@ def _lanczos(
     enough = (2 * S / np.pi) ** 0.5 / FAILURE_PROBABILITY
     zeros = jnp.zeros((max_steps, *start.shape[:-1]), start.dtype)
 
+    # The v_j are not orthogonalized again. They lose their orthogonality once θ has converged, and
+    # T_m then has copies of eigenvalues that it has found; the largest is right all the same (Paige
+    # 1976), and nothing but the largest is read. It only takes more than S steps at times.
     def step(_: Any, carry: Any):
         T, v, v_before, beta_before = carry
         w = gram(v)
         alpha = (v * w).sum(-1)
         w = w - alpha[..., None] * v - beta_before[..., None] * v_before
         beta = jnp.sqrt(jnp.square(w).sum(-1))
-        # At β = 0 the space is exhausted and T splits: zeros follow, not 0 / 0.
+        # At β = 0 the next v is zero, and all that follows; 0 / 0 would make it NaN.
         after = w / jnp.where(beta == 0, 1, beta)[..., None]
         T = _Tridiagonal(T.m + 1, T.alpha.at[T.m].set(alpha), T.beta.at[T.m].set(beta))
         return T, after, v, beta
@@ -206,7 +218,7 @@ def _lanczos(
 
     T = _Tridiagonal(jnp.zeros((), jnp.int32), zeros, zeros)
     inner = (T, start, jnp.zeros_like(start), jnp.zeros_like(zeros[0]))
-    # Hardly ever are fewer enough.
+    # Fewer than FIRST_CHECK steps are hardly ever enough: until then brackets are not computed.
     unseen = min(FIRST_CHECK, max_steps) // STEPS_PER_CHECK
     inner = jax.lax.fori_loop(0, STEPS_PER_CHECK * max(unseen, 1), step, inner)
     bracket = inner[0].narrowed(inner[0].first_bracket(), tolerance, enough)

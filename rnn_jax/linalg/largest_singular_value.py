@@ -5,8 +5,8 @@ r"""Largest singular values and spectral radii by products with a vector: no LAP
     w \leftarrow \frac{W w}{\|W w\|}, \quad
     \ln \rho = \lim_{n \to \infty} \frac1n \ln \|W^n w\|
 
-The second is Gelfand's formula with a vector: it holds for complex pairs, and for matrices all of
-whose eigenvalues are of one modulus, where w itself never settles.
+The second is Gelfand's formula with a vector: it holds for complex pairs, and for matrices whose
+eigenvalues are all of one modulus, where w itself does not converge.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from rnn_jax.transforms.compiled import compiled
 from rnn_jax.types import Array, at_least_float32
 
 UNROLLED = 4
-"""Iterations up to which no loop is made: over small matrices it would cost more than they do."""
+"""Iterations up to which there is no loop: for small matrices it would cost more than they do."""
 
 
 class SingularValue(NamedTuple):
-    """The end of an iteration.
+    """The largest singular value as the power method leaves it.
 
     Attributes:
-      sigma: ‖W v‖, never above σ_max by more than rounding: `[...]`, in the dtype of W.
-        Differentiable, v held fixed, which gives u vᵀ, the derivative of a singular value.
-      residual: ‖WᵀW v − σ² v‖ / σ²; some singular value s has |s² − σ²| ≤ (residual + n ε) σ², the
-        second term for rounding: `[...]`. That s need not be the largest one.
-      v: the right vector, `[..., n]`.
+      sigma: the value σ = ‖W v‖, never above σ_max by more than rounding: `[...]`, in the dtype of
+        W. Differentiable with v held fixed, which gives u vᵀ, the derivative of a singular value.
+      residual: relative residual ‖WᵀW v − σ² v‖ / σ²: `[...]`. Some singular value s, not
+        necessarily the largest, has |s² − σ²| ≤ (residual + n ε) σ², the second term for rounding.
+      v: the right singular vector, `[..., n]`.
 
     sigma and residual are NaN where W has an entry that is not finite. residual and v are of
     float32 at least.
@@ -50,8 +50,7 @@ def largest_singular_value(
 
     From a random start in n dimensions the expected relative error of σ² after k iterations is at
     most 0.87 ln n / (k − 1) for any W (Kuczyński and Woźniakowski 1992, theorem 3.1); from a given
-    start it falls as (σ₂/σ₁)^(4k) where the second singular value is apart. A start near v makes a
-    few enough.
+    start it falls as (σ₂/σ₁)^(4k) where σ₂ < σ₁. From a start near v a few are enough.
 
     Args:
       W: floats. Half precision is computed in float32.
@@ -60,8 +59,7 @@ def largest_singular_value(
         start for which ‖W v‖ is less than half the largest entry of W, as it is in the null space.
 
     Raises:
-      ValueError: what is no matrix of floats, no positive number of iterations; a start that does
-        not fit.
+      ValueError: no matrix of floats, no positive number of iterations, a start that does not fit.
     """
     check_array("W", W, ("*batch", "m", "n"))
     iterations = check_size("iterations", iterations)
@@ -73,13 +71,18 @@ def largest_singular_value(
 @compiled("iterations")
 def _largest_singular_value(W: Array, iterations: int, start: Array | None) -> SingularValue:
     known = jnp.isfinite(W).all((-2, -1))
-    # Of a mantissa, squares and products neither over- nor underflow.
+    # A power of two is taken out: squares and products of what is left are in range. The iteration
+    # runs on `held`, without a gradient: only the last ‖W v‖ is differentiated, v held fixed. That
+    # is exact at a singular vector, where σ does not change with v to first order.
     m, scale = scaled(at_least_float32(jnp.where(known[..., None, None], W, 0)), (-2, -1))
     held = jax.lax.stop_gradient(m)
     v = generic_vector(m)
     if start is not None:
         start = start.astype(m.dtype)
         largest = jnp.abs(held).max((-2, -1), initial=0)
+        # σ is at least the largest entry of W, so that a start with ‖W v‖ below half of that is far
+        # from the leading vector, as after a jump of W in training: in the null space it would
+        # never leave, and the generic vector is the better start.
         serves = jnp.isfinite(start).all(-1) & (norm(_times(held, start)) >= largest / 2)
         v = jnp.where(serves[..., None], start, v)
 
@@ -122,10 +125,7 @@ def mean_log_growth(W: Array, w: Array, *, iterations: int) -> tuple[Array, Arra
 
 
 def generic_vector(W: Array) -> Array:
-    """Return a unit vector `[..., n]` that no matrix has reason to be orthogonal to.
-
-    It is always the same one, in float32 at least.
-    """
+    """Return a pseudo-random unit vector `[..., n]`, always the same one, in float32 at least."""
     w = jax.random.normal(jax.random.key(0), W.shape[-1:], at_least_float32(W).dtype)
     return jnp.broadcast_to(w / norm(w), (*W.shape[:-2], W.shape[-1]))
 
@@ -140,6 +140,7 @@ def norm(x: Array) -> Array:
     """Return ‖x‖₂ over the last axis, with derivative zero at x = 0, for x of any size."""
     m, scale = scaled(x, (-1,))
     square = jnp.sum(jnp.square(m), -1)
+    # Two selects: the derivative of √ is infinite at 0, and 0 · ∞ = NaN in the branch not taken.
     return jnp.where(square == 0, 0, jnp.sqrt(jnp.where(square == 0, 1, square))) * scale
 
 
@@ -148,6 +149,7 @@ def scaled(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
 
     s is 1 where x is zero, and both s and 1/s are normal numbers.
     """
+    # Unlike `split_exponent`, s is a float: a norm is put back by one product, with a derivative.
     limit = jnp.finfo(x.dtype).maxexp - 3
     largest = jnp.abs(jax.lax.stop_gradient(x)).max(axes, keepdims=True, initial=0)
     e = jnp.frexp(jnp.where(largest > 0, largest, 1))[1]

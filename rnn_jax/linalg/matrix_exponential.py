@@ -15,14 +15,13 @@ from rnn_jax.types import Array, at_least_float32
 def exponential(A: Array, *, squarings: int | None = None) -> Array:
     """Return e^A for `A [n, n]`, by Taylor's series of A / 2^s, squared s times.
 
-    Matrix products alone, unlike `jax.scipy.linalg.expm`, whose solver is LAPACK's on the CPU: see
-    `spectral_norm` on two of those at once. The error is about ε ‖A‖₁ ‖e^A‖, which rounding in A
-    makes of it too.
+    Only matrix products are used, unlike `jax.scipy.linalg.expm`, whose solver is LAPACK's on the
+    CPU (see `spectral_norm`). The error is about ε ‖A‖₁ ‖e^A‖, as large as that of rounding A.
 
     Args:
       A: floats; computed in float32 at least.
-      squarings: the most that are taken, 24 by default in float32 and 32 in float64. Those that A
-        does not need cost nothing outside of `vmap`.
+      squarings: the most that are taken, 24 by default in float32 and 32 in float64. Outside
+        `vmap` those that A does not need cost nothing.
 
     Returns:
       e^A in the dtype of A; NaN throughout where ‖A‖₁ is 2^(squarings − 1) or more, or not finite.
@@ -40,6 +39,9 @@ def exponential(A: Array, *, squarings: int | None = None) -> Array:
 def _exponential(A: Array, squarings: int) -> Array:
     exact = at_least_float32(A)
     identity = jnp.eye(len(A), dtype=exact.dtype)
+    # A static number of squarings in a scan, each under a cond, where a while_loop would do: that
+    # has no reverse mode. Where A is out of reach, e^0 is computed in its place, whose derivative
+    # is finite, and NaN put over it.
     norm = jnp.abs(jax.lax.stop_gradient(exact)).sum(0).max(initial=0)
     s = jnp.where(norm < 0.5, 0, jnp.frexp(norm)[1] + 1)
     within = jnp.isfinite(norm) & (s <= squarings)

@@ -5,7 +5,7 @@ r"""Upper bounds on the norms of sums of diagonals around matrices, without LAPA
     \qquad \|W_q\|_2 \le \omega_q, \quad u_q > 0,
 
 by Cauchy and Schwarz. u_q = max_n |α_qn| / ω_q gives the triangle inequality, Σ max |α_q| ω_q; the
-best u sees that α_q and α_p are seldom large in the same unit.
+best u is tighter where α_q and α_p are seldom large in the same unit.
 """
 
 from __future__ import annotations
@@ -24,18 +24,16 @@ SQUARINGS = 50
 
 
 def norm_of_sum(alpha: Array, omega: Array) -> Array:
-    r"""Return the right-hand side at nearly its best u, `[...]`.
-
-    From `alpha [..., q, n]` and `omega [..., q]`.
+    r"""Return the right-hand side at nearly its best u: `[..., q, n], [..., q] -> [...]`.
 
     The least right-hand side is max_π Σ_q ω_q (Σ_n π_n α_qn²)^½ over distributions π on the units,
-    where u_q = (Σ_n π_n α_qn²)^½ / ω_q; and no bound that knows only α and ω is tighter, for there
-    are W_q that reach it (theorem 3 of `docs/bounds.md`). π is found by multiplicative steps, and
-    every step has a u, whose right-hand side is a bound whether or not the steps have ended.
+    where u_q = (Σ_n π_n α_qn²)^½ / ω_q. No bound by α and ω alone is tighter, since some W_q reach
+    it (theorem 3 of `docs/bounds.md`). π is found by multiplicative steps; each has a u, whose
+    right-hand side is a bound, converged or not.
     """
     largest = jnp.abs(alpha).max(-1)
     triangle = jnp.where(largest > 0, largest * jnp.where(largest > 0, omega, 0), largest).sum(-1)
-    # Nothing is scaled up that would overflow.
+    # Near overflow the triangle inequality is the answer, infinite or not.
     known = triangle <= jnp.finfo(alpha.dtype).max / 8
     # The largest of each α_q and of all ω_q becomes about one, so that squares stay in range.
     used = (known[..., None] & (largest > 0) & (omega > 0))[..., None]
@@ -51,7 +49,8 @@ def norm_of_sum(alpha: Array, omega: Array) -> Array:
 
     def improve(_: Any, carry: Any):
         weights, best = carry
-        # No unit is given up: with u_q = 0 there would be no bound for one with α_qn > 0.
+        # No weight falls to zero: where all units with α_qn > 0 had none, u_q would be zero and the
+        # right-hand side infinite.
         weights = weights / weights.max(-1, keepdims=True) + 1e-6
         weights = weights / weights.sum(-1, keepdims=True)
         per_unit, bound = at(jnp.sqrt((square * weights[..., None, :]).sum(-1)))
@@ -69,6 +68,8 @@ def root_norm(gram: Array) -> Array:
 
     ‖G‖₂ ≤ ‖Gⁿ‖_F^(1/n) ≤ H^(1/2n) ‖G‖₂, with n = 2^50 by squaring a scaled mantissa.
     """
+    # Squaring, and not the power method on a vector: a vector's norm is below ‖W‖₂ until it has
+    # converged, and a bound must not be. Exponents are summed as in `spectral_radius`.
 
     def square(A: Array, _: Any):
         return split_exponent(jnp.matmul(A, A, precision="highest"), (-2, -1))
@@ -78,5 +79,5 @@ def root_norm(gram: Array) -> Array:
     halves = jnp.exp2(-jnp.arange(1, SQUARINGS + 1).astype(gram.dtype))
     last = 0.5 * jnp.log2(jnp.sum(jnp.square(A), (-2, -1))) * halves[-1]
     below_one = (e_0 % 2).astype(gram.dtype) + jnp.tensordot(halves, e.astype(gram.dtype), 1) + last
-    # The whole part of the exponent apart: beside it the rest would be rounded.
+    # e_0 apart, by ldexp: added to the logarithm it would take digits from it.
     return jnp.ldexp(jnp.exp2(0.5 * below_one), e_0 // 2)

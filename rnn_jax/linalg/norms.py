@@ -12,10 +12,7 @@ from rnn_jax.types import Array, at_least_float32
 
 
 def log_norm(x: Array, axes: tuple[int, ...]) -> Array:
-    """Return ln ‖x‖₂ over `axes` (Frobenius if several), for any x that its dtype can hold.
-
-    -inf at x = 0.
-    """
+    """Return ln ‖x‖₂ over `axes` (Frobenius if several), for any finite x; -inf at x = 0."""
     m, e = split_exponent(x, axes)
     m = at_least_float32(m)
     log = 0.5 * jnp.log(jnp.sum(jnp.square(m), axis=axes)) + log_power_of_two(e, m.dtype)
@@ -31,7 +28,7 @@ def spectral_norm(W: Array) -> Array:
     Half precision is computed in float32. A matrix of size 0 has norm 0.
 
     Raises:
-      ValueError: what is no matrix of floats or complex numbers.
+      ValueError: no matrix of floats or complex numbers.
     """
     W = check_array("W", W, ("*batch", "m", "n"), kind="inexact")
     if 0 in W.shape[-2:]:
@@ -44,9 +41,10 @@ def log_spectral_norm(A: Array) -> Array:
     """Return ln of the largest singular value of `A [..., m, n]`, NaN where A is not finite.
 
     Raises:
-      ValueError: what is no matrix of floats.
+      ValueError: no matrix of floats.
     """
     A = check_array("A", A, ("*batch", "m", "n"))
+    # LAPACK does not say what its SVD makes of inf and NaN, so that none reaches it.
     m, e = split_exponent(A, (-2, -1))
     finite = jnp.isfinite(m).all((-2, -1))
     sigma = spectral_norm(jnp.where(finite[..., None, None], m, 0))
@@ -54,14 +52,13 @@ def log_spectral_norm(A: Array) -> Array:
 
 
 class LogNorm(NamedTuple):
-    """The logarithm of a norm, and how far it may be from the truth.
+    """The logarithm of a norm, and a bound on its error.
 
     Attributes:
-      value: -inf for zero, NaN for what is not finite.
+      value: the logarithm, -inf for a zero matrix, NaN for one that is not finite.
       error: ln ‖P‖ lies within value ± error; +inf where nothing is known. Lanczos' method alone,
         `root_of_largest_eigenvalue`, errs to one side, value ≤ ln σ_max ≤ value + error but for a
-        probability of FAILURE_PROBABILITY; the tools for products of Jacobians add what rounding
-        may do.
+        probability of FAILURE_PROBABILITY; tools for products of Jacobians add rounding.
     """
 
     value: Array

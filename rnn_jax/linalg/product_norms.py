@@ -1,13 +1,11 @@
 r"""Norms of all products of consecutive matrices, from pairs of factors.
 
 P_{t,k} = J_t ··· J_{k+1} is A_t B_k with A_t = J_t ··· J_{s+1} and B_k = J_s ··· J_{k+1} for any s
-in between. Halve the sequence at s, the halves again, and so on: T log T matrix products are behind
-all T²/2 pairs, and a norm of A_t B_k asks for A_t B_k only as it acts on a few vectors.
+in between. The sequence is halved at s, the halves again, and so on: T log T matrix products give
+the factors of all T²/2 pairs, and for its norm A_t B_k is only applied to a few vectors.
 
 Matrices are carried with exponents (`scaled`), so that nothing under- or overflows. Rounding
-changes P_{t,k} by about ε max_s ‖P_{t,s}‖ ‖P_{s,k}‖, as it does one product after the other.
-
-All loops are XLA's: the size of the program depends on neither T nor S.
+changes P_{t,k} by about ε max_s ‖P_{t,s}‖ ‖P_{s,k}‖, as in a product taken step by step.
 """
 
 from __future__ import annotations
@@ -31,17 +29,17 @@ from rnn_jax.types import Array
 ROUNDING = 64
 """C of `with_rounding`."""
 
-BLOCK = 16
-"""Steps of a block. A pair of blocks is BLOCK² products A_t B_k, whose norms are found together."""
+TILE = 16
+"""Steps of a tile. The norms of all TILE² products A_t B_k of two tiles are found together."""
 
 
 class Norm(NamedTuple):
-    """How the norms of many matrices are found.
+    """A norm, as functions of many matrices at once.
 
     Attributes:
-      of_ones: ln of the norm of a matrix of n ones, one at most in a row or a column.
-      of_matrices: `[..., R, C] -> LogNorm`, each part `[...]`.
-      of_products: `A, B -> LogNorm` of all A_i B_j, each part `[p, q]`, of p and q `Factors`.
+      of_ones: ln of the norm of a matrix with n ones, at most one in a row or column.
+      of_matrices: norms of matrices, `[..., R, C] -> LogNorm`, each part `[...]`.
+      of_products: norms of all A_i B_j, `A, B -> LogNorm`, each part `[p, q]`, of p and q Factors.
     """
 
     of_ones: Callable[[int], float]
@@ -52,9 +50,9 @@ class Norm(NamedTuple):
 class Factors(NamedTuple):
     """n factors of products, the S states between them first: `m [n, S, R]`, int32 `e [n, S]`.
 
-    A left factor is A = (2^e m)ᵀ, a right one B = 2^e m, so that the exponents of A_i B_j, the sum
-    of e for each state in between, are known before it is taken: where the state that led dies,
-    those that it overshadowed are there.
+    A left factor is A = (2^e m)ᵀ, a right one B = 2^e m. The exponents of A_i B_j, a sum of two e
+    for each state in between, are so known before the product is taken, and a state that is large
+    in A and dead in B does not flush the others.
     """
 
     m: Array
@@ -74,7 +72,7 @@ class Factors(NamedTuple):
 
 
 def frobenius_norm() -> Norm:
-    """Measure by the products themselves: exact but for their rounding."""
+    """Return the Frobenius norm, of products that are formed: exact but for rounding."""
 
     def of_matrices(P: Array):
         value = log_norm(P, (-2, -1))
@@ -100,10 +98,12 @@ def frobenius_norm() -> Norm:
 
 
 def lanczos_norm(rtol: float | None, solve: Any = root_of_largest_eigenvalue) -> Norm:
-    """Measure by Lanczos' method, each norm certain to the relative accuracy rtol."""
+    """Return the spectral norm by Lanczos' method, certain to the relative accuracy rtol."""
 
     def of_matrices(P: Array):
-        # (PᵀP)⁴: its largest eigenvalue is σ⁸, which stands four times as far apart from the next.
+        # (PᵀP)⁴ has the largest eigenvalue σ⁸, four times as far apart from the next in logarithms:
+        # fewer Lanczos steps for two matrix products. ln σ is then a quarter of the result, and its
+        # error too, so that four times the tolerance does.
         G, exponent = split_exponent(P.mT @ P, (-2, -1))
         for _ in range(2):
             G, e = split_exponent(G @ G, (-2, -1))
@@ -118,16 +118,19 @@ def lanczos_norm(rtol: float | None, solve: Any = root_of_largest_eigenvalue) ->
         (p, *_), (q, _, C) = A.m.shape, B.m.shape
         d, top = A.between(B)
         start = start_vector((q, p, C), A.m.dtype)
+        # The barrier has both transposes stored, once, rather than read the other way round in
+        # every step of Lanczos' loop.
         L_T, R = A.m, B.m
         L, R_T = jax.lax.optimization_barrier((L_T.mT, R.mT))
-        # ‖A B start‖ is ‖A B‖ to within a factor of about √C, and A B may be far below A and B.
+        # Lanczos wants PᵀP of about 1, and A B may be far below A and B. ‖A B start‖ is ‖A B‖ to
+        # within a factor of about √C, for a random start, and so gives the exponent to take out.
         Bv, e = split_exponent((start @ R_T).swapaxes(0, 1) * d, (-1,))
         _, f = split_exponent(Bv @ L_T, (-1,))
         exponent = e + f
         d = d * power_of_two(-exponent, d.dtype)[..., None]
 
         def gram(v: Array):
-            # Laid out so that each of the p + q matrices meets all of its vectors at once.
+            # In this layout each of the p + q matrices multiplies its vectors in one product.
             u = (d * (v @ R_T).swapaxes(0, 1)) @ L_T
             return (d * (u @ L)).swapaxes(0, 1) @ R
 
@@ -144,7 +147,7 @@ NORMS: dict[str, Callable[[float | None], Norm]] = {
 
 
 Keep = Callable[[LogNorm], Any]
-"""What of the norms goes into a table: LogNorm -> any part of it."""
+"""The parts of a LogNorm that go into a table."""
 
 
 def log_norm_table(
@@ -159,8 +162,8 @@ def log_norm_table(
 
     -inf for k > t, with an error of zero. On the diagonal P is the identity. NaN where a J in
     between is not finite. Memory: about 5 T S², the T rounded up to a power of two, and T² for each
-    part that is kept. Inside a
-    `shard_map`, the devices along `axes` share the work, and each has the whole table.
+    part that is kept. In a `shard_map` the devices along `axes` share the work, and each has the
+    whole table.
     """
     T = len(jacobians)
     states = np.arange(T + 1)
@@ -169,11 +172,12 @@ def log_norm_table(
     table = keep(LogNorm(jnp.where(after, -jnp.inf, zeros), zeros))
     of_identity = jnp.asarray([norm.of_ones(len(np.intersect1d(rows, columns))), 0], zeros.dtype)
     table = _set(table, states, states, keep(LogNorm(*of_identity)))
+    # `Scaled` matrices are finite: one that is not is taken as zero, and counts of these up to each
+    # state tell, at the end, which products contain one.
     finite = jnp.isfinite(jacobians).all((1, 2))
     J = Scaled.of(jnp.where(finite[:, None, None], jacobians, 0))
-    table = _set(
-        table, states[1:], states[:-1], keep(log_norms(J.rows(rows).columns(columns), norm))
-    )
+    of_steps = log_norms(J.rows(rows).columns(columns), norm)
+    table = _set(table, states[1:], states[:-1], keep(of_steps))
     if T > 1:
         of_pairs = _of_pairs(keep(LogNorm(zeros, zeros)), J, norm, rows, columns, keep, axes)
         table = jax.tree.map(jnp.add, table, jax.lax.psum(of_pairs, axes))
@@ -183,29 +187,27 @@ def log_norm_table(
 
 
 def log_norms(P: Scaled, norm: Norm) -> LogNorm:
-    """Return ln ‖P‖ of each of `P [n, R, C]`."""
+    """Return ln ‖P‖ for each matrix of `P [n, R, C]`."""
     m, e = P.at_one_scale()
     value, error = norm.of_matrices(m)
     return LogNorm(value + log_power_of_two(e, value.dtype), error)
 
 
 def _of_pairs(table: Any, J: Scaled, norm: Norm, rows: Any, columns: Any, keep: Keep, axes: Any):
-    """Return all products of two steps or more, this device's of them: `J [T, S, S]`.
+    """Return the table of this device's share of all products of two steps or more.
 
-    Segments of half = 1, 2, 4, .. steps lie side by side in pairs. Where step t is in the second
-    segment of a pair and step k in the first one, s is between them: A_t = J_t ··· from there, and
-    B_k = ··· J_k up to there. The steps of all second segments are taken in tiles of `BLOCK`, and
-    those of all first segments.
+    From `J [T, S, S]`. Segments of half = 1, 2, 4, .. steps lie side by side in pairs. Where step t
+    is in the second segment of a pair and step k in the first, s lies between the segments: A_t is
+    J_t ··· from there, and B_k is ··· J_k up to there. Both are taken in tiles of `TILE` steps.
     """
     # A pair (t, k) belongs to the level at which the bits of t − 1 and k first differ, from above:
-    # there t is in the second segment of a pair and k in the first. So each pair is found once,
-    # as a product of two matrices that exist at that level, and the segments themselves grow by
-    # one product a step and level: T log T products, where a product for each pair would be T².
+    # there t is in the second segment of a pair and k in the first. So each pair is found once, and
+    # segments grow by one product a step and level: T log T products rather than T².
     device, devices = jax.lax.axis_index(axes), jax.lax.axis_size(axes)
     T, S, _ = J.m.shape
     levels = math.ceil(math.log2(T))
     N = 2**levels
-    tile_size = min(BLOCK, N // 2)
+    tile_size = min(TILE, N // 2)
     identity = Scaled.of(jnp.broadcast_to(jnp.eye(S, dtype=J.m.dtype), (N - T, S, S)))
     J = jax.tree.map(lambda *parts: jnp.concatenate(parts), J, identity)
     seconds, firsts, ends = _tiles(T, levels, tile_size)
@@ -222,21 +224,17 @@ def _of_pairs(table: Any, J: Scaled, norm: Norm, rows: Any, columns: Any, keep: 
                 lambda x: jax.lax.dynamic_slice_in_dim(x, tile_size * at, tile_size), parts
             )
             at = begin + device + devices * i
-            (A_t, t), (B_k, k) = (
-                of_tile((of_A, second), seconds[at]),
-                of_tile((of_B, first), firsts[at]),
-            )
-            found = norm.of_products(A_t, B_k)
+            A_t, t = of_tile((of_A, second), seconds[at])
+            B_k, k = of_tile((of_B, first), firsts[at])
             of_a_pair = t[:, None] // (2 * half) == k // (2 * half)
             # A of step t leads to state t + 1, B of step k from state k. There is no state N + 1.
             t = jnp.where(of_a_pair, t[:, None] + 1, N + 1)
-            return jax.tree.map(
-                lambda whole, x: whole.at[t, k].set(x, mode="drop"), table, keep(found)
-            )
+            return _set(table, t, k, keep(norm.of_products(A_t, B_k)))
 
         mine = (end - begin - device + devices - 1) // devices
         table = jax.lax.fori_loop(0, mine, tile, table)
-        # Two segments in one.
+        # Pairs become segments: the second one's A go on through all of the first, and the first
+        # one's B through all of the second.
         A = A.put(second, A.take(second) @ A.take(middle))
         B = B.put(first, B.take(middle + 1) @ B.take(first))
         return (table, A, B), None
@@ -248,7 +246,7 @@ def _of_pairs(table: Any, J: Scaled, norm: Norm, rows: Any, columns: Any, keep: 
 
 
 def with_rounding(found: LogNorm) -> LogNorm:
-    r"""Return a table of `log_norm_table` with the effect of rounding in its errors.
+    r"""Return a table of `log_norm_table` with rounding included in its errors.
 
     P_{t,k} is made of products P_{a,b} = P_{a,m} P_{m,b}, m = m(a, b). Each is rounded by about
     ε ‖P_{a,m}‖ ‖P_{m,b}‖, on which P_{t,a} and P_{b,k} act. Relative to ‖P_{t,k}‖ that is
@@ -256,7 +254,7 @@ def with_rounding(found: LogNorm) -> LogNorm:
     .. math:: \delta_{t,k} = C \varepsilon \max_{t \ge a > b \ge k}
         \frac{\|P_{t,a}\| \|P_{a,m}\| \|P_{m,b}\| \|P_{b,k}\|}{\|P_{t,k}\|},
 
-    large where products cancel. ln ‖P_{t,k}‖ is then uncertain by −ln(1 − δ), and by anything from
+    large where products cancel. ln ‖P_{t,k}‖ is then uncertain by −ln(1 − δ), without limit from
     δ = 1 on. C is not derived but measured (BENCHMARKS.md), with a margin.
     """
     L, dtype = found.value, found.value.dtype
@@ -271,6 +269,8 @@ def with_rounding(found: LogNorm) -> LogNorm:
         """Return max over m of first[t, m] + second[m, k]."""
         return jax.lax.map(lambda row: (row[:, None] + second).max(0), first)
 
+    # Two products of matrices in the algebra of (max, +), for the maximum over a and b. A detour of
+    # −∞ is zero rounding, also where ‖P_{t,k}‖ is zero itself: −∞ less −∞ would be NaN.
     detour = largest_paths(largest_paths(known, made), known)
     eps = jnp.asarray(jnp.finfo(dtype).eps, dtype)
     delta = ROUNDING * eps * jnp.exp(jnp.where(detour == -jnp.inf, -jnp.inf, detour - L))
@@ -278,10 +278,9 @@ def with_rounding(found: LogNorm) -> LogNorm:
 
 
 def _middles(states: int) -> np.ndarray:
-    """Return m(t, k), where P_{t,k} is made of two products, `[states, states]`, for t > k + 1.
-
-    It has the bits of the last step, t − 1, from the highest one on in which step k differs.
-    """
+    """Return m(t, k), at which P_{t,k} is split in two, `[states, states]`, for t > k + 1."""
+    # Steps t − 1 and k are in the two segments of a pair at the highest bit in which they differ;
+    # the second segment begins at t − 1 with the bits below that one cleared.
     t, k = np.indices((states, states), dtype=np.int32)
     differ = np.maximum((t - 1) ^ k, 1)
     bit = np.frexp(differ)[1] - 1
@@ -289,7 +288,7 @@ def _middles(states: int) -> np.ndarray:
 
 
 def in_dtype(found: LogNorm, dtype: Any) -> LogNorm:
-    """Return values and errors in `dtype`, the errors with what rounding to it does to both."""
+    """Return values and errors in `dtype`, with the rounding of both added to the errors."""
     if found.error is None or jnp.finfo(dtype).bits >= jnp.finfo(found.value.dtype).bits:
         return jax.tree.map(lambda part: part.astype(dtype), found)
     eps = jnp.asarray(jnp.finfo(dtype).eps, found.value.dtype)
@@ -300,24 +299,24 @@ def in_dtype(found: LogNorm, dtype: Any) -> LogNorm:
 
 
 def rounding_in_nats(delta: Array, log_norms: Array) -> Array:
-    """Return how far `log_norms` may be off if their norms are, by a relative `delta`.
-
-    The logarithm's own rounding included; +inf from δ = 1 on, where the norm may be zero.
-    """
+    """Return the error of `log_norms` of norms off by a relative `delta`; +inf from δ = 1 on."""
     eps = jnp.asarray(jnp.finfo(log_norms.dtype).eps, log_norms.dtype)
+    # The logarithm's own rounding.
     own = eps * (4 + jnp.where(jnp.isneginf(log_norms), 0, jnp.abs(log_norms)))
     return own - jnp.log1p(-jnp.minimum(delta, 1))
 
 
 def _pairs(N: int, half: Array) -> tuple[Array, Array, Array]:
-    """Return the steps of all first segments and of all second ones, and each first one's last."""
+    """Return the steps of all first and second segments, and the last step of each first one."""
     i = jnp.arange(N // 2, dtype=jnp.int32)
     first = i // half * 2 * half + i % half
     return first, first + half, first - i % half + half - 1
 
 
 def _tiles(T: int, levels: int, tile_size: int) -> tuple[Array, Array, np.ndarray]:
-    """Return tiles (of second and first segments) that share a pair, by levels; levels' ends."""
+    """Return the pairs of tiles, of second and of first segments, by level; each level's end."""
+    # Where segments are shorter than a tile, a tile holds several, and only the pairs (t, k) of one
+    # pair of segments count (`of_a_pair` above). Tiles that begin at T or later are padding.
     seconds, firsts, counts = [], [], []
     tile = np.arange(2 ** (levels - 1) // tile_size)
     for half in 2 ** np.arange(levels):
@@ -333,14 +332,14 @@ def _tiles(T: int, levels: int, tile_size: int) -> tuple[Array, Array, np.ndarra
 
 
 def _set(table: Any, t: Any, k: Any, norms: Any):
-    return jax.tree.map(lambda whole, part: whole.at[t, k].set(part), table, norms)
+    return jax.tree.map(lambda whole, x: whole.at[t, k].set(x, mode="drop"), table, norms)
 
 
 def tables_of_examples(table_of: Callable[[Array], Any], jacobians: Array) -> Any:
-    """Make the table of each example of `jacobians [T, *batch, S, S]`: `[T+1, T+1, *batch]`."""
+    """Return the table of each example of `jacobians [T, *batch, S, S]`: `[T+1, T+1, *batch]`."""
     T, *batch, S, _ = jacobians.shape
     if not batch:
         return table_of(jacobians)
     examples = jnp.moveaxis(jacobians.reshape(T, math.prod(batch), S, S), 1, 0)
-    tables = vmap_in_groups(table_of, examples, BLOCK**2 * S)
+    tables = vmap_in_groups(table_of, examples, TILE**2 * S)
     return jax.tree.map(lambda t: jnp.moveaxis(t, 0, -1).reshape(T + 1, T + 1, *batch), tables)

@@ -27,6 +27,8 @@ def times(transposed: Array, x: Array) -> Array:
 
 
 def row_major_transpose(W: Array) -> Array:
-    """Return Wᵀ `[n, m]` of `W [m, n]`, moved in memory rather than read the other way round."""
+    """Return Wᵀ `[n, m]` of `W [m, n]`, stored row by row."""
     W = check_array("W", W, ("m", "n"), kind="inexact")
+    # Without the barrier XLA fuses the transpose into the product that reads it, which then runs on
+    # a column-major factor: slower on the CPU.
     return jax.lax.optimization_barrier(W.T)

@@ -1,11 +1,11 @@
-r"""Changes of a square matrix that leave its eigenvalues alone, exactly.
+r"""Changes of a square matrix that keep its eigenvalues exactly.
 
 - An entry that lies on no cycle of the graph of W, i → j where W_ij ≠ 0, is in no term of the
-  characteristic polynomial. Without those entries W falls apart into blocks, its strongly connected
-  components; a triangular matrix becomes its diagonal.
-- D⁻¹ W D with D a diagonal of powers of two. Chosen so that what stands in a row is as large as
-  what stands in the column of the same number, it takes away the part of ‖W‖ that is a matter of
-  units (Osborne 1960, On pre-conditioning of matrices, J. ACM 7).
+  characteristic polynomial. Without those entries W is block diagonal, a block for each strongly
+  connected component; a triangular matrix becomes its diagonal.
+- D⁻¹ W D with D a diagonal of powers of two. Balanced, so that row i is as large as column i, it
+  has lost the part of ‖W‖ that is a matter of units (Osborne 1960, On pre-conditioning of matrices,
+  J. ACM 7).
 """
 
 from __future__ import annotations
@@ -18,14 +18,15 @@ import jax.numpy as jnp
 from rnn_jax.types import Array
 
 SWEEPS = 100
-"""Over all rows, after which balancing ends whether or not it is done; 2 to 5 are usual."""
+"""The most passes over all rows that balancing takes; 2 to 5 are usual."""
 
 
 def same_component(W: Array) -> Array:
     """Return whether a path leads from i to j and one back, in the graph of `W [n, n]`."""
     n = len(W)
     reach = (W != 0) | jnp.eye(n, dtype=bool)
-    # Paths of up to 2, 4, 8, .. steps.
+    # Paths of up to 2, 4, 8, .. steps, by squaring. As float32: products of bools and integers are
+    # not BLAS's. A sum of up to n ones stays above 0, whatever is rounded.
     for _ in range(max(n - 1, 1).bit_length()):
         paths = reach.astype(jnp.float32)
         reach = paths @ paths > 0
@@ -39,6 +40,10 @@ def balance(W: Array) -> Array:
     factor of four. No entry of D⁻¹ W D is larger than the largest of W.
     """
     n = len(W)
+    # Logarithms, so that nothing overflows; d in whole numbers, so that scaling is exact. One row
+    # at a time, with the d of those before: all at once, the two entries of a 2-cycle would change
+    # places for ever. The diagonal is the same for any D. A row or a column that is empty besides
+    # lies on no cycle and is left alone.
     counts = (W != 0) & ~jnp.eye(n, dtype=bool)
     logs = jnp.where(counts, jnp.log2(jnp.abs(jnp.where(counts, W, 1))), -jnp.inf)
 

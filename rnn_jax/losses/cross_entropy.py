@@ -57,6 +57,7 @@ def softmax_cross_entropy(logits: Array, target: Array) -> Array:
         logits, target = check_same_shape("logits", logits, target)
         half, log_sum = _log_softmax(logits)
         p = at_least_float32(target)
+        # 0 · (−∞) is NaN; a class that cannot be and is no target adds nothing.
         linear = jnp.where((p == 0) & jnp.isneginf(half), 0, half)
         loss = (p.sum(-1) * log_sum - 2 * (p * linear).sum(-1)).astype(logits.dtype)
         known = ((target >= 0) | jnp.isnan(target)).all(-1)
@@ -64,16 +65,18 @@ def softmax_cross_entropy(logits: Array, target: Array) -> Array:
     if target.shape != logits.shape[:-1]:
         raise invalid("target", target, f"classes {list(logits.shape[:-1])}", SAME)
     classes = jnp.asarray(target)
+    # O may be no number of int8, which the classes are compared with it in.
     classes = classes.astype(jnp.int32) if classes.dtype.itemsize < 4 else classes
     known = (classes >= 0) & (classes < O)
     half, log_sum = _log_softmax(logits)
+    # A negative class would be read from the end, without a word.
     its_own = jnp.where(known, classes, 0)[..., None]
     own = jnp.take_along_axis(half, its_own, axis=-1)[..., 0]
     loss = (log_sum - 2 * own).astype(logits.dtype)
     return where_known(loss, known, "target", classes, f"classes from 0 to {O - 1}")
 
 
-def _log_softmax(z: Any):
+def _log_softmax(z: Any) -> tuple[Array, Array]:
     """Return ln softmax(z) = d − ln Σ exp d as (½ d, ln Σ exp d), d = z − max z, in float32.
 
     d may be out of range where half of it is not; and beside a large max z, ln Σ exp d would be

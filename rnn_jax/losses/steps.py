@@ -1,4 +1,4 @@
-"""E_t, one step's loss, and what is read of it over a sequence.
+"""Losses over a sequence, from E_t, the loss of one step.
 
 A step's loss is any `loss(y [*batch, O], target) -> E_t [*batch]`; `per_step` and `last_step` apply
 one to a sequence. E = Σ_t E_t.
@@ -24,8 +24,8 @@ def per_step(loss: StepLoss, ys: Array, targets: Array, mask: Array | None = Non
     """Return E_t for every step: `[T, *batch]`.
 
     Args:
-      loss: one step's.
-      ys: `[T, *batch, O]`.
+      loss: loss of one step, E_t.
+      ys: outputs, `[T, *batch, O]`.
       targets: `[T, *batch]` or `[T, *batch, O]`, as the loss takes them.
       mask: `[T, *batch]` booleans (`length_mask(lengths, T)`, say). Where it is False E_t = 0, and
         neither outputs nor targets are read: NaN there reaches no gradient.
@@ -53,8 +53,8 @@ def last_step(loss: StepLoss, ys: Array, target: Array, lengths: Any = None) -> 
     """Return E of the one output at the end: `[*batch]`.
 
     Args:
-      loss: one step's.
-      ys: `[T, *batch, O]`.
+      loss: loss of one step, E_t.
+      ys: outputs, `[T, *batch, O]`.
       target: `[*batch]` or `[*batch, O]`, as the loss takes it.
       lengths: as for `at_last_step`.
 
@@ -69,7 +69,7 @@ def at_last_step(ys: Array, lengths: Any = None) -> Array:
     """Return y of each example's last step: `[T, *batch, O] -> [*batch, O]`.
 
     Args:
-      ys: `[T, *batch, O]`, T at least 1.
+      ys: outputs, `[T, *batch, O]`, T at least 1.
       lengths: `[*batch]` integers from 1 to T, an array or a list; T for all by default.
 
     Raises:
@@ -80,7 +80,8 @@ def at_last_step(ys: Array, lengths: Any = None) -> Array:
     if lengths is None:
         return ys[-1]
     T, batch = len(ys), ys.shape[1:-1]
-    lengths = _lengths(lengths, batch, T)
+    lengths = _lengths(lengths, batch)
+    # Clipped, so that no index wraps around; examples out of range get NaN below.
     index = jnp.clip(lengths, 1, T).reshape(1, *batch, 1) - 1
     y = jnp.take_along_axis(ys, index, axis=0)[0]
     known = (lengths >= 1) & (lengths <= T)
@@ -103,7 +104,8 @@ def one_a_step(loss: StepLoss, ys: Array, targets: Array) -> Array:
     return E
 
 
-def _lengths(lengths: Any, batch: Any, T: Any):
+def _lengths(lengths: Any, batch: Any) -> Array:
+    """Return lengths as integers `[*batch]` that can be compared with T. ValueError for others."""
     remedy = "Pass a length for each example."
     if not hasattr(lengths, "dtype"):
         try:
@@ -116,7 +118,8 @@ def _lengths(lengths: Any, batch: Any, T: Any):
     return lengths.astype(jnp.int32) if lengths.dtype.itemsize < 4 else lengths
 
 
-def _sequence(ys: Any):
+def _sequence(ys: Any) -> Array:
+    """Return ys. ValueError unless they are floats `[T, *batch, O]` with a step in them."""
     ys = check_array("ys", ys, ("T", "*batch", "O"), remedy="Pass ys [T, *batch, O] of unroll.")
     if len(ys) == 0:
         raise invalid("ys", ys, "T of at least 1", "Pass a sequence with a step in it.")

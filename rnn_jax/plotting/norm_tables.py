@@ -11,9 +11,7 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import (
-    MaxNLocator,
-)
+from matplotlib.ticker import MaxNLocator
 
 from rnn_jax.plotting.style import (
     BOUND,
@@ -66,6 +64,7 @@ def decay(panels: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]) -> Figur
 
 
 def _decay_panel(ax: Axes, tables: Mapping[str, np.ndarray]) -> None:
+    """Draw one cell's norms by lag, and its bounds; where the median is 0, a mark on the axis."""
     low, middle, high = band_by_lag(tables["measured"]).T / np.log(10)
     lag = np.arange(len(middle))
     gone = lag[middle == -np.inf]
@@ -98,10 +97,8 @@ def heatmaps(panels: Mapping[str, Mapping[str, np.ndarray]], *, span: float = 12
         top = finite.max() / np.log(10) if finite.size else 0.0
         for column, (title, by_row) in enumerate(panels.items()):
             for row, (phase, table) in enumerate(by_row.items()):
-                ax, (t, k) = (
-                    axes[row, column],
-                    (np.arange(1, len(table) + 1), np.arange(len(table) + 1)),
-                )
+                ax = axes[row, column]
+                t, k = np.arange(1, len(table) + 1), np.arange(len(table) + 1)
                 shown = np.maximum(table / np.log(10), top - span)
                 shown = np.ma.masked_where((k > t[:, None]) | np.isnan(shown), shown)
                 image = ax.pcolormesh(

@@ -1,4 +1,4 @@
-"""The style of all figures: colours, panels, one legend below them, titles that fit."""
+"""Style of all figures: colours, panels, one legend below them, titles that fit."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 MEASURED, BOUND, PRODUCT, MUTED = "#1f5fa8", "#c2410c", "#5b8c2a", "#8a8f98"
 MIN_WIDTH = 4.4
-"""Inches of a figure, so that there is room for its legend."""
+"""Least width of a figure in inches, so that there is room for its legend."""
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -28,7 +28,7 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "rnn_jax",
 }
 PIECES = re.compile(r"\$[^$]*\$\S*\s*|[^\s.:_/$]*[\s.:_/]+|[^\s.:_/$]+|\$")
-"""A formula, or what stands in front of a place where a line may be broken."""
+"""Pieces of a title that are not broken: a formula, or a word up to the next space or sign."""
 
 
 def fit(figure: Figure, axes: Iterable[Axes], *, legend: bool = True) -> None:
@@ -50,6 +50,7 @@ def legend_below(figure: Figure, axes: Iterable[Axes], **options: Any) -> Legend
     if not entries:
         return None
     renderer = FigureCanvasAgg(figure).get_renderer()
+    # Only a legend that stands in the figure knows its width: it is put there and taken out again.
     for rows in range(1, len(entries) + 1):
         legend = figure.legend(
             list(entries.values()),
@@ -80,7 +81,7 @@ def break_lines(text: Text, width: float) -> None:
 
 
 def _broken(line: str, fits: Callable[[str], bool]) -> Iterator[str]:
-    """The parts of a line, each as long as fits."""
+    """Yield the parts of a line, each as long as fits."""
     current = ""
     for piece in PIECES.findall(line):
         if current and not fits(current + piece):
@@ -102,6 +103,15 @@ def grid_of_panels(
     size = (max(width * columns, MIN_WIDTH), height * rows + 0.5)
     figure = Figure(figsize=size, layout="constrained")
     return figure, figure.subplots(rows, columns, squeeze=False, sharey=sharey)
+
+
+def draw_band(
+    ax: Axes, x: Any, band: Any, color: str, label: str, alpha: float = 0.2, **line: Any
+) -> None:
+    """Draw a line and a band about it: `band` is (low, middle, high), each `[len(x)]`."""
+    low, middle, high = band
+    ax.fill_between(x, low, high, color=color, alpha=alpha, lw=0)
+    ax.plot(x, middle, color=color, label=label, **line)
 
 
 def powers_of_ten(axis: Any) -> None:

@@ -1,4 +1,4 @@
-"""The figure of a monitored run: arrays in, Figure out.
+"""Draw what telemetry has measured over a run.
 
 Norms come as natural logarithms and are drawn in powers of ten.
 """
@@ -19,7 +19,7 @@ from rnn_jax.errors import invalid
 from rnn_jax.plotting.style import BOUND, MEASURED, MUTED, PRODUCT, STYLE
 
 SPAN = 12
-"""Decades of the profile that are told apart, below its largest value."""
+"""Decades of the profile that have colours of their own, below its largest value."""
 
 
 def telemetry(record: Mapping[str, np.ndarray], *, clip_norm: float | None = None) -> Figure:
@@ -27,7 +27,7 @@ def telemetry(record: Mapping[str, np.ndarray], *, clip_norm: float | None = Non
 
     Args:
       record: the metrics of `make_monitored_train_step` over steps, `[steps, ...]`, as `fit`
-        returns them and `read_record` reads them. Steps that were not measured are passed over.
+        returns them and `read_record` reads them. Steps without a measurement are left out.
       clip_norm: that of the step, drawn across.
 
     Raises:
@@ -57,11 +57,13 @@ def telemetry(record: Mapping[str, np.ndarray], *, clip_norm: float | None = Non
 
 
 def _line(ax: Axes, values: np.ndarray, color: str, label: str | None = None) -> None:
+    """Draw a curve through the steps that were measured."""
     measured = np.flatnonzero(~np.isnan(values))
     ax.plot(measured, values[measured], color=color, label=label, lw=1.0)
 
 
 def _gradient_norm(ax: Axes, record: Any, clip_norm: Any) -> None:
+    """Draw the gradient norm, and where it was clipped."""
     _line(ax, record["grad_norm"], MEASURED)
     title = "gradient norm before clipping"
     if clip_norm is not None:
@@ -71,11 +73,13 @@ def _gradient_norm(ax: Axes, record: Any, clip_norm: Any) -> None:
 
 
 def _profile(figure: Figure, ax: Axes, log_norms: np.ndarray) -> None:
+    """Draw ‖∂L/∂h_t‖ over steps of training and t."""
     measured = np.flatnonzero(~np.isnan(log_norms).any(1))
     decades = log_norms[measured].T / np.log(10)  # [T, measured steps]
     finite = decades[np.isfinite(decades)]
     top = finite.max() if finite.size else 0.0
     bottom = max(finite.min(), top - SPAN) if finite.size else -1.0
+    # -inf, where nothing was received, gets the darkest colour rather than none.
     shown = np.maximum(decades, bottom)
     image = ax.pcolormesh(
         measured, np.arange(1, len(decades) + 1), shown, vmin=bottom, vmax=top, rasterized=True
@@ -88,7 +92,7 @@ def _profile(figure: Figure, ax: Axes, log_norms: np.ndarray) -> None:
 
 
 def _matrices(ax: Axes, record: Any) -> None:
-    """‖W‖₂ and ρ(W) of each matrix; several of one name, the gates of an LSTM, in one colour."""
+    """Draw ‖W‖₂ and ρ(W) of each matrix; the gates of an LSTM, of one name, in one colour."""
     symbols = {"spectral_norm": r"$\|{}\|_2$", "spectral_radius": r"$\rho({})$"}
     keys = [key for key in sorted(record) if key.partition("/")[0] in symbols]
     colors = itertools.cycle((MEASURED, BOUND, PRODUCT, "#6b4fa0", "#0f7f7f", MUTED))
@@ -103,6 +107,7 @@ def _matrices(ax: Axes, record: Any) -> None:
 
 
 def _horizon(ax: Axes, horizon: np.ndarray, T: int) -> None:
+    """Draw the effective horizon, a mark at the top where the gradient does not fall."""
     measured = np.flatnonzero(~np.isnan(horizon))
     falls = np.isfinite(horizon[measured])
     ax.plot(measured, np.where(falls, horizon[measured], np.nan), color=MEASURED, lw=1.0)

@@ -7,24 +7,21 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import (
-    LogLocator,
-    NullFormatter,
-)
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from rnn_jax.plotting.style import (
     BOUND,
     MEASURED,
     MUTED,
     STYLE,
+    draw_band,
     fit,
     grid_of_panels,
 )
 
 MIN_POINTS = 20
-"""Points of a curve over the steps of training, unless there are fewer steps."""
+"""Least number of points of a curve, unless there are fewer steps."""
 
 
 def learning_curves(
@@ -75,20 +72,16 @@ def gradient_norms(panels: Mapping[str, Mapping[str, np.ndarray]], *, smooth: in
 def _training_curves(
     axes: Any, panels: Mapping[str, Mapping[str, np.ndarray]], smooth: int
 ) -> None:
-    """A panel each; the second arm is dashed, so that it does not hide the first one."""
+    """Draw a panel each; the second arm is dashed, so that it does not hide the first one."""
     styles = ((MEASURED, "-"), (BOUND, "--"))
     for ax, (title, arms) in zip(axes, panels.items(), strict=True):
         for (color, line), (arm, curves) in zip(styles, arms.items(), strict=True):
             stride = max(1, min(smooth, len(curves) // MIN_POINTS))
-            _band(ax, _averaged(curves, stride), stride, color, arm, line)
+            averaged = _averaged(curves, stride)
+            percentiles = np.percentile(averaged, (10, 50, 90), axis=1, method="nearest")
+            at = (np.arange(len(averaged)) + 0.5) * stride
+            draw_band(ax, at, percentiles, color, f"{arm}, median and 10–90 %", ls=line)
         ax.set(title=title, xlabel="training step")
-
-
-def _band(ax: Axes, curves: np.ndarray, stride: int, color: str, label: str, line: str) -> None:
-    steps = (np.arange(len(curves)) + 0.5) * stride
-    low, middle, high = np.percentile(curves, (10, 50, 90), axis=1, method="nearest")
-    ax.fill_between(steps, low, high, color=color, alpha=0.2, lw=0)
-    ax.plot(steps, middle, line, color=color, label=f"{label}, median and 10–90 %")
 
 
 def _averaged(curves: np.ndarray, stride: int) -> np.ndarray:

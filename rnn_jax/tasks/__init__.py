@@ -1,4 +1,4 @@
-"""Where sequences come from, behind one interface: `Task`."""
+"""Tasks: sequences with targets, drawn by key and step, behind one interface, `Task`."""
 
 from rnn_jax.tasks.characters import (
     StreamTask,

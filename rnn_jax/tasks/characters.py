@@ -1,4 +1,4 @@
-"""Next-character prediction: windows of a text at random, or streams that go on."""
+"""Next-character prediction: random windows of a text, or consecutive ones along streams."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ from rnn_jax.tasks.task import Task
 from rnn_jax.tasks.text import Text, check_line, check_text
 from rnn_jax.types import Array, Key, StepLoss
 
+SHORTER = "Shorten the window, take fewer streams, or pass a longer text."
+
 
 def next_character(text: Text, *, T: int, batch_size: int) -> Task:
     """Return the task of predicting each next character: random windows of the training part.
 
-    The loss is in nats per character.
-
-    xs are one-hot `[T, batch_size, I]`, targets the symbols one later, `[T, batch_size]`.
+    The loss is in nats per character; xs are one-hot `[T, batch_size, I]`, targets the symbols one
+    later, `[T, batch_size]`.
 
     Raises:
       ValueError: windows of T + 1 characters that do not fit the training part; a T or batch size
@@ -56,7 +57,7 @@ class StreamTask(NamedTuple):
 
     Attributes:
       input_size, output_size, loss: as for `Task`.
-      windows: batches in one pass over the streams.
+      windows: number of batches in one pass over the streams.
       batch: `(key, step) -> (xs [T, B, I], targets [T, B, ...], starts [B])`, a pure function;
         `starts` is True for the streams that do not go on from the batch of the step before.
     """
@@ -75,8 +76,8 @@ def consecutive_characters(text: Text, *, T: int, batch_size: int) -> StreamTask
 
     The text is cut into `batch_size` streams, and each batch holds the next T characters of all of
     them: one-hot xs `[T, batch_size, I]` and the symbols one later, `[T, batch_size]`. All streams
-    start anew with each pass. A pass leaves out the characters of a stream that fill no window; the
-    key decides, for each pass anew, how many of them are left out at the front.
+    start again with each pass. A pass leaves out the characters of a stream that fill no window;
+    the key decides for each pass how many of them are left out at the front.
 
     Raises:
       ValueError: windows longer than a stream; a T or batch size that is no positive integer.
@@ -93,6 +94,7 @@ def consecutive_characters(text: Text, *, T: int, batch_size: int) -> StreamTask
 
     def batch(key: Key, step: Any):
         epoch, window = jnp.divmod(jnp.asarray(step), windows)
+        # One offset for the whole pass: the windows of a pass follow each other without a gap.
         spare = longest - windows * T
         offset = jax.random.randint(jax.random.fold_in(key, epoch), (), 0, spare + 1)
         here = lambda rows: jax.lax.dynamic_slice_in_dim(rows, offset + window * T, T)
@@ -141,9 +143,6 @@ def streams(symbols: np.ndarray, count: int) -> tuple[Array, Array]:
         )
     rows = np.arange(steps)[:, None] + steps * np.arange(count)[None, :]
     return jnp.asarray(symbols[rows]), jnp.asarray(symbols[rows + 1])
-
-
-SHORTER = "Shorten the window, take fewer streams, or pass a longer text."
 
 
 def check_symbols(argument: str, symbols: Array, size: int) -> Array:

@@ -21,6 +21,7 @@ from rnn_jax.errors import (
     check_array,
     check_dtype,
     check_integer,
+    check_key,
     describe,
     invalid,
     is_traced,
@@ -65,18 +66,19 @@ WORDS = {
     "season": "spring summer autumn winter",
 }
 PADDING = 0
+"""Symbol of no word, behind the end of a sentence."""
 FIRST_YEAR = 1
-"""Symbols."""
+"""Symbol of the first year."""
 
 
 class Sentence(NamedTuple):
     """A sentence as integers, the year as its label.
 
     Attributes:
-      symbols: `[T]`, symbol 0 past the end.
-      length: words.
-      year: a class, from 0.
-      position: words in front of the year; it is symbols[position].
+      symbols: the words, `[T]`; symbol 0 past the end.
+      length: number of words.
+      year: class of the year, from 0.
+      position: number of words in front of the year, which is symbols[position].
     """
 
     symbols: Array
@@ -87,18 +89,18 @@ class Sentence(NamedTuple):
 
 @dataclass(frozen=True)
 class Templates:
-    """What sentences are drawn from. Symbol s is the word vocabulary[s].
+    """Templates that sentences are drawn from. Symbol s is the word vocabulary[s].
 
     Place t of template n is any of the `size[n, t]` words from `first[n, t]` on; a fixed word is
     one of one. Templates are in the order of the year's position.
 
     Attributes:
       vocabulary: padding, the years, and every other word.
-      years: how many; class y is vocabulary[1 + y].
-      first: `[N, T]` symbols.
-      size: `[N, T]`, at least 1.
-      lengths: `[N]`, words.
-      year_at: `[N]`, words in front of the year.
+      years: number of years; class y is vocabulary[1 + y].
+      first: first symbol of each place, `[N, T]`.
+      size: number of words that may stand there, `[N, T]`, at least 1.
+      lengths: number of words, `[N]`.
+      year_at: number of words in front of the year, `[N]`.
     """
 
     vocabulary: tuple[str, ...]
@@ -127,7 +129,7 @@ class Templates:
         return self.first == FIRST_YEAR
 
     def no_number_in(self, positions: Sequence[int]) -> Templates:
-        """Return those without any number, the year's or another, there.
+        """Return the templates without any number, the year's or another, at these positions.
 
         Raises:
           ValueError: no words in front of which a number could stand, or every template has one
@@ -179,6 +181,8 @@ class Templates:
             p = jnp.minimum(jnp.searchsorted(self.positions, position), len(starts) - 1)
         n = _int32(starts)[p] + below(bits[1], _int32(counts)[p])
 
+        # Every other number leaves out the year: of years − 1 choices, those from year + 1 on,
+        # around the end.
         asked, position = position, _int32(self.year_at)[n]
         is_other = jnp.asarray(self.is_number)[n].at[position].set(False)
         offset = below(bits[2:], _int32(self.size)[n] - is_other.astype(jnp.int32))
@@ -200,7 +204,7 @@ class Templates:
         return jnp.asarray(number, jnp.int32)
 
     def one_hot(self, symbols: Array, dtype: DTypeLike = jnp.float32) -> Array:
-        """Return symbols as unit vectors: `[...] -> [..., I]`, I the words of the vocabulary.
+        """Return symbols as unit vectors: `[...] -> [..., I]`, I the size of the vocabulary.
 
         Padding is the zero vector.
 
@@ -224,9 +228,8 @@ class Templates:
 def year_sentences(years: Sequence[int] = range(1980, 2020), *, max_length: int = 20) -> Templates:
     """Return templates of sentences that say one of `years`, a class each.
 
-    Every opening, statement, date and ending is combined with every other.
-
-    The date stands in front of the statement, behind it, or behind the ending.
+    Every opening, statement, date and ending is combined with every other; the date stands in front
+    of the statement, behind it, or behind the ending.
 
     Args:
       years: the classes, distinct integers from 0.
@@ -250,9 +253,9 @@ def year_sentences(years: Sequence[int] = range(1980, 2020), *, max_length: int 
 
     fixed = {word for words in templates for word in words if not word.startswith("{")}
     vocabulary = ["", *itertools.chain(*classes.values()), *sorted(fixed)]
-    slots = {f"{{{name}}}": (vocabulary.index(w[0]), len(w)) for name, w in classes.items()}
-    slots["{number}"] = slots["{year}"]
-    ranges = {word: (symbol, 1) for symbol, word in enumerate(vocabulary)} | slots
+    classes_at = {f"{{{name}}}": (vocabulary.index(w[0]), len(w)) for name, w in classes.items()}
+    classes_at["{number}"] = classes_at["{year}"]
+    ranges = {word: (symbol, 1) for symbol, word in enumerate(vocabulary)} | classes_at
     table = np.full((len(templates), max_length, 2), (PADDING, 1), np.int32)
     for row, words in zip(table, templates, strict=True):
         row[: len(words)] = [ranges[word] for word in words]
@@ -266,15 +269,8 @@ def year_sentences(years: Sequence[int] = range(1980, 2020), *, max_length: int 
     )
 
 
-def check_key(argument: str, key: Any) -> None:
-    """Raise ValueError unless `key` is one key of `jax.random`, typed or two words of 32 bits."""
-    dtype, shape = getattr(key, "dtype", None), getattr(key, "shape", None)
-    typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
-    if not typed and not (dtype == jnp.uint32 and len(shape or ()) == 1):
-        raise invalid(argument, describe(key), "one key of jax.random", "Pass jax.random.key(0).")
-
-
 def _templates() -> Iterator[str]:
+    """Yield every template as text, the classes of words in braces."""
     for opening, statement, date, ending in itertools.product(OPENINGS, STATEMENTS, DATES, ENDINGS):
         yield f"{opening} {date} {statement} {ending}"
         yield f"{opening} {statement} {date} {ending}"

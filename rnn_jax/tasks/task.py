@@ -1,4 +1,4 @@
-"""What every source of sequences offers."""
+"""The interface of a task."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ class Task(NamedTuple):
     """Sequences with targets.
 
     Attributes:
-      input_size: I.
-      output_size: O.
-      loss: one step's, `(y [*batch, O], target) -> [*batch]`.
+      input_size: number of inputs, I.
+      output_size: number of outputs, O.
+      loss: loss of one step, `(y [*batch, O], target) -> [*batch]`.
       batch: `(key, step) -> (xs [T, B, I], targets [T, B, ...])`, a pure function: a resumed run
         sees the batches that the killed run would have seen.
     """

@@ -1,4 +1,4 @@
-"""A text as integers, and what is known of it without a network."""
+"""Texts as integers, and the entropy of their characters."""
 
 from __future__ import annotations
 
@@ -9,13 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rnn_jax.errors import (
-    check_array,
-    check_number,
-    describe,
-    invalid,
-    is_traced,
-)
+from rnn_jax.errors import check_array, check_number, describe, invalid, is_traced
 
 PYTHON_REFERENCE = "the Python language reference"
 
@@ -25,11 +19,11 @@ class Text:
     """A text as integers.
 
     Attributes:
-      name: the file, or `PYTHON_REFERENCE`.
-      vocabulary: its distinct characters, sorted; symbol s is vocabulary[s].
-      train: `[n]` symbols, the first part of the text.
-      held_out: `[m]` symbols, the rest.
-      sha256: of the text in UTF-8, as hexadecimal digits.
+      name: name of the file, or `PYTHON_REFERENCE`.
+      vocabulary: distinct characters, sorted; symbol s is vocabulary[s].
+      train: symbols of the first part of the text, `[n]`.
+      held_out: symbols of the rest, `[m]`.
+      sha256: digest of the text in UTF-8, as hexadecimal digits.
     """
 
     name: str
@@ -50,7 +44,7 @@ def load_text(path: str | Path | None = None, *, held_out_fraction: float = 0.1)
 
     Args:
       path: any UTF-8 text.
-      held_out_fraction: how much of the end of the text is kept from training, in (0, 1).
+      held_out_fraction: part of the text, from its end, that is kept from training, in (0, 1).
 
     Raises:
       FileNotFoundError, IsADirectoryError, PermissionError: as `open` does, with the path.
@@ -100,7 +94,7 @@ def unigram_entropy(symbols: np.ndarray) -> float:
 
 
 def check_text(text: Text) -> None:
-    """Raise ValueError for what is not a Text."""
+    """Raise ValueError unless `text` is a Text."""
     if not isinstance(text, Text):
         raise invalid("text", describe(text), "a Text", "Pass load_text(path).")
 
@@ -128,7 +122,7 @@ def _python_reference() -> str:
 
 
 def check_line(argument: str, symbols: np.ndarray) -> np.ndarray:
-    """Return symbols in a row. ValueError for what is not one axis of integers."""
+    """Return symbols as an array. ValueError unless they are one axis of integers."""
     remedy = "Pass text.held_out, one axis of integers."
     if is_traced(symbols):
         raise invalid(argument, symbols, "integers [n] with values", "Call this outside jit.")

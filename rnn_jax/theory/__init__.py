@@ -1,4 +1,4 @@
-"""What mathematics says of gradients in recurrent networks, to hold measurements against."""
+"""Theory of gradients in recurrent networks, to compare with measurements."""
 
 from rnn_jax.theory._correlation import Correlation, correlation
 from rnn_jax.theory._mean_field import MeanField, mean_field

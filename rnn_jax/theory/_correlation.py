@@ -1,4 +1,4 @@
-"""Mean-field correlation of two inputs' states."""
+"""Mean-field correlation of two trajectories of one network."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from rnn_jax.theory._mean_field import _length, _phi
-from rnn_jax.theory.arguments import Pointwise, numbers, within
+from rnn_jax.theory.arguments import Elementwise, numbers, within
 from rnn_jax.theory.fixed_points import fixed_point, resolved
 from rnn_jax.theory.gaussian import derivative, pair_mean_over
 from rnn_jax.theory.quadrature import OTHER_PAIR, PAIR
@@ -21,16 +21,16 @@ from rnn_jax.types import Array
 
 @flax.struct.dataclass
 class Correlation:
-    """Where two trajectories of one network settle; every field `[...]`.
+    """The stationary correlation of two trajectories of one network; every field `[...]`.
 
     Attributes:
-      c: the correlation of their pre-activations, from −1 to 1; 1 where both die out (q = 0).
-      slope: σ_w² ⟨φ'(u) φ'(v)⟩, the factor a step of a small distance from c.
-      time_scale: −1 / ln slope, steps in which that distance falls by e.
-      converged: whether the length is, as for `MeanField`, and c is right to one part in a million
-        of 1 in float64, in a thousand in float32, and so is the slope: to one part of itself, or,
-        where φ' changes its sign, of σ_w² ⟨|φ'(u)| |φ'(v)|⟩. False also where c is 1 and only just
-        stable, and where a slope other than that of σ_w = 0 underflows.
+      c: correlation of their pre-activations, from −1 to 1; 1 where both die out (q = 0).
+      slope: factor per step of a small distance from c, σ_w² ⟨φ'(u) φ'(v)⟩.
+      time_scale: steps in which that distance falls by e, −1 / ln slope.
+      converged: whether the length is, as for `MeanField`, and c is right to 1e-6 in float64, 1e-3
+        in float32, and the slope to as much of itself or, where φ' changes its sign, of
+        σ_w² ⟨|φ'(u)| |φ'(v)|⟩. False also where c is 1 and only just stable, and where a slope
+        other than that of σ_w = 0 underflows.
     """
 
     c: Array
@@ -43,11 +43,11 @@ def correlation(
     weight_std: ArrayLike,
     bias_std: ArrayLike = 0.0,
     input_std: ArrayLike = 0.0,
-    activation: str | Pointwise = "tanh",
+    activation: str | Elementwise = "tanh",
     *,
     input_correlation: ArrayLike = 1.0,
 ) -> Correlation:
-    """Return the correlation that two trajectories come to from unrelated starts.
+    """Return the stationary correlation of two trajectories with unrelated initial states.
 
     With the same inputs (`input_correlation` 1) it is 1 in the ordered phase, where the network
     forgets its start, and below 1 in the chaotic one. With inputs of correlation 0 it is also the
@@ -55,7 +55,7 @@ def correlation(
 
     Args:
       weight_std, bias_std, input_std, activation: as for `mean_field`.
-      input_correlation: ρ_u, of the two inputs at one step, from −1 to 1.
+      input_correlation: correlation of the two inputs at one step, ρ_u, from −1 to 1.
 
     Raises:
       ValueError: as for `mean_field`; an input_correlation outside [−1, 1], outside `jit`.
@@ -82,8 +82,10 @@ def _correlation(
     def next_covariance(c: Array, rule: Any = PAIR):
         return sigma_w**2 * pair_mean_over(rule, phi, phi, q, c) + shared
 
-    # The map is convex in c ≥ 0: from below, Newton's steps end at the first fixed point, which is
-    # the stable one.
+    # The map is convex in c ≥ 0, for ⟨φ φ⟩ is a power series in c/q with coefficients ≥ 0. From 0
+    # Newton's steps then rise to the first fixed point and never pass it. That is the stable one:
+    # the map comes from above the diagonal there, and crosses it with a slope below 1. c = q is
+    # always a fixed point for equal inputs; starting at it would say "ordered" in chaos, too.
     c, converged = fixed_point(
         next_covariance,
         functools.partial(next_covariance, rule=OTHER_PAIR),
@@ -96,6 +98,8 @@ def _correlation(
     slope, again = (
         sigma_w**2 * pair_mean_over(rule, dphi, dphi, q, c) for rule in (PAIR, OTHER_PAIR)
     )
+    # A slope ⟨φ' φ'⟩ may be a small difference of large parts, of which no digit is certain; two
+    # quadratures of it are compared on the scale of ⟨|φ'| |φ'|⟩.
     size = lambda x: jnp.abs(dphi(x))
     whole = sigma_w**2 * pair_mean_over(PAIR, size, size, q, c)
     right = resolved(slope, again, whole, zero=sigma_w == 0)

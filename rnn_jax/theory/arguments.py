@@ -1,4 +1,4 @@
-"""What the functions of this package take for numbers, and where they have no answer.
+"""Checks of the numbers that the functions of this package take.
 
 Outside `jit` a number out of its range is refused. Inside, where no value can be seen, it becomes
 NaN, and so does what is computed from it. NaN itself passes, as through any other arithmetic.
@@ -13,17 +13,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_jax.errors import describe, invalid, is_traced
+from rnn_jax.errors import describe, invalid, is_real, is_traced
 from rnn_jax.types import Array
 
 REMEDY = "Pass a number, or an array of numbers."
 
 
 def numbers(**named: Any) -> list[Array]:
-    """Return the arguments as floating arrays of one dtype and one shape, by their names.
+    """Return the named numbers, or arrays of numbers, as floating arrays of one dtype and shape.
 
-    Numbers of Python and NumPy and arrays of floats or integers are taken. The dtype is the widest
-    of the floats, float32 at least, and JAX's default where there is none.
+    The dtype is the widest of the floats, float32 at least, and JAX's default where there is none.
 
     Raises:
       ValueError: anything else; shapes that do not broadcast.
@@ -44,7 +43,7 @@ def number(name: str, value: Any) -> Any:
     """Return `value` if it is a real number or an array of them. ValueError otherwise."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     has_dtype = hasattr(value, "dtype") and hasattr(value, "shape")
-    if not is_number and not (has_dtype and _is_real(value.dtype)):
+    if not is_number and not (has_dtype and is_real(value.dtype)):
         raise invalid(name, describe(value), "a real number, or an array of real numbers", REMEDY)
     return value
 
@@ -59,7 +58,7 @@ def within(
     most: float = np.inf,
     infinite: bool = False,
 ) -> Array:
-    """Return `x`, numbers that lie within these limits, or are NaN; see the module.
+    """Return `x`, numbers that lie within these limits, or are NaN.
 
     Raises:
       ValueError: numbers outside the limits, or infinite ones unless `infinite`, outside `jit`.
@@ -77,19 +76,21 @@ def within(
 
 def where_known(name: str, x: Array, known: Array, expected: str) -> Array:
     """Return `x`, NaN where a traced `known` is False. ValueError where `known` has a value."""
+    # Under `grad` alone comparisons of x have values, though x itself is traced: bad numbers are
+    # then refused as well, only without showing one.
     if is_traced(known):
         return jnp.where(known, x, jnp.nan)
     if not np.all(known):
         got = describe(x)
-        if not is_traced(x):  # under `grad` its comparisons have values, x itself has none
+        if not is_traced(x):
             value = np.asarray(x)[~np.asarray(known)].ravel()[0]
             got = f"{value:g}" if x.ndim == 0 else f"{got} with {value:g} in it"
-        raise invalid(name, got, expected, "There is no answer outside.")
+        raise invalid(name, got, expected, "Outside of these limits no result is defined.")
     return x
 
 
-def check_pointwise(name: str, f: Any, dtype: Any) -> None:
-    """Raise ValueError unless f makes of a floating array one of the same shape and dtype."""
+def check_elementwise(name: str, f: Any, dtype: Any) -> None:
+    """Raise ValueError unless f maps a floating array to one of the same shape and dtype."""
     example = jax.ShapeDtypeStruct((3,), dtype)
     expected = "a function of an array, elementwise, of its dtype"
     remedy = "Write it with jax.numpy, say `lambda x: jnp.tanh(x)`."
@@ -103,10 +104,6 @@ def check_pointwise(name: str, f: Any, dtype: Any) -> None:
     if getattr(result, "shape", None) != example.shape or result.dtype != example.dtype:
         got = f"a function that returns {describe(result)} for {describe(example)}"
         raise invalid(name, got, expected, remedy)
-
-
-def _is_real(dtype: Any) -> bool:
-    return jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
 
 
 def _dtype(values: list[Any]) -> Any:
@@ -129,5 +126,5 @@ def _array(name: str, value: Any, dtype: Any) -> Array:
         raise invalid(name, value, f"a number that {dtype} can hold", REMEDY) from error
 
 
-Pointwise = Callable[[Array], Array]
-"""f, elementwise; it must not close over traced values."""
+Elementwise = Callable[[Array], Array]
+"""An elementwise function f; it must not close over traced values."""

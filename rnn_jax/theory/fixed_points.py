@@ -1,4 +1,4 @@
-"""Fixed points of maps of one number, and whether they were found."""
+"""Fixed points of scalar maps by Newton's method, with a check of each."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rnn_jax.types import Array
 
 ITERATIONS = 128
 TOLERANCE = {4: 1e-3, 8: 1e-6}
-"""How far off, by the bytes of a float, what is called converged may be."""
+"""Relative error up to which a result is called converged, by the bytes of a float."""
 
 Map = Callable[[Array], Array]
 
@@ -22,23 +22,22 @@ def fixed_point(
 ) -> tuple[Array, Array]:
     """Return x = F(x) within `limits`, elementwise, by Newton's method; and whether it is right.
 
-    Where F rises by 1 or more a step x ← F(x) is taken instead, so that an unstable fixed point is
-    left behind. Right means that the error is at most `TOLERANCE` of x or of `scale`, and that F
-    rises by less than 1. An x whose F(x) is off by r is off by r / (1 − F'), so that the error is
-    computed from what is left of the equation, its rounding included, both for F as it was solved
-    and for F computed otherwise.
+    Right means that the error is at most `TOLERANCE` of x or of `scale`, and that x is stable,
+    F' < 1.
 
     Args:
       function: F.
       again: F by another quadrature.
-      start: where Newton's method begins.
+      start: initial x.
       limits: lowest and highest x.
-      scale: errors are compared with this where it is larger than |x|.
+      scale: errors are relative to this where it is larger than |x|.
     """
 
     def newton(residual: Any, start: Array):
         def step(carry: Any):
             x, _, n = carry
+            # Where F' ≥ 1 Newton's step would go towards an unstable fixed point, or without bound:
+            # a step x ← F(x) is taken instead, which leads away from it.
             r, slope = jax.jvp(residual, (x,), (jnp.ones_like(x),))
             x_next = x - jnp.where(slope < 0, r / jnp.where(slope < 0, slope, -1), -r)
             x_next = jnp.clip(x_next, *limits)
@@ -51,6 +50,7 @@ def fixed_point(
 
         return jax.lax.while_loop(moving, step, (start, start + jnp.inf, 0))[0]
 
+    # custom_root gives derivatives by the implicit function theorem, whatever path was taken to x.
     residual = lambda x: function(x) - x
     solve_tangent = lambda g, y: y / g(jnp.ones_like(y))
     x = jax.lax.custom_root(residual, start, newton, solve_tangent)
@@ -59,21 +59,23 @@ def fixed_point(
 
 
 def resolved(x: Array, again: Array, whole: Array, *, zero: Array) -> Array:
-    """Return whether x is right to `TOLERANCE` of `whole`: so close that another quadrature is.
-
-    Two that find nothing agree, and need not be right: nothing, or what has underflowed, is x only
-    where it is known to be `zero`.
+    """Return whether two quadratures agree on x to `TOLERANCE` of `whole`.
 
     Args:
-      x, again: by the two quadratures.
-      whole: x itself, or the same with every value that is averaged taken as positive.
-      zero: whether x is zero for certain.
+      x, again: the same mean by two quadratures.
+      whole: x itself, or the mean of absolute values.
+      zero: whether x is known to be zero.
     """
+    # Two quadratures that both miss a narrow peak agree on zero, and both are wrong; so are two
+    # that underflow. A zero is trusted only where it is known.
     close = jnp.abs(x - again) <= TOLERANCE[x.dtype.itemsize] * whole
     return jax.lax.stop_gradient(zero | (close & (whole >= jnp.finfo(x.dtype).tiny)))
 
 
 def _right(residual: Map, again: Map, x: Array, scale: Array) -> Array:
+    # An x whose equation is off by r is off by r / (1 − F'). r is what F or its other quadrature
+    # leaves, and the rounding of F: near a bifurcation, F' → 1, any r is too large. The least
+    # 1 − F' that is trusted is TOLERANCE / 100, since F' has an error of its own.
     r, slope = jax.jvp(residual, (x,), (jnp.ones_like(x),))
     size = jnp.maximum(jnp.abs(x), scale)
     left = jnp.maximum(jnp.abs(r), jnp.abs(again(x) - x)) + 8 * jnp.finfo(x.dtype).eps * size

@@ -1,4 +1,4 @@
-r"""What a wide gated recurrent unit does to lengths and gradients, driven by inputs.
+r"""Mean-field theory of a wide gated recurrent unit, driven by inputs: lengths and gradients.
 
 .. math::
     h_t = z \odot h_{t-1} + (1 - z) \odot \tanh(a), \qquad a = U_n x_t + r \odot u,
@@ -13,21 +13,21 @@ obeys
     A = z, \quad B = (1 - z) r \tanh'(a), \quad C = z' (h_{t-1} - \tanh a), \quad
     D = (1 - z) r' u \tanh'(a)
 
-**One approximation.** A unit's A, B, C, D are taken as independent from step to step. Inputs are;
-what W h adds to a gate is not, so that this is exact as σ_w² ⟨h²⟩ / σ_u² → 0. Then, with weights
-drawn anew at each step, ⟨d²⟩ grows by the mean square
+**One approximation.** A unit's A, B, C, D are taken as independent from step to step. Inputs are,
+the part W h of a gate is not, so that this is exact as σ_w² ⟨h²⟩ / σ_u² → 0. Then, with untied
+weights, another W at each step, ⟨d²⟩ grows by the mean square
 
 .. math:: \chi' = p + q + v, \quad p = \langle A \rangle^2, \; q = \sigma_w^2 \langle B \rangle^2,
     \; v = \mathrm{Var} A + \sigma_w^2 (\mathrm{Var} B + \langle C^2 \rangle + \langle D^2 \rangle)
 
-**Weights that stay the same** add up where units remember. What one step's fluctuations v leave in
-d is carried on by M = ⟨A⟩ + ⟨B⟩ W_n, and k steps of one M are not k random ones:
+**Tied weights**, one W at every step, add up where units remember. What one step's fluctuations v
+leave in d is carried on by M = ⟨A⟩ + ⟨B⟩ W_n, and k steps of one M are not k random ones:
 
 .. math:: G_k = \tfrac1N \langle \mathrm{tr} (M^k)^\top M^k \rangle
     = \sum_j \binom{k}{j}^2 p^{k-j} q^j, \qquad
     \sum_k G_k x^k = \left[ (1 - x (p + q))^2 - 4 x^2 p q \right]^{-1/2}
 
-Growth by χ a step means that all fluctuations since add up to what there is, Σ_k v G_k χ^(−k−1) =
+With growth by χ per step all past fluctuations add up to the present square, Σ_k v G_k χ^(−k−1) =
 1, and so χ = p + q + √(v² + 4 p q), when A and B are uncorrelated. Without memory, p = 0, this is
 χ'; without fluctuations it is (⟨A⟩ + σ_w ⟨B⟩)², the spectral radius of M squared. A and B
 both depend on z: with κ = ⟨A B⟩ / (⟨A⟩ ⟨B⟩) − 1, w = χ − p − q solves
@@ -36,8 +36,7 @@ both depend on z: with κ = ⟨A B⟩ / (⟨A⟩ ⟨B⟩) − 1, w = χ − p �
 
 References, for χ' of cells like these: Chen, Pennington and Schoenholz, Dynamical isometry and a
 mean field theory of RNNs (2018), arXiv 1806.05394; Gilboa et al., Dynamical isometry and a mean
-field theory of LSTMs and GRUs (2019), arXiv 1901.08987. What is said of weights that stay the same
-is worked out here.
+field theory of LSTMs and GRUs (2019), arXiv 1901.08987. The result for tied weights is ours.
 """
 
 from __future__ import annotations
@@ -59,23 +58,23 @@ from rnn_jax.types import Array
 
 @flax.struct.dataclass
 class GatedMeanField:
-    """The fixed point of ⟨h²⟩, and what follows for gradients; every field `[...]`.
+    """The fixed point of ⟨h²⟩, and the growth of gradients there; every field `[...]`.
 
     Attributes:
-      power: ⟨h²⟩ over units and time.
-      chi: the factor a step of the squared norm of a small difference, and of a gradient.
-      chi_untied: the same for untied weights, another W at every step.
-      largest_exponent: λ₁ = ½ ln χ, nats per step.
-      time_scale: −1 / ln χ, steps in which the squared norm falls by e; negative where it grows.
-      recurrence: σ_w² ⟨h²⟩ / σ_u², what the network gives its gates over what its input does; NaN
-        where there is neither. The theory is exact as it goes to 0. Measured at 512 units, λ₁ is
-        within 0.02 and ⟨h²⟩ within 15 % up to a recurrence of 1; beyond, λ₁ has been overestimated
-        by up to 0.1.
-      converged: whether the theory's equations are solved, ⟨h²⟩ and χ to one part in a million in
-        float64, in a thousand in float32: ⟨h²⟩ solves its equation, is stable and isolated, and a
-        second quadrature agrees. False where χ underflows, and for weights some hundred times the
-        input or more: the gate r then opens where z is far from zero, unseen by the quadrature.
-        What the theory leaves out is said by `recurrence`.
+      power: mean square of the state over units and time, ⟨h²⟩.
+      chi: factor χ per step of the squared norm of a small difference, and of a gradient.
+      chi_untied: χ for untied weights, another W at every step.
+      largest_exponent: largest Lyapunov exponent, λ₁ = ½ ln χ, nats per step.
+      time_scale: steps in which the squared norm falls by e, −1 / ln χ; negative where it grows.
+      recurrence: a gate's variance from the network over that from its input, σ_w² ⟨h²⟩ / σ_u²; NaN
+        where both are 0. The theory is exact as it goes to 0. Measured at 512 units, λ₁ is within
+        0.02 and ⟨h²⟩ within 15 % up to a recurrence of 1; beyond, λ₁ has been overestimated by up
+        to 0.1.
+      converged: whether ⟨h²⟩ and χ solve the theory's equations to 1e-6 in float64, 1e-3 in
+        float32: ⟨h²⟩ is stable and isolated, and a second quadrature agrees. False where χ
+        underflows, and for weights some hundred times the input or more: the gate r then opens
+        where its pre-activation is far from zero, unseen by the quadrature. The error of the theory
+        itself is judged by `recurrence`.
     """
 
     power: Array
@@ -98,23 +97,20 @@ def gru_mean_field(
     update_bias: ArrayLike = 0.0,
     reset_bias: ArrayLike = 0.0,
 ) -> GatedMeanField:
-    """Return what a wide `cells.gru` comes to; and `cells.ugrnn`, whose reset gate is always open.
+    """Return the stationary state of a wide `cells.gru`, or of `cells.ugrnn`, whose r is 1.
 
     Args:
-      weight_std: σ_w, √N times the standard deviation of an entry of each block of W.
-      input_std: σ_u, of an entry of each block of U x_t; at each step new and independent.
-      update_bias: b of z, the gate that keeps.
-      reset_bias: b of r; inf for `cells.ugrnn`. The other biases are zero.
+      weight_std: gain of each gate's W, σ_w: √N times the standard deviation of an entry.
+      input_std: standard deviation of each gate's entries of U x_t, σ_u; independent at each step.
+      update_bias: bias of z, the gate that keeps.
+      reset_bias: bias of r; inf for `cells.ugrnn`. The other biases are zero.
 
     Raises:
-      ValueError: a standard deviation that is negative or infinite, an infinite update_bias,
-        outside `jit` (inside, every field is NaN and `converged` False); what is no number.
+      ValueError: no number; a standard deviation that is negative or infinite, or an infinite
+        update_bias, outside `jit` (inside, every field is NaN and `converged` False).
     """
     sigma_w, sigma_u, b_z, b_r = numbers(
-        weight_std=weight_std,
-        input_std=input_std,
-        update_bias=update_bias,
-        reset_bias=reset_bias,
+        weight_std=weight_std, input_std=input_std, update_bias=update_bias, reset_bias=reset_bias
     )
     return _gru_mean_field(
         within("weight_std", sigma_w, least=0),
@@ -155,17 +151,17 @@ def _gru_mean_field(sigma_w: Array, sigma_u: Array, b_z: Any, b_r: Any):
 
 
 def tied_growth(p: ArrayLike, q: ArrayLike, v: ArrayLike, kappa: ArrayLike = 0.0) -> Array:
-    """Return χ of d ← A ⊙ d + B ⊙ W d + .. with one W for all steps, the module's, `[...]`.
+    """Return χ of d ← A ⊙ d + B ⊙ W d + .. with tied weights, one W for all steps: `[...]`.
 
     Args:
-      p, q: ⟨A⟩² and σ_w² ⟨B⟩².
-      v: the variance that one step adds to a d of variance 1, ways of mean zero included. It is at
+      p, q: squared means, ⟨A⟩² and σ_w² ⟨B⟩².
+      v: the variance that one step adds to a d of variance 1, terms of mean zero included. It is at
         least Var A + σ_w² Var B, and so at least 2 |κ| √(p q).
-      kappa: κ = ⟨A B⟩ / (⟨A⟩ ⟨B⟩) − 1.
+      kappa: correlation of A and B, κ = ⟨A B⟩ / (⟨A⟩ ⟨B⟩) − 1.
 
     Raises:
-      ValueError: outside `jit` (inside, χ is NaN), a negative p, q or v, a v that no A and B of
-        this κ have; what is no number.
+      ValueError: no number; a negative p, q or v, or a v that no A and B of this κ have, outside
+        `jit` (inside, χ is NaN).
     """
     p, q, v, kappa = numbers(p=p, q=q, v=v, kappa=kappa)
     p, q, v = (within(name, x, least=0) for name, x in (("p", p), ("q", q), ("v", v)))
@@ -176,9 +172,11 @@ def tied_growth(p: ArrayLike, q: ArrayLike, v: ArrayLike, kappa: ArrayLike = 0.0
 
 
 def _tied_growth(p: Any, q: Array, v: Array, k: Any):
-    # (1 + 2κ) w² − 2 κ v w − (v² + 4 p q (1 + κ)²) = 0, and of its two roots that of the equation
-    # before it was squared. v ≥ 2 |κ| √(p q) keeps what stands under the root from being negative.
-    unit = _power_of_two(jnp.maximum(jnp.maximum(p, q), v))  # χ is homogeneous, squares overflow
+    # The equation for w, squared: (1 + 2κ) w² − 2 κ v w − (v² + 4 p q (1 + κ)²) = 0. The root that
+    # solves it before squaring is taken as c / (root − κ v), finite also at 1 + 2κ = 0. Its square
+    # root is real, since v ≥ 2 |κ| √(p q). χ is homogeneous: a unit is taken out of p, q and v,
+    # whose squares would overflow.
+    unit = _power_of_two(jnp.maximum(jnp.maximum(p, q), v))
     p, q, v = p / unit, q / unit, v / unit
     c = v**2 + 4 * p * q * (1 + k) ** 2
     root = (1 + k) * jnp.sqrt(jnp.maximum(v**2 + 4 * p * q * (1 + 2 * k), 0))
@@ -194,11 +192,11 @@ def _power_of_two(x: Array):
 
 
 def _growth(power: Any, m: Any, sigma_w: Array):
-    """Return (χ, χ if W were drawn anew at each step)."""
+    """Return χ for tied and for untied weights."""
     p, q = m["A"] ** 2, sigma_w**2 * m["B"] ** 2
     squares = m["renewed"] * (m["BB"] + m["DD"]) + m["slope"] * (power + m["candidate"])
     v = m["kept"] - p + sigma_w**2 * squares - q
-    # A gate that is shut to rounding takes its part away, whatever κ is.
+    # With a gate that is shut to rounding A or B is zero, p q too, and κ has no effect.
     both = m["A"] * m["B"]
     kappa = jnp.where(both > 0, m["AB"] / jnp.where(both > 0, both, 1) - 1, 0)
     return _tied_growth(p, q, jnp.maximum(v, 0), kappa), p + q + v
@@ -215,7 +213,8 @@ def _moments(
     of_update = lambda f: mean_over(rule, f, drive, b_z)
     A, kept = of_update(jax.nn.sigmoid), of_update(square(jax.nn.sigmoid))
 
-    # Given r, a has variance s, and u = (r recurrent / s) a + the rest.
+    # Given r, a = U_n x + r u is Gaussian of variance s, and u = (r recurrent / s) a + the rest,
+    # independent of a: ⟨u² tanh'(a)²⟩ is so a mean over a alone, inside one over r.
     z, weight = nodes(rule, drive, b_r)
     r = jax.nn.sigmoid(z)
     recurrent = recurrent[..., None]
@@ -224,7 +223,7 @@ def _moments(
     u_by_a = r * recurrent / jnp.where(s > 0, s, 1)
     squared_slope = of_candidate(square(slope))
     steep = of_candidate(lambda a: jnp.square(a * slope(a)))
-    # What is left of the variance of u: recurrent − u_by_a² s, without what cancels.
+    # The variance of the rest of u, recurrent − u_by_a² s, in a form without cancellation.
     u_left = recurrent * jnp.where(s > 0, sigma_u[..., None] ** 2 / jnp.where(s > 0, s, 1), 1)
     squared_u_slope = u_by_a**2 * steep + u_left * squared_slope
     mean = lambda values: weighted(weight, values)

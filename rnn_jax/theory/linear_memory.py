@@ -1,4 +1,4 @@
-"""What a memory costs, and how long one lasts: a linear unit, and an LSTM's forget gate."""
+"""Sensitivity and duration of memories: a linear unit, and an LSTM's forget gate."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def linear_state_power(factor: ArrayLike) -> Array:
     """Return E[h²] = 1 / (1 − λ²) of h ← λ h + x, x white and of variance 1, for `λ [...]`.
 
     Raises:
-      ValueError: outside `jit` (inside, the power is NaN), |λ| ≥ 1, where h has no stationary
-        distribution; what is no number.
+      ValueError: no number; |λ| ≥ 1, where h has no stationary distribution, outside `jit` (inside,
+        the power is NaN).
 
     Reference: Zucchet and Orvieto, Recurrent neural networks: vanishing and exploding gradients
     are not the end of the story (2024), arXiv 2405.21064.
@@ -41,11 +41,11 @@ def normalized_sensitivity_power(factor: ArrayLike) -> Array:
 
     .. math:: \lambda^2 \ln^2 \lambda \, (1 + \lambda^2) / (1 - \lambda^2)^2
 
-    What input normalization and the exponential parametrization of `cells.lru` leave of
-    `linear_sensitivity_power` on the way to λ = 1: a half. 0 at λ = 0, the limit.
+    This is `linear_sensitivity_power` with the input normalization and the exponential
+    parametrization of `cells.lru`; as λ → 1 it tends to a half. 0 at λ = 0, the limit.
 
     Raises:
-      ValueError: outside `jit` (inside, NaN), a λ that is not in [0, 1); what is no number.
+      ValueError: no number; a λ that is not in [0, 1), outside `jit` (inside, NaN).
     """
     (factor,) = numbers(factor=factor)
     factor = within("factor", factor, least=0, below=1)
@@ -57,16 +57,16 @@ def normalized_sensitivity_power(factor: ArrayLike) -> Array:
 def forget_rate(bias: ArrayLike, variance: ArrayLike = 0.0) -> Array:
     r"""Return ⟨ln σ(b + √q z)⟩: `[...]`, nats per step of ln ∏ f_i along an LSTM's memory c.
 
-    A forget gate with pre-activations N(b, q) keeps this much, for a typical unit; at q = 0 it is
-    ln σ(b), a gate that stands still. −1 / rate is the horizon: steps until 1/e is left.
+    A forget gate with pre-activations N(b, q) keeps this much, for a typical unit; a constant gate,
+    q = 0, keeps ln σ(b). −1 / rate is the horizon: steps until 1/e is left.
 
     Args:
-      bias: b `[...]`.
-      variance: q of the pre-activations about b, over units and time.
+      bias: mean of the pre-activations, b `[...]`.
+      variance: their variance over units and time, q.
 
     Raises:
-      ValueError: a negative or infinite variance, outside `jit` (inside, the rate is NaN); what is
-        no number.
+      ValueError: no number; a negative or infinite variance, outside `jit` (inside, the rate is
+        NaN).
     """
     b, q = numbers(bias=bias, variance=variance)
     return gaussian_mean(jax.nn.log_sigmoid, within("variance", q, least=0), b)
@@ -78,5 +78,6 @@ def _factor(factor: Any):
 
 
 def _left(factor: Any):
-    """Return 1 − λ², also where λ² would be rounded to 1."""
+    """Return 1 − λ²."""
+    # As a product: of 1 − λ² with λ near 1, the rounding of λ² would be the larger part.
     return (1 - factor) * (1 + factor)

@@ -1,15 +1,17 @@
-r"""Nodes and weights for means over a Gaussian variable, whatever its variance.
+r"""Nodes and weights for means over a Gaussian variable of any variance.
 
 An activation changes on a scale of its own about zero, the Gaussian on the scale of √q about its
-mean, and the one may be a million times the other. The line within nine standard deviations is
-therefore cut into panels, evenly for the Gaussian and, towards zero, each panel a fixed part of
-the one before. So every panel is short on the scale of its distance from zero, and also on that of
-the Gaussian, and a rule of Gauss and Legendre in each converges at a rate that does not depend on
-q. Zero is an end of panels, never a node: kinks and jumps there cost nothing.
+mean, and the one may be a million times the other: the nodes of Gauss and Hermite, on the scale of
+the Gaussian, would all miss the slope of φ. The line within nine standard deviations is cut into
+panels instead, evenly for the Gaussian and geometrically towards zero. So every panel is short on
+the scale of its distance from zero and on that of the Gaussian, and a rule of Gauss and Legendre in
+each converges at a rate that does not depend on q. Zero is an end of panels, never a node: kinks
+and jumps there cost nothing.
 
-The panels are counted, and for a large √q the last cut is still far from where φ changes. A few
-more then stand where |u| is about 1. What lies between is exact if it is a polynomial up to what is
-exponentially small, as the tails of tanh, the logistic function, its logarithm and rectifiers are.
+The number of panels is fixed, and for a large √q the last cut is still far from where φ changes. A
+few more are then put where |u| is about 1. Between these and the others a panel is exact if φ is a
+polynomial there up to what is exponentially small, as the tails of tanh, the logistic function, its
+logarithm and rectifiers are.
 """
 
 from __future__ import annotations
@@ -22,19 +24,20 @@ import numpy as np
 
 from rnn_jax.types import Array
 
-REACH = 9.0  # standard deviations; the mass beyond is 2e-19
+REACH = 9.0
+"""Standard deviations within which nodes lie; the mass beyond is 2e-19."""
 
 
 class Rule(NamedTuple):
-    """Panels, and what stands in each.
+    """A composite quadrature rule.
 
     Attributes:
-      order: nodes in a panel.
-      even: panels of the same length.
-      levels: cuts on each side of zero.
+      order: nodes of a panel.
+      even: number of panels of equal length.
+      levels: number of geometric cuts on each side of zero.
       ratio: the distance from zero of one cut over that of the next.
-    least: |u| of the lowest cut where √q is large.
-    lower: cuts on each side from there up, which are empty panels where √q is not large.
+      least: |u| of the lowest cut where √q is large.
+      lower: number of cuts on each side from there up; their panels are empty where √q is small.
     """
 
     order: int
@@ -47,7 +50,8 @@ class Rule(NamedTuple):
 
 ONE = Rule(order=12, even=12, levels=20, ratio=3, least=1 / 8, lower=6)
 PAIR = Rule(order=10, even=10, levels=12, ratio=3, least=1.0, lower=4)
-# Others, to see how far the first are right.
+# Rules with other cuts and other nodes: what two of them agree on is no accident of where the nodes
+# are, so that their difference stands for the error.
 OTHER_ONE = Rule(order=13, even=11, levels=21, ratio=2.8, least=1 / 9, lower=6)
 OTHER_PAIR = Rule(order=9, even=11, levels=13, ratio=2.8, least=0.9, lower=4)
 
@@ -57,12 +61,12 @@ def nodes(
 ) -> tuple[Array, Array]:
     """Return u = m + √q z and weights, each `[..., n]`, for N(m, q); m = 0 where `mean` is None.
 
-    At q = 0 the nodes lie closer to m than anything that f could resolve, on both sides of it: a
-    mean is then the limit from above. `least` shrinks the distance between them there. NaN where q
-    or m is.
+    At q = 0 the nodes lie on both sides of m, closer than f can resolve, so that a mean is the
+    limit from above. `least` shrinks their distance there. NaN where q or m is.
     """
     s = standard_deviation(q, least)[..., None]
-    # Where the cuts stand is no part of the value, nor of its derivative.
+    # Cuts are no part of the mean, and neither of its derivative: with z fixed, u = m + √q z moves
+    # with m and √q, and that is all of it.
     fixed = jax.lax.stop_gradient(s)
     if mean is None:
         z, weight = _about_zero(rule, fixed)
@@ -73,17 +77,22 @@ def nodes(
 
 
 def weighted(weight: Array, values: Array) -> Array:
-    """Return Σ weight · values over the nodes; where a panel is empty its values don't matter."""
+    """Return Σ weight · values over the nodes."""
+    # An empty panel has its nodes where f may be infinite, and 0 · ∞ would be NaN.
     return jnp.sum(jnp.where(weight == 0, 0, weight * values), -1)
 
 
 def standard_deviation(q: Array, least: float = 1.0) -> Array:
-    """Return √q, at least so much that nodes stand on both sides of zero, their squares at zero."""
+    """Return √q, or the least s for which nodes stand on both sides of zero."""
+    # s = tiny^⅔ is a normal number, so that f sees the sign of u at its kink or jump, while s² is
+    # flushed to zero, so that ⟨u²⟩ at q = 0 is 0 exactly.
     return jnp.maximum(jnp.sqrt(q), least * float(jnp.finfo(q.dtype).tiny) ** (2 / 3))
 
 
 def _about_zero(rule: Any, s: Any):
     """Return z and weights `[..., n]` for m = 0: constants, computed once, unless s is large."""
+    # Cuts depend on s only where the lowest of them, `least` / s, is below the last geometric one.
+    # XLA folds the constants; the other branch costs exponentials for each q.
     large = lambda s: _panels(rule, _cuts_about_zero(rule, s))
     constants = large(jnp.ones(1, s.dtype))
     small = lambda s: tuple(jnp.broadcast_to(x, (*s.shape[:-1], *x.shape)) for x in constants)
@@ -98,6 +107,8 @@ def _panels(rule: Any, cuts: Any):
     middle, half = (cuts[..., 1:, :] + cuts[..., :-1, :]) / 2, jnp.diff(cuts, axis=-2) / 2
     x, w = (part.astype(dtype) for part in np.polynomial.legendre.leggauss(rule.order))
     z = middle + half * x
+    # Divided by its own sum below, the density needs no √(2π), the mean of a constant is exact, and
+    # the mass beyond REACH is shared out.
     weight = half * w * jnp.exp(-z * z / 2)
     flat = lambda values: values.reshape(*values.shape[:-2], values.shape[-2] * rule.order)
     z, weight = flat(z), flat(weight)
@@ -105,9 +116,11 @@ def _panels(rule: Any, cuts: Any):
 
 
 def _cuts(rule: Any, m: Any, s: Any):
-    """Return cuts of the line of z, m + s z zero at one of them, m and s `[..., 1]`."""
+    """Return cuts of the line of z, with m + s z = 0 at one of them, for m and s `[..., 1]`."""
+    # A cut outside of ±REACH is clipped to its end and makes an empty panel: the number of panels
+    # is static. −m/s itself may overflow; beyond 1e3 standard deviations zero is out of reach.
     dtype = s.dtype
-    zero = jnp.clip(-m / s, -1e3, 1e3)  # beyond 1e3 standard deviations it is out of sight
+    zero = jnp.clip(-m / s, -1e3, 1e3)
     even = jnp.asarray(np.linspace(-REACH, REACH, rule.even + 1), dtype)
     even = jnp.broadcast_to(even, (*zero.shape[:-1], *even.shape))
     graded = (jnp.abs(zero) + REACH) * _part(rule).astype(dtype)
@@ -117,7 +130,7 @@ def _cuts(rule: Any, m: Any, s: Any):
 
 
 def _cuts_about_zero(rule: Any, s: Any):
-    """Return the same for m = 0, where their order is known."""
+    """Return the cuts for m = 0, whose order is known, so that none are sorted."""
     even = np.linspace(0, REACH, rule.even // 2 + 1)
     if rule.even % 2:
         even = np.linspace(REACH / rule.even, REACH, rule.even // 2 + 1)

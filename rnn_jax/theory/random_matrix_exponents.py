@@ -1,4 +1,4 @@
-"""Lyapunov exponents that the theory of random matrices gives in closed form."""
+"""Lyapunov exponents of random matrices in closed form."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ def gaussian_product_exponents(size: int, std: ArrayLike = 1.0) -> Array:
     in nats per step, largest first; ψ is the digamma function.
 
     Args:
-      size: n.
-      std: σ, a scalar; at 0 every exponent is -inf.
+      size: rows of a matrix, n.
+      std: √n times the standard deviation of an entry, σ, a scalar; at 0 every exponent is -inf.
 
     Raises:
       ValueError: a size that is not a positive integer; a std that is not one number, or is
@@ -48,12 +48,11 @@ def fraction_of_exponents_below(s: ArrayLike, weight_std: ArrayLike) -> Array:
     evenly.
 
     Args:
-      s: `[...]`, nats per step.
-      weight_std: g in (0, 1), √N times the standard deviation of an entry of W.
+      s: thresholds, `[...]`, nats per step.
+      weight_std: the gain g in (0, 1), √N times the standard deviation of an entry of W.
 
     Raises:
-      ValueError: a gain outside (0, 1), outside `jit` (inside, the fraction is NaN); what is no
-        number.
+      ValueError: no number; a gain outside (0, 1), outside `jit` (inside, the fraction is NaN).
 
     Reference: Girko, Circular law (1985).
     """

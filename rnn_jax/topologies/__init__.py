@@ -1,15 +1,15 @@
-"""Networks over time beyond one pass through given inputs.
+"""Networks over time, beyond one pass over given inputs.
 
 | topology      | how                                                                        |
 | ------------- | -------------------------------------------------------------------------- |
 | many-to-many  | `unroll`                                                                   |
 | many-to-one   | `unroll` and `losses.last_step`                                            |
 | one-to-many   | `unroll_feedback`; or `unroll` with the one input repeated at every step   |
-| both ways     | `bidirectional`                                                            |
+| bidirectional | `bidirectional`                                                            |
 | deep          | `cells.stack`; a stack of bidirectional layers is one call after the other |
-| encode-decode | `encode_decode`, with any of these as the decoder's way of running         |
+| encode-decode | `encode_decode`, with any of these as the decoder                          |
 
-A network that is fed its own outputs takes a `feed`, `(key, y [*batch, O]) -> x [*batch, I]`.
+A network that runs on its own outputs takes a `feed`, `(key, y [*batch, O]) -> x [*batch, I]`.
 """
 
 from rnn_jax.topologies._bidirectional import bidirectional

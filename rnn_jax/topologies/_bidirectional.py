@@ -1,4 +1,4 @@
-"""Both ways: each output of what came before and of what is to come."""
+"""Bidirectional networks, whose outputs depend on the past and on the future."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def bidirectional(
     resets: Array | None = None,
     strategy: Strategy | str = "auto",
 ) -> tuple[tuple[State, State], Array]:
-    """Run one cell from the first step to the last, another from the last to the first.
+    """Run one cell from the first step to the last, and another from the last to the first.
 
     Args:
-      cells, params, initial_states: forward, backward.
+      cells, params, initial_states: pairs, forward and backward.
       xs, lengths, resets, strategy: as for `unroll`. The backward cell starts at each example's
         own last step.
 
     Returns:
-      Both final states, and `ys [T, *batch, O_forward + O_backward]`, which at each step has read
-      all that was before it and all that comes after.
+      Both final states, and `ys [T, *batch, O_forward + O_backward]`, each of which depends on the
+      inputs of all steps.
 
     Reference: Schuster and Paliwal, Bidirectional recurrent neural networks (1997).
     """

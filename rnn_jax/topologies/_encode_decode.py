@@ -1,4 +1,4 @@
-"""Sequence to sequence: an encoder's final state is where a decoder starts."""
+"""Sequence to sequence: a decoder starts from an encoder's final state."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def encode_decode(
     lengths: Array | None = None,
     strategy: Strategy | str = "auto",
 ) -> Any:
-    """Read a sequence into a state, and write another from there.
+    """Run an encoder over a sequence, and a decoder from its final state.
 
     ```
     def decode(state):
@@ -34,9 +34,9 @@ def encode_decode(
 
     Args:
       encoder, params, initial_state, xs, lengths, strategy: as for `unroll`.
-      decode: how the decoder runs from its initial state: by `unroll`, `teacher_forcing`,
-        `unroll_feedback` or `generate`.
-      bridge: the encoder's final state to the decoder's initial state, where they differ.
+      decode: function of the decoder's initial state that runs it, by `unroll`,
+        `teacher_forcing`, `unroll_feedback` or `generate`.
+      bridge: maps the encoder's final state to the decoder's initial state, where they differ.
 
     Returns:
       What `decode` returns.

@@ -1,4 +1,4 @@
-"""Run a network that is fed its own outputs: wholly, after a prompt, or now and then."""
+"""Autoregressive networks: outputs become inputs, from the start, after a prompt, or at random."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ def unroll_feedback(
     key: Key | None = None,
     feed: Feed = feed_output,
 ) -> tuple[State, Array]:
-    r"""Run one-to-many: the first input is given, every later one is fed back.
+    r"""Run autoregressively from one input: one-to-many.
 
     .. math:: x_1 = x, \qquad x_{t+1} = \mathrm{feed}(y_t)
 
     Args:
       cell, params, initial_state: as for `unroll`.
-      x: `[*batch, I]`.
-      steps: T, how many.
-      key: for a feed that draws; a feed that does not needs none.
-      feed: what is made of an output; by default the output itself, of size O = I.
+      x: first input, `[*batch, I]`.
+      steps: number of steps, T.
+      key: PRNG key, for a feed that draws.
+      feed: maps an output to the next input; by default it is the output itself, of size O = I.
 
     Returns:
       The final state and `ys [T, *batch, O]`.
@@ -52,17 +52,17 @@ def unroll_feedback(
     if key is not None:
         check_key("key", key)
     _, state = checked(cell, params, x[None], initial_state)
-    final, _, ys = _free_running(cell, params, state, x, steps, key, feed)
+    final, _, ys = _run_on_outputs(cell, params, state, x, steps, key, feed)
     return final, ys
 
 
 class Generated(NamedTuple):
-    """What `generate` returns.
+    """A generated sequence.
 
     Attributes:
-      state: after the last step.
-      xs: `[steps, *batch, I]`, what was fed: after a prompt, its continuation.
-      ys: `[steps, *batch, O]`, the outputs that followed.
+      state: state after the last step.
+      xs: inputs that were fed, `[steps, *batch, I]`: the continuation of the prompt.
+      ys: outputs, `[steps, *batch, O]`.
     """
 
     state: State
@@ -81,15 +81,15 @@ def generate(
     feed: Feed = sample_one_hot(),
     lengths: Array | None = None,
 ) -> Generated:
-    """Warm up on a prompt, then run on what the network itself says.
+    """Run over a prompt, then autoregressively, feeding outputs back as inputs.
 
     Args:
       cell, params, initial_state: as for `unroll`.
-      prompt: `[P, *batch, I]`.
-      steps: of the continuation.
-      key: of all draws.
+      prompt: inputs of the prompt, `[P, *batch, I]`.
+      steps: number of steps of the continuation.
+      key: PRNG key.
       feed: `sample_one_hot(temperature)` for symbols, `feed_output` for values.
-      lengths: `[*batch]`, each at least 1, of prompts that differ in length.
+      lengths: lengths of the prompts, `[*batch]`, each at least 1.
 
     Raises:
       ValueError: as `unroll_feedback`.
@@ -105,7 +105,7 @@ def generate(
             raise invalid("lengths", f"a value of {lengths.min()}", "values of at least 1", remedy)
     first_key, key = jax.random.split(key)
     x = _fed(feed, first_key, at_last_step(ys, lengths), prompt[0])
-    final, xs, ys = _free_running(cell, params, state, x, steps, key, feed)
+    final, xs, ys = _run_on_outputs(cell, params, state, x, steps, key, feed)
     return Generated(final, xs, ys)
 
 
@@ -119,21 +119,21 @@ def teacher_forcing(
     *,
     feed: Feed = sample_one_hot(),
 ) -> tuple[State, Array]:
-    r"""Run on the true inputs with probability `ratio`, else on what the network itself says.
+    r"""Run on the true inputs with probability `ratio`, else on the network's own outputs.
 
     .. math::
         \tilde x_t = x_t \text{ if } t = 1 \text{ or with probability } r,
         \text{ else } \mathrm{feed}(y_{t-1})
 
-    A coin is thrown at every step for every example. A ratio of 1 is `unroll`, of 0
+    Each step of each example is drawn independently. A ratio of 1 is `unroll`, of 0
     `unroll_feedback`; one that falls in the course of training is scheduled sampling (Bengio et
     al. 2015, arXiv 1506.03099), `ratio=optax.linear_schedule(1.0, 0.0, steps)(step)`.
 
     Args:
       cell, params, initial_state: as for `unroll`.
-      xs: `[T, *batch, I]`, the true inputs: targets, one step late.
-      ratio: r, in [0, 1].
-      key: of coins and feeds.
+      xs: true inputs, `[T, *batch, I]`: the targets, one step late.
+      ratio: probability of a true input, r, in [0, 1].
+      key: PRNG key, for the draws and the feed.
       feed: as for `generate`.
 
     Returns:
@@ -147,14 +147,14 @@ def teacher_forcing(
     check_key("key", key)
     _check_one_array("xs", xs)
     _, state = checked(cell, params, xs, initial_state)
-    coins_key, key = jax.random.split(key)
-    given = jax.random.uniform(coins_key, xs.shape[:-1]) < ratio
+    given_key, key = jax.random.split(key)
+    given = jax.random.uniform(given_key, xs.shape[:-1]) < ratio
     given = given.at[0].set(True)
-    final, _, ys = _free_running(cell, params, state, xs[0], len(xs), key, feed, xs, given)
+    final, _, ys = _run_on_outputs(cell, params, state, xs[0], len(xs), key, feed, xs, given)
     return final, ys
 
 
-def _free_running(
+def _run_on_outputs(
     cell: Cell,
     params: Params,
     state: State,
@@ -165,7 +165,8 @@ def _free_running(
     xs: Any = None,
     given: Any = None,
 ):
-    """Return (final state, inputs, ys); `xs` are taken where they are `given`."""
+    """Return (final state, inputs, ys); `xs` replace the outputs where `given`."""
+    # A feed that does not draw is given a key all the same, so that all feeds have one signature.
     keys = jax.random.split(jax.random.key(0) if key is None else key, steps)
     return _run(cell, params, state, x, keys, feed, xs, given)
 
@@ -174,6 +175,8 @@ def _free_running(
 def _run(
     cell: Cell, params: Params, state: State, x: Array, keys: Any, feed: Any, xs: Any, given: Any
 ):
+    # In half precision the gradients of all steps are summed in float32: the loop closes over wide
+    # parameters, and each step rounds them as it reads them.
     wide, rounded = for_sums(params, like=as_read(params, x.dtype))
     cell_step = with_wide_sums(cell.step)
 
@@ -190,7 +193,7 @@ def _run(
 
 
 def _check_one_array(argument: str, xs: Any) -> None:
-    """Raise ValueError for several arrays: what is fed back is one."""
+    """Raise ValueError for several arrays: an output becomes one input."""
     if not is_array(xs):
         remedy = "Put the arrays of xs side by side."
         raise invalid(argument, xs, "one array [T, *batch, I]", remedy)

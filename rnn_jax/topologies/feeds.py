@@ -1,4 +1,4 @@
-"""What is made of an output, to be the next input."""
+"""Feeds: functions of an output that return the next input."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ Feed = Callable[[Key, Array], Array]
 
 
 def feed_output(key: Key, y: Array) -> Array:
-    """Feed the output itself as the next input."""
+    """Return the output itself as the next input."""
     del key
     return y
 
 
 def sample_one_hot(temperature: float | Array = 1.0) -> Feed:
-    """Return a feed that draws a symbol from softmax(y / temperature), as its one-hot vector.
+    """Return a feed that draws a symbol from softmax(y / temperature), as a one-hot vector.
 
     0, as a Python number, takes the likeliest symbol. No gradient passes through a draw.
 
     Raises:
-      ValueError: a temperature that is no number from 0.
+      ValueError: a temperature that is not a number of at least 0.
     """
     remedy = "Pass 0 for the likeliest symbol."
     check_number("temperature", temperature, least=0, infinite=True, remedy=remedy)
@@ -35,7 +35,7 @@ def sample_one_hot(temperature: float | Array = 1.0) -> Feed:
 
 @dataclass(frozen=True)
 class _SampleOneHot:
-    """Equal where the temperature is, so that a loop of calls compiles once."""
+    """A feed that equals another of the same temperature, so that a loop of calls compiles once."""
 
     temperature: float | Array
 
@@ -43,7 +43,8 @@ class _SampleOneHot:
         if not is_traced(self.temperature) and float(self.temperature) == 0:
             symbol = y.argmax(-1)
         else:
-            # In half precision draws would tie, and a small temperature overflow.
+            # In half precision draws would tie, and a small temperature overflow. Less its maximum
+            # the largest logit is 0, also at a traced temperature of 0, where 0 / 0 is NaN.
             below = at_least_float32(y) - at_least_float32(y.max(-1, keepdims=True))
             logits = below / jnp.asarray(self.temperature, below.dtype)
             symbol = jax.random.categorical(key, jnp.where(below == 0, 0, logits))

@@ -5,18 +5,17 @@ from rnn_jax.training._fit import fit
 from rnn_jax.training.ensemble import over_ensemble
 from rnn_jax.training.record import read_record, to_disk, to_tensorboard
 from rnn_jax.training.save_restore import restore, save
-from rnn_jax.training.stateful import (
-    StatefulTrainState,
-    create_stateful_train_state,
-    make_stateful_train_step,
-)
-from rnn_jax.training.telemetry import (
+from rnn_jax.training.stateful import make_stateful_train_step
+from rnn_jax.training.telemetry import Telemetry
+from rnn_jax.training.train_state import (
     MonitoredTrainState,
-    Telemetry,
+    StatefulTrainState,
+    TrainState,
     create_monitored_train_state,
-    make_monitored_train_step,
+    create_stateful_train_state,
+    create_train_state,
 )
-from rnn_jax.training.train_step import TrainState, create_train_state, make_train_step
+from rnn_jax.training.train_step import make_monitored_train_step, make_train_step
 
 __all__ = [
     "MonitoredTrainState",

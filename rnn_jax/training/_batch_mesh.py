@@ -1,4 +1,4 @@
-"""A batch that devices share."""
+"""Batches that devices share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from rnn_jax.errors import invalid
 from rnn_jax.training.scopes import SHARED
-from rnn_jax.types import Params
+from rnn_jax.types import Params, State
 
 
 def batch_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -34,17 +34,34 @@ def mean_over_devices(values: Any, mesh: Mesh) -> Any:
         return jax.lax.pmean(values, mesh.axis_names)
 
 
-def share(function: Callable[..., Any], mesh: Any, batch_spec: Any):
-    """Return `function(params, batch)`, each device taking its part of the batch, averaged."""
+def share(function: Callable[..., Any], mesh: Mesh, batch_spec: Any) -> Callable[..., Any]:
+    """Return a function of `(params, carried, batch)`, each device taking its part of the batch.
 
-    def of_a_part(params: Params, batch: Any):
-        return mean_over_devices(function(params, batch), mesh)
+    Args:
+      function: `(params, carried, batch) -> (averaged, by_stream, by_step)`. `averaged` is the mean
+        over devices; `by_stream`, leaves `[B, ...]` like those of `carried`, and `by_step`,
+        `[T, B, ...]`, hold the examples of all devices side by side.
+      mesh: the devices.
+      batch_spec: which axis of each array of a batch is shared.
+    """
 
-    replicated = PartitionSpec()
+    def on_its_part(params: Params, carried: State, batch: Any):
+        averaged, by_stream, by_step = function(params, carried, batch)
+        return mean_over_devices(averaged, mesh), by_stream, by_step
+
+    replicated, streams, time_major = specs(mesh)
+    # Parameters come in whole, and a device differentiates its own mean without communication in
+    # between: with check_vma, JAX would sum the gradient over devices on its own.
     return jax.shard_map(
-        of_a_part,
+        on_its_part,
         mesh=mesh,
-        in_specs=(replicated, batch_spec),
-        out_specs=replicated,
+        in_specs=(replicated, streams, batch_spec),
+        out_specs=(replicated, streams, time_major),
         check_vma=False,
     )
+
+
+def specs(mesh: Mesh) -> tuple[PartitionSpec, PartitionSpec, PartitionSpec]:
+    """Return the specs of what all devices have, of `[B, ...]`, and of `[T, B, ...]`."""
+    axes = mesh.axis_names
+    return PartitionSpec(), PartitionSpec(axes), PartitionSpec(None, axes)

@@ -20,7 +20,7 @@ from rnn_jax.training.skipped import SkippedSteps
 State = TypeVar("State")
 
 STEPS_BETWEEN_READINGS = 10
-"""How often the loop waits for the device to show the loss."""
+"""Steps after which the loop waits for the device, to read and show their metrics."""
 
 
 def fit(
@@ -56,16 +56,16 @@ def fit(
     Args:
       train_step: `(state, batch) -> (state, metrics)`, jitted; over one network or, vmapped, over
         an ensemble. The metrics are arrays, of any name, nested or not.
-      state: where to start if there is no checkpoint. A restored one lies on its devices.
+      state: the initial state, for a run without a checkpoint. A restored one lies on its devices.
       batch_at: `step -> batch`, a pure function, so that a resumed run sees the same batches.
-      steps: how many in all, those before a resumption included.
-      label: in front of the progress bar.
+      steps: number of steps in all, those before a resumption included.
+      label: text in front of the progress bar.
       progress: show the bar, with the median over the ensemble of `loss`, or of the first metric
         where there is none.
       checkpoint_dir: keep states and metrics there (`training.checkpoints` says how), the last two
         states, and start from the last one kept. One that is damaged is named in a warning, and
         the one before it is taken. `training.restore` reads the state alone.
-      checkpoint_every: steps between checkpoints.
+      checkpoint_every: number of steps between checkpoints.
       recorders: each is called with `(step, metrics)` whenever metrics have come from the device:
         those of n steps by name, `[n, ...]`, the first of them `step`; a nested one's name is
         `outer/inner`. `to_disk` and `to_tensorboard` make such.
@@ -100,19 +100,19 @@ def fit(
         run = _Run(found.state if found else state, checkpoints, recorders, SkippedSteps(most), bar)
         run.begin(History(one_step), found)
         with _kept_after_an_error(run):
-            for step in range(run.taken, steps):
-                run.take(train_step, batch_at(step))
-                keep = run.taken == steps or run.taken % every == 0
-                if keep or len(run.unread) == STEPS_BETWEEN_READINGS:
-                    run.read()
-                if keep:
-                    run.save()
-                interrupts.check()
+            run.train(train_step, batch_at, steps, every, interrupts)
     return run.state, run.history.as_tree()
 
 
 class _Run:
-    """Where the loop stands."""
+    """The loop, and how far it has come.
+
+    Attributes:
+      state: state after the last step.
+      taken: number of steps taken.
+      unread: metrics that are still on the device, one of each step.
+      history: metrics of the other steps.
+    """
 
     def __init__(self, state: Any, checkpoints: Any, recorders: Any, skipped: Any, bar: Any):
         self.state, self.taken = state, 0
@@ -121,7 +121,7 @@ class _Run:
         self._skipped, self._bar = skipped, bar
 
     def begin(self, history: History, found: Found | None) -> None:
-        """Go on from a checkpoint, if there is one."""
+        """Go on from a checkpoint if there is one."""
         self.history, self._recorded, self._saved = history, 0, 0
         if found is None:
             return
@@ -131,6 +131,20 @@ class _Run:
         self._skipped.recall(history.since(0))
         # What a recorder could not write when the run ended.
         self._record(found.recorded)
+
+    def train(
+        self, train_step: Any, batch_at: Any, steps: int, every: int, interrupts: Interrupts
+    ) -> None:
+        """Take the steps up to `steps`, and keep the state after each `every`."""
+        for step in range(self.taken, steps):
+            self.take(train_step, batch_at(step))
+            keep = self.taken == steps or self.taken % every == 0
+            # To read is to wait for the device, which meanwhile has no next step to begin.
+            if keep or len(self.unread) == STEPS_BETWEEN_READINGS:
+                self.read()
+            if keep:
+                self.save()
+            interrupts.check()
 
     def take(self, train_step: Any, batch: Any) -> None:
         """Take one step."""
@@ -152,6 +166,8 @@ class _Run:
 
     def save(self) -> None:
         """Keep the state, once the metrics of all steps are read."""
+        # After an error the metrics of the last steps may be lost; a state ahead of its metrics
+        # would leave a hole in the record of a resumed run.
         complete = self.history.steps == self.taken
         if complete and self.taken > self._saved:
             rows = self.history.take_rows()
@@ -182,7 +198,7 @@ def _kept_after_an_error(run: _Run) -> Iterator[None]:
 
 
 class _Bar:
-    """A progress bar with the loss."""
+    """Progress bar with the loss."""
 
     def __init__(self, steps: int, label: str, hidden: bool):
         from tqdm import tqdm
@@ -207,6 +223,7 @@ class _Bar:
 
 
 def _checked_recorders(recorders: Any) -> list[Recorder]:
+    """Return the recorders as a list. ValueError for what is no sequence of functions."""
     remedy = "Pass a list of what to_disk and to_tensorboard return, or functions like it."
     expected = "a sequence of functions (step, metrics)"
     if not isinstance(recorders, Iterable):

@@ -1,4 +1,4 @@
-"""What a run leaves in a folder to go on from: its state at the last steps, its metrics, a lock.
+"""Checkpoints of a run: its state at the last steps, the metrics of all steps, a lock.
 
 ```
 checkpoint_dir/
@@ -7,7 +7,8 @@ checkpoint_dir/
   metrics.rows  one row of bytes for each step, appended to; a checkpoint says how many are its own
   lock          held by the process that trains here
 ```
-Each checkpoint is written aside and renamed, so that a kill leaves it complete or not there.
+Each checkpoint is written aside and renamed, so that a kill leaves it complete or not there. It
+holds the state alone, so its size does not grow with the run.
 """
 
 from __future__ import annotations
@@ -35,18 +36,18 @@ from rnn_jax.training.save_restore import (
 State = TypeVar("State")
 METRICS_FILE = "metrics.rows"
 KEPT = 2
-"""Checkpoints in the folder, the newest ones."""
+"""Number of checkpoints in the folder, the newest ones."""
 START_AGAIN = "Delete that folder to start again, or choose another."
 
 
 class Found(NamedTuple):
-    """What a run goes on from.
+    """A checkpoint that a run goes on from.
 
     Attributes:
-      step: steps taken.
-      state: the one after them.
-      rows: their metrics, `History.take_rows`.
-      recorded: the steps that every recorder had been handed.
+      step: number of steps taken.
+      state: state after them.
+      rows: metrics of those steps, as `History.take_rows` returns them.
+      recorded: number of steps that every recorder had been handed.
     """
 
     step: int
@@ -59,7 +60,7 @@ class Checkpoints:
     """The last states and the metrics of a run in a folder; does nothing where it is None."""
 
     def __init__(self, directory: str | Path | None, fingerprint: Mapping[str, Any]):
-        """`fingerprint` is JSON; a checkpoint of another one is refused."""
+        """Take the folder, and the fingerprint (JSON) that its checkpoints must have."""
         self._fingerprint = dict(fingerprint)
         self._directory = None
         if directory is not None:
@@ -96,6 +97,8 @@ class Checkpoints:
         if self._directory is None:
             return
         self._unwritten += rows  # and what a save before could not write
+        # Metrics first: a kill in between leaves rows that no checkpoint counts as its own, which
+        # the resumed run overwrites. The other way round, a checkpoint would lack its rows.
         self._append()
         metrics = {"bytes": self._size, "sha256": self._digest.hexdigest()}
         about = {
@@ -113,6 +116,7 @@ class Checkpoints:
                 shutil.rmtree(folder)
             aside.rename(folder)
         self._steps = [s for s in self._steps if s < step] + [step]
+        # Last, once the new one is in place: at any moment there is one to go on from.
         for old in self._steps[:-KEPT]:
             shutil.rmtree(self._directory / str(old), ignore_errors=True)
         del self._steps[:-KEPT]
@@ -157,6 +161,7 @@ class Checkpoints:
         return [int(path.name) for path in folders if path.name.isdecimal() and path.name.isascii()]
 
     def _read(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return the arrays and the manifest of a checkpoint. DamagedError if they are not its."""
         assert self._directory is not None
         folder = self._directory / str(step)
         if not (folder / STATE_FILE).exists():
@@ -183,6 +188,7 @@ class Checkpoints:
         return rows
 
     def _check_same_run(self, step: int, kept: Mapping[str, Any], most: int) -> None:
+        """Raise ValueError for a fingerprint of another run, and for more steps than asked for."""
         differing = differences(kept, self._fingerprint)
         if differing:
             got = f"{self._directory}/{step}, a checkpoint of another run: {'; '.join(differing)}"
@@ -196,10 +202,12 @@ class Checkpoints:
         warnings.warn(text, RuntimeWarning, stacklevel=4)
 
     def _append(self) -> None:
+        """Write the rows that are not on the disk yet, behind those that are."""
         assert self._directory is not None
         rows, file = self._unwritten, self._directory / METRICS_FILE
         if not rows:
             return
+        # To a place, not in mode "a": a write that a full disk cut short is written over.
         with naming(file), open(file, "r+b" if file.exists() else "w+b") as opened:
             opened.seek(self._size)
             opened.write(rows)

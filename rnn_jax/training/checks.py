@@ -39,12 +39,6 @@ def check_scalar(argument: str, value: Any) -> Array:
     return array
 
 
-def check_state(state: Any, kind: type, maker: str) -> None:
-    """Raise ValueError unless `state` is a `kind`, as `maker` makes them."""
-    if not isinstance(state, kind):
-        raise invalid("state", state, f"a {kind.__name__}", f"Make one with training.{maker}.")
-
-
 def check_mesh(mesh: Any) -> None:
     """Raise ValueError unless `mesh` is a Mesh or None."""
     if mesh is not None and not isinstance(mesh, Mesh):

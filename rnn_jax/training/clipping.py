@@ -77,6 +77,8 @@ def scale_down(grads: Params, norm: GlobalNorm, clip_norm: Array) -> Params:
     length = jnp.where(norm.scaled > 0, norm.scaled, jnp.ones_like(norm.scaled))
 
     def scaled_down(leaf: Array) -> Array:
+        # In this order: |g · scale| ≤ length, so that the quotient is at most 1. The factor
+        # clip_norm / ‖g‖ by itself would be 0 where ‖g‖ overflows.
         wide = _widened(leaf)
         wide = wide.astype(jnp.promote_types(wide.dtype, length.dtype))
         return (wide * norm.scale / length * clip_norm.astype(length.dtype)).astype(leaf.dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from rnn_jax.errors import invalid
 
 
 def check_path(argument: str, path: Any) -> Path:
-    """Return `path` as a Path. ValueError for anything but a path or text that is not empty."""
+    """Return `path` as a Path. ValueError unless it is a path, or text that is not empty."""
     text = os.fspath(path) if isinstance(path, str | os.PathLike) else ""
     if not isinstance(text, str) or not text:
         raise invalid(argument, path, "a path", "Pass text or a pathlib.Path.")
@@ -30,6 +31,8 @@ def make_folder(folder: Path) -> None:
 
 def write_aside(path: Path, content: bytes) -> None:
     """Write a file aside and rename it. OSError that names `path`, with nothing left behind."""
+    # In the same folder, since a rename across file systems is a copy; named by the process, so
+    # that two of them do not write into one file.
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         with naming(path):
@@ -41,7 +44,7 @@ def write_aside(path: Path, content: bytes) -> None:
 
 
 @contextlib.contextmanager
-def naming(path: Path):
+def naming(path: Path) -> Iterator[None]:
     """Name the path in an OSError that does not, as those of writing do not."""
     try:
         yield

@@ -1,8 +1,8 @@
-"""What must be equal for a run to go on from a checkpoint, and what differs where it is not.
+"""Fingerprints of runs: what must be equal for a run to go on from a checkpoint.
 
-Of the train step, which is a function, the program that it is traced to is looked at: the
-arithmetic of the optimizer, that of the loss with its gradient, the constants of the latter, and
-the settings that train steps write into scopes (`training.scopes`).
+A train step is a function, and two functions cannot be compared; the programs that they are traced
+to can: the arithmetic of the optimizer, that of the loss with its gradient, the constants of the
+latter, and the settings that train steps write into scopes (`training.scopes`).
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ MOVEMENT = {
     "squeeze",
     "transpose",
 }
-"""Operations that compute nothing: how many there are may depend on sizes and devices."""
+"""Operations that compute nothing; their number may depend on sizes and devices."""
 COMMUNICATION = {"psum", "psum2", "psum_invariant", "axis_index", "all_gather", "pbroadcast"}
 """Operations between devices."""
 COMPARISONS = {"lt", "le", "gt", "ge", "clamp", "clip"}
-"""How an optimizer meets the threshold of a clip."""
+"""Operations by which an optimizer meets the threshold of a clip."""
 SETTING = re.compile(r"(clip_norm)=([0-9.einf+-]+)")
 
 
@@ -91,8 +91,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     found = compare("setting", before["program"]["settings"], now["program"]["settings"])
     found += compare("config", before["config"], now["config"])
     of_state = compare("state", before["state"], now["state"])
-    if not of_state and before["classes"] != now["classes"]:
-        old, new = (" ".join(run["classes"]) for run in (before, now))
+    old, new = (_classes_within(run["classes"]) for run in (before, now))
+    if not of_state and old != new:
         of_state = [f"classes of the state: {old} -> {new}"]
     found += of_state + compare("metric", before["metrics"], now["metrics"])
     old, new = before["versions"], now["versions"]
@@ -134,6 +134,7 @@ def program_of(jaxpr: Any) -> dict[str, Any]:
         called = equation.params.get("name", name)  # of jnp.clip, which is a call
         found = _constants(equation)
         if not by_optimizer:
+            # Whole numbers are left out: a mean divides by T B, which may change with the data.
             constants.update(number for number in found if number != round(number))
         elif called in COMPARISONS:
             thresholds.update(found)
@@ -148,11 +149,13 @@ def program_of(jaxpr: Any) -> dict[str, Any]:
 
 
 def _program_differences(before: Any, now: Any, same_devices: bool) -> list[str]:
+    """Return what differs between two programs, in words."""
     found = []
     same_devices &= before["shared"] == now["shared"]
     for part in ("optimizer", "loss"):
         old, new = before[part], now[part]
         if not same_devices:
+            # A batch in parts is summed in more operations; which kinds there are stays.
             old, new = dict.fromkeys(old, "used"), dict.fromkeys(new, "used")
         found += compare(f"{part}, operations", old, new)
     for part, words in (("constants", "of the loss or the cell"), ("thresholds", "of clipping")):
@@ -163,7 +166,7 @@ def _program_differences(before: Any, now: Any, same_devices: bool) -> list[str]
 
 
 def _equations(jaxpr: Any, scope: str) -> Iterator[tuple[Any, str]]:
-    """Every operation of a program and of those in it, with the scopes that it stands in."""
+    """Yield every operation of a program and of those in it, with the scopes that it stands in."""
     for equation in jaxpr.eqns:
         inner = f"{scope}/{equation.source_info.name_stack}"
         yield equation, inner
@@ -172,6 +175,7 @@ def _equations(jaxpr: Any, scope: str) -> Iterator[tuple[Any, str]]:
 
 
 def _subprograms(equation: Any) -> list[Any]:
+    """Return the programs that an operation runs, such as the body of a scan."""
     found = []
     for value in equation.params.values():
         for part in value if isinstance(value, tuple | list) else (value,):
@@ -182,7 +186,7 @@ def _subprograms(equation: Any) -> list[Any]:
 
 
 def _constants(equation: Any) -> Iterator[float]:
-    """The floating literals of an operation."""
+    """Yield the floating literals of an operation."""
     for operand in equation.invars:
         if hasattr(operand, "val") and np.ndim(operand.val) == 0:
             if np.asarray(operand.val).dtype.kind not in "fV":
@@ -193,13 +197,18 @@ def _constants(equation: Any) -> Iterator[float]:
 
 
 def _classes(tree: Any) -> Iterator[str]:
-    """The names of the classes that a pytree is made of, from the outermost on."""
+    """Yield the names of the classes that a pytree is made of, from the outermost on."""
     children = jax.tree.leaves(tree, is_leaf=lambda node: node is not tree)
     is_leaf = len(children) == 1 and children[0] is tree
     if not is_leaf:
         yield type(tree).__name__
         for child in children:
             yield from _classes(child)
+
+
+def _classes_within(classes: list[str]) -> str:
+    """Return the classes within the state's own, which holds leaves of the same names anyway."""
+    return " ".join(name for name in classes[1:] if name != "NoneType")
 
 
 def _checked_metrics(returned: Any, state: Any) -> Any:

@@ -17,12 +17,13 @@ class History:
     """Metrics of all steps so far.
 
     Attributes:
-      steps: how many there are.
-      layout: `float32[8]` of one step's, by name; a nested metric's is `outer/inner`.
+      steps: number of steps.
+      layout: dtype and shape of one step's metrics, `float32[8]`, by name; a nested one's name is
+        `outer/inner`.
     """
 
     def __init__(self, one_step: Any):
-        """`one_step`: the shapes and dtypes of one step's metrics, in any pytree."""
+        """Take the shapes and dtypes of one step's metrics, in any pytree."""
         self._like = one_step
         self._shapes = named_leaves(one_step)
         self._blocks: dict[str, list[np.ndarray]] = {name: [] for name in self._shapes}
@@ -31,7 +32,11 @@ class History:
         self._taken = 0
 
     def append(self, metrics: list[Any]) -> None:
-        """Fetch the metrics of the next n steps."""
+        """Fetch the metrics of the next n steps from the device.
+
+        Raises:
+          ValueError: metrics of another structure, shape or dtype than those of one step.
+        """
         structure: Any = jax.tree.structure(self._like)
         fits = all(jax.tree.structure(step) == structure for step in metrics)
         stacked = named_leaves(_stacked(metrics)) if fits else {}
@@ -74,6 +79,8 @@ class History:
 
     def _from(self, name: str, step: int) -> np.ndarray:
         """Return a metric's values from `step` on."""
+        # From the back: what is asked for is mostly the last reading, and to join all blocks each
+        # time would make a run of n steps cost n².
         wanted, blocks, end = [], self._blocks[name], self.steps
         for block in reversed(blocks):
             if end <= step:
@@ -90,11 +97,13 @@ class History:
         self.steps += steps
 
 
-def _pairs(values: Any, shapes: Any):
+def _pairs(values: Any, shapes: Any) -> list[tuple[Any, Any]]:
+    """Return the values and the shape of each metric, side by side."""
     return [(values[name], shapes[name]) for name in shapes]
 
 
-def _of_one(values: Any, leading: Any = 1):
+def _of_one(values: Any, leading: int = 1) -> tuple[Any, Any]:
+    """Return the shape without its leading axes, and the dtype."""
     return values.shape[leading:], np.dtype(values.dtype)
 
 

@@ -9,13 +9,13 @@ from typing import Any
 
 
 class Interrupts:
-    """Holds the first SIGINT back until `check`; a second one interrupts at once.
+    """Handler of SIGINT that holds the first one back until `check`; a second one acts at once.
 
     Only in the main thread, and where nobody else handles SIGINT; elsewhere it does nothing.
     """
 
     def __init__(self, *, hold: bool):
-        """`hold`: whether to do anything at all."""
+        """Take whether to hold anything back at all."""
         self._hold = hold
         self._pending = False
         self._installed = False
@@ -30,6 +30,7 @@ class Interrupts:
     def __exit__(self, *errors: Any):
         if self._installed:
             signal.signal(signal.SIGINT, signal.default_int_handler)
+        # A signal that was held back must not get lost, nor hide the error that ended the loop.
         if not errors[0]:
             self.check()
 
@@ -43,4 +44,5 @@ class Interrupts:
         if self._pending:
             raise KeyboardInterrupt
         self._pending = True
+        # Not `print`: a handler may run in the middle of another write to the same buffer.
         os.write(2, b"\ninterrupted: this step is finished and kept; once more to stop at once\n")

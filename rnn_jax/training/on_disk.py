@@ -1,4 +1,4 @@
-"""An array that grows step by step in a `.npy` file, by ordinary writes.
+"""Arrays that are filled step by step in `.npy` files, by ordinary writes.
 
 A file mapped into memory would be shorter to write, but where its disk is full the operating system
 ends the process on the next assignment, without an exception; a write raises OSError.
@@ -16,10 +16,11 @@ from rnn_jax.errors import invalid
 from rnn_jax.training.files import make_folder, naming
 
 BYTES_AT_A_TIME = 2**20
+"""Bytes of NaN that are held in memory while a file is made."""
 
 
 class OnDisk:
-    """One metric's file, `[steps, ...]`, NaN where nothing has been written."""
+    """File of one metric, `[steps, ...]`, NaN where nothing has been written."""
 
     def __init__(self, file: Path, steps: int, values: np.ndarray):
         """Open the file of a metric of the shape and dtype of `values [n, ...]`, or make it.
@@ -70,12 +71,14 @@ class OnDisk:
         return shape[0]
 
     def _foreign(self, what: str) -> Exception:
+        """Return the error for a file that is not of this metric and run."""
         expected = f"{self._dtype}{list(self._shape)}"
         remedy = "Delete that folder, or choose another."
         return invalid("folder", f"{self._file}, {what}", expected, remedy)
 
     def _make(self, begun: int) -> None:
         """Write the whole file aside, the `begun` steps of the one before it included."""
+        # In full from the start: a disk without room says so now, not in the middle of the run.
         make_folder(self._file.parent)
         before = np.load(self._file) if begun else np.zeros((0, *self._shape[1:]), self._dtype)
         aside = self._file.with_name(f".{self._file.name}.{os.getpid()}.partial")
@@ -108,7 +111,7 @@ def _read_header(file: Path) -> tuple[tuple[int, ...], np.dtype, int]:
 
 def _kept_dtype(dtype: np.dtype) -> np.dtype:
     """Return the dtype in the file: one that NumPy reads, with a NaN."""
-    if dtype.kind in "biu":
+    if dtype.kind in "biu":  # Integers have no NaN, which stands where nothing was written.
         return np.dtype(np.float64)
     if dtype.kind == "V" and dtype.type is not np.void:  # bfloat16 and its like
         return np.dtype(np.float32)

@@ -1,4 +1,4 @@
-"""Where `fit` puts its metrics as they come: on disk, and in TensorBoard.
+"""Recorders of the metrics of `fit`, as they come: on disk, and in TensorBoard.
 
 A recorder is `(step, metrics) -> None`: metrics `[n, ...]` of n steps, the first of them `step`. A
 run that resumes hands it once more the steps that it takes once more, and nothing is kept twice.
@@ -23,9 +23,9 @@ Metrics = Mapping[str, np.ndarray]
 Recorder = Callable[[int, Metrics], None]
 
 MAX_SCALARS_PER_METRIC = 8
-"""Numbers of a metric that TensorBoard gets one by one; more of them become a histogram."""
+"""Most numbers of a metric that are scalars of TensorBoard; more become a histogram."""
 BINS = 30
-"""Of a histogram."""
+"""Bins of a histogram."""
 
 
 def to_disk(folder: str | Path, steps: int) -> Recorder:
@@ -81,9 +81,9 @@ def to_tensorboard(folder: str | Path, *, every: int = 1) -> Recorder:
     Those are the steps that `every` divides; of a `Telemetry` that does not measure at each step,
     one that its own divides shows the measurements. An event with telemetry takes up to 1 ms.
 
-    A scalar is written as it is, a metric of up to 8 numbers (the gates of an LSTM) number by
-    number, as `name/0`, `name/1` and so on, and a larger one, such as the profile
-    `state_log_norms`, as a histogram. What is not finite is not written, such as NaN where nothing
+    A scalar is written as it is, a metric of up to 8 numbers (the gates of an LSTM) elementwise, as
+    `name/0`, `name/1` and so on, and a larger one, such as the profile `state_log_norms`, as a
+    histogram. What is not finite is not written, such as NaN where nothing
     was measured and an endless horizon. Where a run resumes, TensorBoard discards what the killed
     one wrote beyond that step.
 
@@ -99,7 +99,7 @@ def to_tensorboard(folder: str | Path, *, every: int = 1) -> Recorder:
         if not metrics:
             return
         if not writer:
-            writer.append(_begun(folder, step))
+            writer.append(_event_file(folder, step))
             weakref.finalize(record, writer[0].close)
         from tensorboardX.proto.event_pb2 import Event
 
@@ -115,22 +115,27 @@ def to_tensorboard(folder: str | Path, *, every: int = 1) -> Recorder:
 
 
 def _file_of(folder: Path, name: str) -> Path:
+    """Return the file of a metric. ValueError for a name that leads out of the folder."""
     file = folder / f"{name}.npy"
     if not file.resolve().is_relative_to(folder.resolve()):
         raise invalid("metrics", f"the name {name}", "one within the folder", "Rename it.")
     return file
 
 
-def _loaded(file: Path, **how: Any) -> np.ndarray:
+def _loaded(file: Path) -> np.ndarray:
+    """Return the array of a file. ValueError for one that is damaged."""
     try:
-        return np.load(file, allow_pickle=False, **how)
+        return np.load(file, allow_pickle=False)
     except (ValueError, EOFError) as error:
         remedy = "Delete it, or choose another folder."
         raise invalid("folder", f"{file} ({error})", "a file of to_disk", remedy) from None
 
 
-def _begun(folder: Path, step: int) -> Any:
-    """Return an event file from `step` on, written at once: SummaryWriter's queue may be lost."""
+def _event_file(folder: Path, step: int) -> Any:
+    """Return an event file from `step` on; what other files have from that step on is purged."""
+    # Not SummaryWriter(purge_step=step), which writes the same two events in front: its `flush`
+    # does not wait for the thread that writes, and a kill loses up to ten events of a step that a
+    # checkpoint counts as recorded.
     optional("tensorboardX", "pip install tensorboardX")
     from tensorboardX.event_file_writer import EventsWriter
     from tensorboardX.proto.event_pb2 import Event, SessionLog

@@ -26,7 +26,7 @@ MANIFEST = "manifest"
 
 
 class DamagedError(Exception):
-    """A file that cannot be read; the message says why, in one line."""
+    """Damage of a file; the message says in one line why it cannot be read."""
 
 
 def save(path: str | Path, tree: Any, *, overwrite: bool = False) -> None:
@@ -104,7 +104,7 @@ STATE_FILE = "state.npz"
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
-    """Return the leaves by their path, `params/W`; one that is the whole tree is `value`.
+    """Return the leaves by their path, `params/W`; a tree that is one leaf is named `value`.
 
     Raises:
       ValueError: two leaves of one name, as of {"a": {"b": 1}, "a/b": 2}.
@@ -119,7 +119,7 @@ def named_leaves(tree: Any) -> dict[str, Any]:
 
 
 def layout(tree: Any, argument: str = "tree") -> dict[str, str]:
-    """Return `float32[3, 4]` for each leaf by name."""
+    """Return the dtype and shape of each leaf, `float32[3, 4]`, by name."""
     return {
         name: f"{_dtype_name(leaf)}{list(np.shape(leaf))}"
         for name, leaf in _checked(tree, argument)
@@ -214,6 +214,7 @@ def _plain(leaf: Any) -> np.ndarray:
 
 
 def _restored(stored: np.ndarray, like: Any) -> Any:
+    """Return a stored array as a leaf of the type of `like`, and where that one lies."""
     if not hasattr(like, "dtype"):
         return type(like)(stored.item())
     if _is_key(like):
@@ -227,6 +228,7 @@ def _restored(stored: np.ndarray, like: Any) -> Any:
         return array[()]
     if isinstance(like, np.ndarray):
         return array if array.flags.writeable else array.copy()
+    # A committed array stays on its devices, and a program that runs on others would refuse it.
     sharding = getattr(like, "sharding", None)
     return jax.device_put(array, sharding if getattr(like, "committed", True) else None)
 

@@ -1,4 +1,4 @@
-"""Names that train steps write into their programs, for checkpoints and profilers to read.
+"""Names that train steps write into their programs, which checkpoints and profilers read.
 
 `jax.named_scope` marks operations without changing them, and survives `jit`, `vmap`, `shard_map`
 and any function that a user wraps around a train step.
@@ -16,9 +16,9 @@ import numpy as np
 from rnn_jax.errors import is_traced
 
 OPTIMIZER = "optimizer_update"
-"""The optimizer's own operations."""
+"""Scope of the optimizer's own operations."""
 SHARED = "mean_over_devices"
-"""What devices that share a batch do with their parts."""
+"""Scope of what devices that share a batch do with their parts."""
 
 
 def setting(name: str, value: Any) -> contextlib.AbstractContextManager:

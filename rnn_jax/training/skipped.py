@@ -1,4 +1,4 @@
-"""Steps whose gradient was not finite: said once, and stopped where they do not end."""
+"""Steps whose gradient was not finite: a warning for the first, an error where they do not end."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rnn_jax.errors import invalid
 
 
 class SkippedSteps:
-    """Reads the metric `skipped` of a run, `[n, ...]` of n steps, one number for each network."""
+    """Reader of the metric `skipped` of a run, `[n, ...]` of n steps, a number for each network."""
 
     def __init__(self, most: int | None):
-        """`most`: skipped steps in a row after which the run stops; None to go on forever."""
+        """Take the skipped steps in a row after which the run stops; None to go on forever."""
         self._most = most
         self._since: np.ndarray | None = None
         self._told = self._told_stuck = False
@@ -39,6 +39,7 @@ class SkippedSteps:
             if flag.any() and not self._told:
                 self._told = True
                 self._warn(f"the gradient of step {step}{_who(flag)} is not finite; it is skipped")
+            # Step by step: a row may be long enough within a reading, and over at its end.
             if self._most is not None and flag.any():
                 self._stop(step)
 
@@ -48,6 +49,7 @@ class SkippedSteps:
         if flags is None or not len(flags):
             return
         self._told = bool(flags.any())
+        # Backwards from the last step: where the row of skipped steps that it stands in began.
         alike = np.ones(flags.shape[1:], bool)
         self._since = np.full(flags.shape[1:], -1)
         for step in range(len(flags) - 1, -1, -1):
@@ -57,6 +59,7 @@ class SkippedSteps:
             self._since = np.where(alike, step, self._since)
 
     def _stop(self, step: int) -> None:
+        """Raise FloatingPointError if all networks are stuck; warn once if some are."""
         assert self._since is not None
         assert self._most is not None
         stuck = (self._since >= 0) & (step + 1 - self._since >= self._most)
@@ -81,7 +84,7 @@ class SkippedSteps:
 
 
 def _who(flag: np.ndarray) -> str:
-    """Return which members of an ensemble."""
+    """Return which members of an ensemble are meant, as text; nothing for one network."""
     if flag.ndim == 0:
         return ""
     members = [str(tuple(map(int, at)) if len(at) > 1 else int(at[0])) for at in np.argwhere(flag)]

@@ -1,8 +1,8 @@
-r"""Norms of what the states receive, taken chunk by chunk inside the backward pass.
+r"""Norms of the gradients at the states, taken chunk by chunk inside the backward pass.
 
-The nudges of `gradients.nudges` are made, where they are needed, out of one number for each state
-(a slot, zero), and what the slot receives in place of a sum is ln of the norm of what the state
-received. Gradients of all states side by side, `[T, *batch, S]`, are never held.
+The perturbations that `gradients.unroll_nudged` adds are made, where they are needed, out of one
+scalar zero for each state, whose cotangent is not the sum of what the state received but ln of its
+norm. Gradients of all states side by side, `[T, *batch, S]`, are never held.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from rnn_jax.lengths import batch_of, steps_of
 from rnn_jax.types import Array, Params, State, at_least_float32
 
 
-def zero_slots(cell: Cell, params: Params, xs: Array) -> Nudges:
-    """Return slots for `unroll_nudged(..., spread=spread_slots(cell, params, xs))`.
+def zero_scalars(cell: Cell, params: Params, xs: Array) -> Nudges:
+    """Return scalars for `unroll_nudged(..., spread=spread_scalars(cell, params, xs))`.
 
-    Where `jax.grad` gives nudges a cotangent of `[*lead, ...]`, it gives these ln of its norm over
-    the whole state, `[*lead]`, -inf where it is zero; `[*lead]` is `[*batch]` for `start` and
-    `[T, *batch]` for `read` and `passed`.
+    Where `jax.grad` gives perturbations a cotangent of `[*lead, ...]`, it gives these ln of its
+    norm over the whole state, `[*lead]`, -inf where it is zero; `[*lead]` is `[*batch]` for `start`
+    and `[T, *batch]` for `read` and `passed`.
     """
     T, batch = steps_of(xs), batch_of(xs)
     leaf = jax.tree.leaves(_state_shapes(cell, params, xs))[0]
@@ -33,20 +33,22 @@ def zero_slots(cell: Cell, params: Params, xs: Array) -> Nudges:
     return Nudges(jnp.zeros(batch, dtype), along, along)
 
 
-def spread_slots(cell: Cell, params: Params, xs: Array) -> Callable[[Array], State]:
-    """Return `slots [*lead] -> zeros`, leaves `[*lead, ...]`, [*lead] ending in [*batch]."""
+def spread_scalars(cell: Cell, params: Params, xs: Array) -> Callable[[Array], State]:
+    """Return `scalars [*lead] -> zeros`, leaves `[*lead, ...]`, [*lead] ending in [*batch]."""
     shapes = _state_shapes(cell, params, xs)
     batch_ndim = len(batch_of(xs))
 
     @jax.custom_vjp
-    def spread(slots: Array) -> State:
-        zeros = lambda leaf: jnp.zeros((*slots.shape, *leaf.shape[batch_ndim:]), leaf.dtype)
+    def spread(scalars: Array) -> State:
+        zeros = lambda leaf: jnp.zeros((*scalars.shape, *leaf.shape[batch_ndim:]), leaf.dtype)
         return jax.tree.map(zeros, shapes)
 
-    def backward(slots: Any, received: Any):
-        return (state_log_norms(received, slots.ndim),)
+    def backward(scalars: Any, received: Any):
+        # A logarithm in place of a derivative, and no function but this one may see it: JAX adds
+        # cotangents, and logarithms do not add. Each scalar is spread once, so nothing is added.
+        return (state_log_norms(received, scalars.ndim),)
 
-    spread.defvjp(lambda slots: (spread(slots), slots), backward)
+    spread.defvjp(lambda scalars: (spread(scalars), scalars), backward)
     return spread
 
 
@@ -71,6 +73,8 @@ def state_log_norms(state: State, lead: int) -> Array:
         return total, jnp.log(total) / 2 - exponent * jnp.log(jnp.asarray(2, dtype))
 
     total, as_it_is = log_of_sum(0)
+    # Below 2^(−5/8 maxexp) some squares may have underflowed, and above 2^(3/4 maxexp) a larger
+    # state would overflow; in between, the plain sum is right to rounding.
     is_small = total < jnp.asarray(2.0 ** (-5 * maxexp // 8), dtype)
     is_large = total > jnp.asarray(2.0 ** (3 * maxexp // 4), dtype)
 

@@ -1,54 +1,34 @@
-"""One pure step of training."""
+"""One pure step of training: a gradient, what telemetry measures of it, and an update."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, TypeVar
+from typing import Any
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, PartitionSpec
 
-from rnn_jax.errors import check_function, check_number
+from rnn_jax.errors import check_function
+from rnn_jax.lengths import select_state
 from rnn_jax.training._batch_mesh import share
-from rnn_jax.training.checks import (
-    check_mesh,
-    check_optimizer,
-    check_params,
-    check_scalar,
-    check_state,
+from rnn_jax.training.checks import check_mesh, check_scalar
+from rnn_jax.training.gradient import Gradient, Loss, Unroll, value_and_grad
+from rnn_jax.training.state_gradients import (
+    summary,
+    with_state_gradients,
+    without_state_gradients,
 )
-from rnn_jax.training.clipping import global_norm, scale_down
-from rnn_jax.training.scopes import OPTIMIZER, setting
-from rnn_jax.types import Array, Params
+from rnn_jax.training.telemetry import Telemetry, check_telemetry, iterate
+from rnn_jax.training.train_state import TrainState, check_state
+from rnn_jax.training.update import make_update
+from rnn_jax.types import Array, Params, State
+from rnn_jax.unrolling.unroll import unroll as plain_unroll
 
-
-@flax.struct.dataclass
-class TrainState:
-    """All that one step of training hands to the next: `step` counts those already taken."""
-
-    step: Array
-    params: Params
-    opt_state: optax.OptState
-
-
-AnyTrainState = TypeVar("AnyTrainState", bound=TrainState)
 TrainStep = Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]]
-
-
-def create_train_state(params: Params, optimizer: optax.GradientTransformation) -> TrainState:
-    """Return the state before the first step.
-
-    Raises:
-      ValueError: params that are no pytree of floating arrays; an optimizer that is none.
-    """
-    check_optimizer(optimizer)
-    check_params(params)
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
 
 
 def make_train_step(
@@ -92,73 +72,128 @@ def make_train_step(
         batch that the devices cannot share evenly.
     """
     check_function("loss", loss, "(params, batch) -> scalar")
+
+    def scalar(params: Params, carried: State, batch: Any, unroll: Unroll) -> tuple[Array, State]:
+        return check_scalar("loss", loss(params, batch)), carried
+
+    return compose(scalar, optimizer, clip_norm=clip_norm, mesh=mesh, batch_spec=batch_spec)
+
+
+def make_monitored_train_step(
+    loss: Callable[[Params, Any, Callable[..., tuple[State, Array]]], Array],
+    optimizer: optax.GradientTransformation,
+    telemetry: Telemetry,
+    *,
+    clip_norm: float | None = None,
+    mesh: Mesh | None = None,
+    batch_spec: Any = PartitionSpec(None, "batch"),
+) -> TrainStep:
+    """Return a train step with telemetry: the same updates, more metrics.
+
+    Args:
+      loss: `(params, batch, unroll) -> scalar`. It calls `unroll` once, as it would
+        `rnn_jax.unroll`, outside of any `vmap` of its own; `unroll=rnn_jax.unroll` as the default
+        lets the same loss serve `make_train_step`. Strategies are those of
+        `gradients.unroll_nudged`.
+      optimizer, clip_norm, mesh, batch_spec: as for `make_train_step`; with a mesh, the first batch
+        axis of the states is the one that is shared.
+      telemetry: what to measure.
+
+    Returns:
+      The step, for `fit` and `over_ensemble`, on a state of `create_monitored_train_state`. Its
+      metrics are those that `Telemetry` lists.
+
+    Raises:
+      ValueError: a loss that does not call `unroll` once; a state without the telemetry's
+        matrices; what `make_train_step` raises.
+    """
+    check_function("loss", loss, "(params, batch, unroll) -> scalar")
+    check_telemetry(telemetry)
+
+    def scalar(params: Params, carried: State, batch: Any, unroll: Unroll) -> tuple[Array, State]:
+        return check_scalar("loss", loss(params, batch, unroll)), carried
+
+    return compose(
+        scalar,
+        optimizer,
+        clip_norm=clip_norm,
+        mesh=mesh,
+        batch_spec=batch_spec,
+        telemetry=telemetry,
+    )
+
+
+def compose(
+    loss: Loss,
+    optimizer: optax.GradientTransformation,
+    *,
+    clip_norm: float | None,
+    mesh: Mesh | None,
+    batch_spec: Any,
+    telemetry: Telemetry | None = None,
+    gradient: Gradient | None = None,
+    prepare: Callable[[TrainState, Any], Any] = lambda state, batch: batch,
+) -> TrainStep:
+    """Return the train step of a loss; every maker's is composed here.
+
+    Args:
+      loss: see `training.gradient`.
+      optimizer, clip_norm, mesh, batch_spec: as for `make_train_step`.
+      telemetry: what to measure; None for nothing.
+      gradient: that of the loss, where it is not the whole one; not with telemetry.
+      prepare: `(state, batch) -> batch`, which checks both.
+    """
     update = make_update(optimizer, clip_norm)
     check_mesh(mesh)
+    shared = lambda function: function if mesh is None else share(function, mesh, batch_spec)
 
-    def value_of(params: Params, batch: Any) -> Array:
-        return check_scalar("loss", loss(params, batch))
+    def value_alone(params: Params, carried: State, batch: Any):
+        return loss(params, carried, batch, plain_unroll)[0], None, None
 
-    value_and_grad = jax.value_and_grad(value_of)
-    if mesh is not None:
-        value_and_grad = share(value_and_grad, mesh, batch_spec)
-        value_of = share(value_of, mesh, batch_spec)
+    value_of = shared(value_alone)
+    if telemetry is None:
+        run = shared(gradient or value_and_grad(loss))
+    else:
+        measured = shared(with_state_gradients(loss, 1 if mesh is None else mesh.size))
+        run, unmeasured = measured, shared(without_state_gradients(loss))
 
     def train_step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Array]]:
-        check_state(state, TrainState, "create_train_state")
-        value, grads = value_and_grad(state.params, batch)
-        state, metrics = update(state, grads, value, lambda params: value_of(params, batch))
-        return state, {"loss": value, **metrics}
+        check_state(state)
+        batch = prepare(state, batch)
+        args = (state.params, state.carried, batch)
+        # A branch and not a select: the steps in between take the cheaper backward pass. Under
+        # `vmap` the predicate has an axis, and both branches are taken.
+        if telemetry is None or telemetry.every == 1:
+            (value, grads), carried, states = run(*args)
+        else:
+            is_due = state.step % telemetry.every == 0
+            (value, grads), carried, states = jax.lax.cond(is_due, measured, unmeasured, *args)
+        monitor, extra = state.monitor, {}
+        if telemetry is not None:
+            # The matrices of the parameters that the gradient was taken at, before the update.
+            monitor, of_matrices = iterate(telemetry, state.params, state.monitor)
+            extra = summary(value, states) | of_matrices
+        value_fn = lambda params: value_of(params, state.carried, batch)[0]
+        after, metrics = update(state, grads, value, value_fn)
+        carried = _carried_on(state.carried, carried, metrics["skipped"])
+        after = replace(after, carried=carried, monitor=monitor)
+        return after, {"loss": value, **metrics, **extra}
 
     return train_step
 
 
-def make_update(
-    optimizer: optax.GradientTransformation, clip_norm: float | None
-) -> Callable[..., tuple[AnyTrainState, dict[str, Array]]]:
-    """Return `(state, gradient, value, value_fn) -> (state after the update, metrics)`.
+def _carried_on(before: State, after: State, skipped: Array) -> State:
+    """Return what the streams carry on: after a skipped step, only the states that are finite.
 
-    `value` is the loss and `value_fn` `params -> loss`, for optimizers that ask for them. The other
-    arguments, the errors and the metrics, which `loss` is not among, are those of
-    `make_train_step`.
+    A stream that has met NaN would never leave it again.
     """
-    check_optimizer(optimizer)
-    if clip_norm is not None:
-        remedy = "Pass a positive norm, or None, which does not clip."
-        check_number("clip_norm", clip_norm, above=0, infinite=True, remedy=remedy)
-    extended = optax.with_extra_args_support(optimizer)
-
-    def clip(grads: Any, norm: Any):
-        most = jnp.asarray(clip_norm).astype(norm.value.dtype)
-        is_clipped = norm.is_finite & (norm.value > most)
-        select = functools.partial(jax.lax.select, is_clipped)
-        return jax.tree.map(select, scale_down(grads, norm, most), grads), is_clipped
-
-    def update(
-        state: AnyTrainState, grads: Params, value: Array, value_fn: Callable[[Params], Array]
-    ) -> tuple[AnyTrainState, dict[str, Array]]:
-        norm = global_norm(grads)
-        is_finite = norm.is_finite
-        # Zeros in place of what is not finite: an update that will not be used should not have to
-        # be computed from NaN.
-        grads = jax.tree.map(lambda g: jnp.where(is_finite, g, jnp.zeros_like(g)), grads)
-        before_clipping, is_clipped = grads, jnp.zeros((), bool)
-        if clip_norm is not None:
-            with setting("clip_norm", clip_norm):
-                grads, is_clipped = clip(grads, norm)
-        with jax.named_scope(OPTIMIZER):
-            extra = {"value": value, "grad": before_clipping, "value_fn": value_fn}
-            updates, opt_state = extended.update(grads, state.opt_state, state.params, **extra)
-            params = optax.apply_updates(state.params, updates)
-        keep = functools.partial(_where, is_finite)
-        params, opt_state = jax.tree.map(keep, (params, opt_state), (state.params, state.opt_state))
-        state = replace(state, step=state.step + 1, params=params, opt_state=opt_state)
-        number = lambda flag: flag.astype(norm.value.dtype)
-        metrics = {"clipped": number(is_clipped), "skipped": number(~is_finite)}
-        return state, {"grad_norm": norm.value, **metrics}
-
-    return update
+    if before is None:
+        return None
+    return select_state(_is_finite(after) | (skipped == 0), after, before)
 
 
-def _where(condition: Array, new: Array, old: Array) -> Array:
-    old = jnp.asarray(old)
-    return jnp.where(condition, new, old if old.dtype == new.dtype else old.astype(new.dtype))
+def _is_finite(state: State) -> Array:
+    """Return whether every number of each stream's state is finite: `[B]`."""
+    leaves = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    each = [jnp.isfinite(leaf).all(tuple(range(1, leaf.ndim))) for leaf in leaves]
+    return functools.reduce(jnp.logical_and, each, jnp.asarray(True))

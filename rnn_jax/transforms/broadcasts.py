@@ -1,15 +1,16 @@
-"""Half precision over rows: what is broadcast is rounded as before, its gradient summed in float32.
+"""Broadcasts in half precision whose gradients are summed in float32.
 
 The gradient of what is broadcast over examples, a bias say, is a sum over them. XLA takes a sum of
 bfloat16 in bfloat16: over several axes one term after the other, so that it stops growing at 256
-equal ones. Steps are functions of a user's own, in which a broadcast is not seen, since adding a
-vector to rows is one. So a step is traced, and each broadcast in it is taken by way of float32,
-which is exact: its transpose is then a sum in float32, and in forward mode nothing changes. Reading
-rows of a table, an embedding of symbols, is a broadcast too: many examples may read the same row.
+equal ones. Broadcasts in a step are implicit: adding a vector to rows is one. So the step is
+traced, and each broadcast in it is taken by way of float32, which is exact: its transpose is then a
+sum in float32, and in forward mode nothing changes. Reading rows of a table, an embedding of
+symbols, is a broadcast too: many examples may read the same row.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -26,17 +27,17 @@ ELEMENTWISE = tuple(
     getattr(lax_primitives, f"{name}_p")
     for name in ("add", "sub", "mul", "div", "rem", "max", "min", "pow", "atan2", "clamp")
 )
-"""Primitives that broadcast a number, or an axis of size 1, by themselves."""
+"""Primitives that broadcast scalars and axes of size 1 implicitly."""
 
 MOVING = (lax_primitives.broadcast_in_dim_p, lax_primitives.gather_p)
-"""Primitives that put one number of their first operand in several places, or may do so."""
+"""Primitives that copy, or may copy, an entry of their first operand to several places."""
 
 
 def with_wide_sums(function: Callable[..., Any]) -> Callable[..., Any]:
     """Return `function` with gradients of what it broadcasts in half precision summed in float32.
 
     Its values are the same. Where no argument is of half precision, or none is traced, it is called
-    as it stands; what is inside of a `jax.custom_jvp` or `jax.custom_vjp` stays as it is.
+    unchanged; the inside of a `jax.custom_jvp` or `jax.custom_vjp` is never changed.
     """
 
     def call(*args: Any) -> Any:
@@ -63,27 +64,36 @@ def _evaluate(closed: ClosedJaxpr, args: Sequence[Any]) -> list[Any]:
         def bind(*reads: Any, eqn: Any = eqn, bind_params: Any = bind_params):
             return eqn.primitive.bind(*reads, **bind_params)
 
+        # `bind` evaluates a primitive on tracers and arrays alike, so that the rewritten function
+        # is differentiated, batched and compiled as the first one would be. A gather is taken in
+        # float32 as a whole: its operand is widened, and rounded again where rows have been read.
         reads = [value_of(atom) for atom in eqn.invars]
-        if eqn.primitive in MOVING and _broadcast_by(eqn):
-            first, *others = reads
-            results = bind(first.astype(jnp.float32), *others).astype(first.dtype)
-        else:
-            for i in _broadcast_by(eqn):
-                reads[i] = _broadcast(reads[i], eqn.outvars[0].aval.shape)
-            results = bind(*reads)
+        # Names of scopes outlast the second evaluation, for profiles.
+        scope = str(eqn.source_info.name_stack)
+        with jax.named_scope(scope) if scope else contextlib.nullcontext():
+            if eqn.primitive in MOVING and _broadcast_by(eqn):
+                first, *others = reads
+                results = bind(first.astype(jnp.float32), *others).astype(first.dtype)
+            else:
+                for i in _broadcast_by(eqn):
+                    reads[i] = _broadcast(reads[i], eqn.outvars[0].aval.shape)
+                results = bind(*reads)
         results = results if eqn.primitive.multiple_results else [results]
         values |= zip(eqn.outvars, results, strict=True)
     return [jnp.asarray(value_of(atom)) for atom in jaxpr.outvars]
 
 
 def _broadcast(x: Array, shape: tuple[int, ...]) -> Array:
-    """Return `x`, a number or with axes of size 1, in `shape`."""
+    """Return `x`, a scalar or an array with axes of size 1, in `shape`."""
+    # To float32 first and back last: transposed, the cotangent is widened, summed, then rounded.
     wide = jax.lax.broadcast_in_dim(x.astype(jnp.float32), shape, tuple(range(x.ndim)))
     return wide.astype(x.dtype)
 
 
 def _broadcast_by(eqn: Any) -> list[int]:
-    """Return which operands of half precision an equation broadcasts."""
+    """Return the indices of the operands of half precision that an equation broadcasts."""
+    # An operand as large as the result is copied at most once per entry. The result of a gather can
+    # be as small as its table and still read a row twice, so that every gather counts.
     primitive = eqn.primitive
     if primitive not in MOVING and primitive not in ELEMENTWISE:
         return []
@@ -107,7 +117,7 @@ def _broadcasts(jaxpr: Any) -> bool:
 
 
 def _inside(eqn: Any) -> dict[str, Any]:
-    """Return the parameters of an equation in which jaxprs are looked for."""
+    """Return the parameters of an equation that may hold jaxprs: none of a custom derivative."""
     return {} if eqn.primitive.name.startswith("custom_") else eqn.params
 
 
@@ -119,7 +129,7 @@ def _jaxprs(value: Any) -> list[Any]:
 
 
 def _wide_inside(eqn: Any) -> dict[str, Any]:
-    """Return the parameters of an equation, with the functions that it calls treated alike."""
+    """Return the parameters of an equation, with the functions that it calls rewritten."""
     inside = _inside(eqn)
     return eqn.params | {name: _wide(value) for name, value in inside.items()}
 

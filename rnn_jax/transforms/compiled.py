@@ -1,8 +1,8 @@
-"""Functions that compile once when they are called outside `jit`.
+"""Functions that compile only once when they are called outside `jit`.
 
-Eager JAX compiles a loop anew whenever its body is a new Python function, and a body that is
+Eager JAX compiles a loop again whenever its body is a new Python function, and a body that is
 written inside a function is new at every call. `compiled` keeps one jitted function for each set of
-static arguments, so that a loop of measurements compiles at its first turn and no memory grows.
+static arguments: a loop of measurements compiles at its first turn, and memory does not grow.
 """
 
 from __future__ import annotations
@@ -32,15 +32,10 @@ def compiled(*static: str) -> Callable[[Function], Function]:
     def measure(cell, params, xs, loss): ...
     ```
 
-    Gradients and `vmap` of it outside `jit` compile once too. Inside `jit` it is called as it
-    stands, a part of the caller's program. All other arguments must be pytrees of arrays; what has
-    to be checked by value is checked before the call. As under `jit`, what a static function reads
-    from outside itself, a global or a variable of a closure, is read when it is compiled: one whose
-    surroundings change must be made anew. Where a static argument cannot be hashed the
-    function is called as it stands as well.
-
-    The jitted functions are stored with the first static argument that is a Cell, and are
-    collected together with it; those of functions without one are few (MAX_PROGRAMS).
+    Gradients and `vmap` of it outside `jit` compile once too. Inside `jit`, or where a static
+    argument cannot be hashed, the function is called unchanged. All other arguments must be pytrees
+    of arrays; what has to be checked by value is checked before the call. As under `jit`, globals
+    and closures are read when the function is compiled, and later changes are not seen.
     """
 
     def decorate(function: Function) -> Function:
@@ -55,13 +50,11 @@ def compiled(*static: str) -> Callable[[Function], Function]:
             bound.apply_defaults()
             arguments = bound.arguments
             fixed = {key: arguments.pop(key) for key in static}
-            cell = next(
-                (value for value in fixed.values() if hasattr(value, "initial_state")), None
-            )
-            key = (
-                name,
-                *(None if value is cell else (type(value), value) for value in fixed.values()),
-            )
+            cell = next((v for v in fixed.values() if hasattr(v, "initial_state")), None)
+            # A type beside each value, since 1, 1.0 and True are equal and hash alike. The cell is
+            # no part of the key: programs close over it and are kept in its own __dict__, so that
+            # they are collected with it; a global cache would keep every cell alive.
+            key = (name, *(None if v is cell else (type(v), v) for v in fixed.values()))
             try:
                 program = _program(_programs_of(cell), key, function, fixed)
             except TypeError:  # not hashable
@@ -75,11 +68,12 @@ def compiled(*static: str) -> Callable[[Function], Function]:
 
 def under_jit() -> bool:
     """Return whether this is traced by `jit`, not called outside of it nor by `grad` alone."""
+    # Under `jit` even a constant is staged out as a tracer; `grad` and `vmap` trace inputs alone.
     return isinstance(jnp.zeros(()), jax.core.Tracer)
 
 
 def _programs_of(cell: Any) -> OrderedDict[Hashable, Callable[..., Any]]:
-    """Return the jitted functions of a cell, which is itself what they close over."""
+    """Return the jitted functions of a cell, the oldest used first."""
     return _without_cell if cell is None else cell.__dict__.setdefault("_programs", OrderedDict())
 
 

@@ -1,9 +1,9 @@
 """Half precision over time: steps in bfloat16 or float16, sums over time in float32.
 
 A sum of equal terms in bfloat16 stops at 256 of them, since 256 + 1 rounds to 256; and the gradient
-of a parameter is a sum over all steps. So what the loop closes over is held in float32 and rounded
-inside of it: the transpose of that rounding hands each step's term on in float32, and float32 is
-what the loop sums in. Where nothing is of half precision nothing is done.
+of a parameter is a sum over all steps. So a loop closes over float32 and rounds it inside: the
+transpose of that rounding passes each step's term on in float32, and the loop sums in float32.
+Without half precision nothing is changed.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from rnn_jax.types import Params
 
 
 def is_half(dtype: Any) -> bool:
-    """Return whether `dtype` is a floating one of two bytes or less."""
+    """Return whether `dtype` is a floating dtype of two bytes or less."""
     return jnp.issubdtype(dtype, jnp.floating) and jnp.dtype(dtype).itemsize < 4
 
 
 def is_mixed(params: Params, dtype: Any) -> bool:
-    """Return whether `params` are in float32 and are to be read by steps in half precision."""
+    """Return whether `params` are in float32 and steps, of `dtype`, in half precision."""
     precisions = {leaf.dtype for leaf in jax.tree.leaves(params) if _is_floating(leaf)}
     return is_half(dtype) and precisions == {jnp.dtype(jnp.float32)}
 
@@ -41,8 +41,8 @@ def cast(tree: Any, dtype: Any) -> Any:
 def for_sums(tree: Any, like: Any = None) -> tuple[Any, Callable[[Any], Any]]:
     """Return `tree` with its half-precision leaves in float32, and the function that rounds it.
 
-    The first is for a loop to close over, the second for its body to call on it. Rounded leaves
-    have the dtypes of `like`, a tree of arrays or shapes; of `tree` by default.
+    A loop closes over the first, and its body calls the second on it. Rounded leaves have the
+    dtypes of `like`, a tree of arrays or shapes, `tree` by default.
     """
     like = tree if like is None else like
     wide = jax.tree.map(

@@ -1,4 +1,4 @@
-"""A function as a flat list of equations: its jaxpr, with the calls in it inlined."""
+"""A function as a flat list of equations: its jaxpr, with its calls inlined."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ Place = int
 
 
 class Equation(NamedTuple):
-    """One primitive and the places of the values it reads and writes.
+    """A primitive and the places of the values that it reads and writes.
 
-    `traceback` is where it was traced; for what stands inside a call, where the call was.
+    `scope` is the `jax.named_scope` that it was traced in, and the scopes around that: `layer/f`.
     """
 
     primitive: Any
     params: dict[str, Any]
     reads: list[Place]
     writes: list[Place]
-    traceback: Any = None
+    scope: str = ""
 
 
 class Product(NamedTuple):
-    """u = P z: where `u` and the vector `z` stand."""
+    """A product u = P z: the places of `u` and of the vector `z`."""
 
     u: Place
     z: Place
@@ -40,6 +40,8 @@ class Product(NamedTuple):
 
 def body_of_call(eqn: Any) -> ClosedJaxpr | None:
     """Return what a call to `jit` or `checkpoint` computes; None for every other equation."""
+    # Other calls stay whole: a loop's body stands for many equations, and a custom derivative must
+    # not be taken apart, or its rule would be lost.
     match eqn.primitive.name:
         case "jit":
             return eqn.params["jaxpr"]
@@ -73,13 +75,13 @@ def _evaluated(equation: Equation, reads: list[Array]) -> Any:
 
 
 def in_both_modes(function: Callable[..., tuple[Array, ...]]) -> Callable[..., tuple[Array, ...]]:
-    """Return `function`, which has a rule for reverse mode alone, with forward mode as well.
-
-    u -> uᵀ J is linear in u, and its transpose is v -> J v.
+    """Return `function`, which has a rule for reverse mode only, with forward mode as well.
 
     Raises:
       ValueError: in forward mode, a rule that is not linear in the cotangent (one that clips it).
     """
+    # u -> uᵀ J, the rule in reverse, is linear in u, and its transpose is v -> J v. Integers and
+    # bools have no cotangent: they are closed over, and their tangents out are float0.
     inexact = lambda value: jnp.issubdtype(value.dtype, jnp.inexact)
 
     @jax.custom_jvp
@@ -121,9 +123,9 @@ class Program:
     """A jaxpr as a flat list of equations between numbered places.
 
     Attributes:
-      equations: in the order of the computation.
-      inputs: the places of what the program is called with.
-      outputs: the places of what it returns.
+      equations: all equations, in the order of the computation.
+      inputs: the places of its arguments.
+      outputs: the places of its results.
       constants: `{place: value}` of literals and of arrays closed over.
     """
 
@@ -141,10 +143,11 @@ class Program:
     def evaluate(
         self,
         inputs: list[Array],
-        taps: dict[Place, Array],
+        perturbations: dict[Place, Array],
         given: Mapping[Place, Array] = MappingProxyType({}),
     ) -> dict[Place, Array]:
-        """Evaluate every value by place: `given`, or computed, its tap added where it has one."""
+        """Return every value by its place: `given`, or computed, plus its perturbation if any."""
+        # Given values cut the program: what follows does not depend on what they come from.
         values = dict(zip(self.inputs, inputs, strict=True)) | self.constants
         for equation in self.equations:
             reads = [values[place] for place in equation.reads]
@@ -152,12 +155,14 @@ class Program:
             if not equation.primitive.multiple_results:
                 results = [results]
             for place, value in zip(equation.writes, results, strict=True):
-                computed = value + taps[place] if place in taps else value
+                computed = value + perturbations[place] if place in perturbations else value
                 values[place] = given.get(place, computed)
         return values
 
     def only_matrix_vector_product(self, matrix: Place) -> Product | None:
-        """Return the product with a vector that is all that is done with the value at `matrix`."""
+        """Return the product with a vector if that is the only use of the value at `matrix`."""
+        # Then ∂E/∂P is an outer product, (∂E/∂u) zᵀ, whose norm needs no matrix. A second use, or
+        # being a result, adds terms to it; so may batch axes, or a factor that is itself a matrix.
         uses = [e for e in self.equations for place in e.reads if place == matrix]
         if len(uses) != 1 or matrix in self.outputs:
             return None
@@ -173,7 +178,7 @@ class Program:
         return Product(u=use.writes[0], z=vector)
 
     def shape_and_dtype(self, place: Place) -> tuple[tuple[int, ...], Any]:
-        """Return those of the value at `place`."""
+        """Return the shape and the dtype of the value at `place`."""
         return self._avals[place].shape, self._avals[place].dtype
 
     def _place(self, aval: Any) -> Place:
@@ -185,26 +190,28 @@ class Program:
         self.constants[place] = value
         return place
 
-    def _inline(self, closed: ClosedJaxpr, inputs: list[Place], caller: Any = None) -> list[Place]:
+    def _inline(self, closed: ClosedJaxpr, inputs: list[Place], caller: str = "") -> list[Place]:
+        # Variables are looked up in this call's own table: a jaxpr that is called twice has the
+        # same variables both times. Its arguments and results are the caller's places.
         jaxpr = closed.jaxpr
         places = dict(zip(jaxpr.invars, inputs, strict=True))
         for var, value in zip(jaxpr.constvars, closed.consts, strict=True):
             places[var] = self._constant(var.aval, value)
 
         def place_of(atom: Any):
-            return (
-                self._constant(atom.aval, atom.val) if isinstance(atom, Literal) else places[atom]
-            )
+            is_literal = isinstance(atom, Literal)
+            return self._constant(atom.aval, atom.val) if is_literal else places[atom]
 
         for eqn in jaxpr.eqns:
             reads = [place_of(atom) for atom in eqn.invars]
-            traceback = caller or getattr(eqn.source_info, "traceback", None)
+            # Scopes inside a called jaxpr are relative to the call.
+            scope = "/".join(filter(None, (caller, str(eqn.source_info.name_stack))))
             inner = self._body(eqn)
             if inner is not None:
-                writes = self._inline(inner, reads, traceback)
+                writes = self._inline(inner, reads, scope)
             else:
                 writes = [self._place(var.aval) for var in eqn.outvars]
-                equation = Equation(eqn.primitive, eqn.params, reads, writes, traceback)
+                equation = Equation(eqn.primitive, eqn.params, reads, writes, scope)
                 self.equations.append(equation)
             places.update(zip(eqn.outvars, writes, strict=True))
         return [place_of(atom) for atom in jaxpr.outvars]

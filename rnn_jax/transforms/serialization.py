@@ -1,4 +1,4 @@
-"""The classes of parameters and states, registered for `jax.export`."""
+"""Registration of the classes of parameters and states for `jax.export`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Checks of what is unrolled, once for each public call.
+"""Checks of a cell, its parameters and its inputs, once for each public call.
 
 The loops over time themselves (`unroll.run`, `trajectory.states_along`) check nothing.
 """

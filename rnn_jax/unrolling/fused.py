@@ -98,6 +98,9 @@ def unroll_fused(
         state, ys = take_chunk(state, initial_state, at_padding, drives, matrices, constants, masks)
         return state, split_batch(ys, batch, lead=1)
 
+    # Without a policy JAX would keep every intermediate value of every step for the backward pass.
+    # What is named KEPT is enough to find the others again by operations on a whole chunk, which is
+    # still in the cache when its cotangents arrive.
     keep = jax.checkpoint_policies.save_only_these_names(KEPT)
     body = jax.checkpoint(body, policy=keep, prevent_cse=False)
     start = merge_batch(start, batch)
@@ -139,6 +142,8 @@ def scan_in_chunks(
 ) -> tuple[Any, Any]:
     """Scan by a body that takes `chunk` steps at once, and what is left over at the end."""
     T = jax.tree.leaves(xs)[0].shape[0]
+    # The steps that are left over run as one shorter chunk where the sequence ends in the order in
+    # which it is walked, so that every chunk before it starts from a state that has been computed.
     n, rest = divmod(T, chunk)
     main, last = (
         (slice(rest, T), slice(0, rest)) if reverse else (slice(T - rest), slice(T - rest, T))
@@ -189,6 +194,10 @@ def _differentiable_chunk(structure: Any, reverse: bool, recompute: Any):
         final, before, ys, a = run.forward(
             state, initial, at_padding, drives, matrices, constants, masks
         )
+        # Either way the elementwise part is linearized at (state, a) of every step. Where W is
+        # narrow, states are the smaller of the two, and a = d + W e is one product for the whole
+        # chunk; where it is wide, that product costs more than the memory, and states follow
+        # elementwise from a.
         if recompute:
             before = checkpoint_name(before, KEPT)
             a = list(drives)
@@ -203,18 +212,21 @@ def _differentiable_chunk(structure: Any, reverse: bool, recompute: Any):
                 a[j] = a[j] + products(matrices[j][0], e)
             immediate[j] = immediate[j] + matrix_tangents(d_matrices[j][0], e)
 
+        # Checkpointed, so that the transposed scan keeps the primal values alone that it is given,
+        # and linearizes `pointwise` anew in each step: its residuals would be stacked over time
+        # otherwise, written once and read once, which takes longer than the arithmetic.
         @functools.partial(jax.checkpoint, prevent_cse=False)
         def step(d_state: Any, at_step: Any):
             at, a, d_a, masks = at_step
             d_constant = constants_rounded(d_constants)
-            d_before = run.state_before(masks, d_state, initial_rounded(d_initial))
+            d_before = masks.state_before(d_state, initial_rounded(d_initial))
             d_at = run.state_evaluated(masks, d_before, jax.tree.map(jnp.zeros_like, d_before))
             for j, (product, (_, W)) in enumerate(zip(structure.products, matrices, strict=True)):
-                of = run.operand(product)
-                d_e = jax.jvp(of, (constants, at, *a[:j]), (d_constant, d_at, *d_a[:j]))[1]
+                operand = run.operand(product)
+                d_e = jax.jvp(operand, (constants, at, *a[:j]), (d_constant, d_at, *d_a[:j]))[1]
                 d_a[j] = d_a[j] + state_tangent(W, d_e)
             d_after, d_y = jax.jvp(run.pointwise, (constants, at, *a), (d_constant, d_at, *d_a))[1]
-            return run.state_after(masks, d_after, d_before), d_y
+            return masks.state_after(d_after, d_before), d_y
 
         d_final, d_ys = jax.lax.scan(step, d_state, (at, a, immediate, masks), reverse=reverse)
         return (final, ys), (d_final, d_ys)
@@ -242,21 +254,21 @@ class _Chunk(NamedTuple):
         n = len(matrices)
         # Sliced by gate before the loop over time: XLA on the CPU evaluates a fusion that slices
         # one array both by time and, at several places, by gate one number at a time.
-        by_gate = [self.blocks(drive, state) for drive in drives[:n]]
+        by_gate = [self.gates(drive, state) for drive in drives[:n]]
 
         def step(state: State, at: Any):
             drives, masks = at
-            before = self.state_before(masks, state, initial)
+            before = masks.state_before(state, initial)
             at = self.state_evaluated(masks, before, at_padding)
             a = list(drives)
             for j, (product, (W_T, _)) in enumerate(
                 zip(self.structure.products, matrices, strict=True)
             ):
                 e = product.operand(constants, at, *a[:j])
-                parts = self.blocks(e @ W_T, state)
+                parts = self.gates(e @ W_T, state)
                 a[j] = self.joined([d + part for d, part in zip(a[j], parts, strict=True)])
             after, y = self.pointwise(constants, at, *a)
-            return self.state_after(masks, after, before), (before, y, a[:n])
+            return masks.state_after(after, before), (before, y, a[:n])
 
         inputs = ([*by_gate, *drives[n:]], masks)
         final, (before, ys, a) = jax.lax.scan(step, state, inputs, reverse=self.reverse)
@@ -268,18 +280,14 @@ class _Chunk(NamedTuple):
         """Return the state that each step starts from, from the pre-activations of all."""
 
         def step(state: State, at: Any):
-            blocks, masks = at
-            before = self.state_before(masks, state, initial)
+            gates, masks = at
+            before = masks.state_before(state, initial)
             at = self.state_evaluated(masks, before, at_padding)
-            after, _ = self.pointwise(constants, at, *map(self.joined, blocks))
-            return self.state_after(masks, after, before), before
+            after, _ = self.pointwise(constants, at, *map(self.joined, gates))
+            return masks.state_after(after, before), before
 
-        by_gate = [self.blocks(a_j, state) for a_j in a]
+        by_gate = [self.gates(a_j, state) for a_j in a]
         return jax.lax.scan(step, state, (by_gate, masks), reverse=self.reverse)[1]
-
-    def state_before(self, masks: Any, state: State, initial: State):
-        """Return what a step starts from."""
-        return masks.state_before(state, initial)
 
     def state_evaluated(self, masks: Any, before: Any, at_padding: State):
         """Return what a step is evaluated at, or what the steps of a chunk are."""
@@ -289,10 +297,6 @@ class _Chunk(NamedTuple):
             return masks.state_evaluated(before, at_padding)
         return jax.vmap(StepMasks.state_evaluated, (0, 0, None))(masks, before, at_padding)
 
-    def state_after(self, masks: Any, after: Any, before: Any):
-        """Return what a step hands on."""
-        return masks.state_after(after, before)
-
     def pointwise(self, constants: Any, state: State, *a: Any):
         """Return (state, y) of one step."""
         return with_wide_sums(self.structure.pointwise)(constants, state, *a)
@@ -301,12 +305,12 @@ class _Chunk(NamedTuple):
         """Map `(constants, state, *a)` of one step to what a W multiplies."""
         return with_wide_sums(product.operand)
 
-    def blocks(self, a: Array, state: State):
-        """Return `a` in blocks of as many features as there are units, one a gate."""
+    def gates(self, a: Array, state: State):
+        """Return `a` split into its gates, each of as many features as there are units."""
         width, leaf = a.shape[-1], jax.tree.leaves(state)[0]
         units = leaf.shape[-1] if self.structure.unitwise else width
         return jax.lax.split(a, [units] * (width // units), axis=a.ndim - 1)
 
-    def joined(self, blocks: Any):
-        """Return the inverse of `blocks`."""
-        return jnp.concatenate(blocks, axis=-1)
+    def joined(self, gates: Any):
+        """Return the inverse of `gates`."""
+        return jnp.concatenate(gates, axis=-1)

@@ -54,15 +54,18 @@ def unroll_parallel(
     coefficients = structure.linear.coefficients(constants, *drives)
     first = -1 if reverse else 0
     if masks.reset is not None:
-        # Where the first step starts afresh nothing of the given state is read, not even NaN.
+        # Where the first step has a reset, nothing of the given state is read, not even NaN.
         start = select_state(masks.reset[first], jax.tree.map(jnp.zeros_like, start), start)
 
     def states_of(start: State, initial: State, alpha: Any, beta: Any):
         alpha = jnp.broadcast_to(alpha, beta.shape)
         if masks.reset is not None:
+            # A step with a reset reads the initial state in place of the one before: its α moves
+            # into β, and 0 in its place cuts the products of α that would reach across.
             beta = select(masks.reset, alpha * initial + beta, beta)
             alpha = select(masks.reset, jnp.zeros_like(alpha), alpha)
         if masks.valid is not None:
+            # In the padding s_t = 1 s_{t-1} + 0: the state is carried through unchanged.
             alpha = select(masks.valid, alpha, 1)
             beta = select(masks.valid, beta, 0)
         beta = beta.at[first].add(alpha[first] * start)
@@ -103,6 +106,10 @@ def linear_recurrence(
         back = _shifted(alpha, not reverse)
         return _if_finite(transposed, back, beta, later, not reverse)
 
+    # The states solve (I − A) s = β, A being α below the diagonal, and the derivative of a solution
+    # is a solution of the same system or of its transpose. Stated so, both modes cost one more
+    # `associative_scan` each, where differentiating through the scan would keep all of its log T
+    # levels.
     return jax.lax.custom_linear_solve(remainder, beta, solve, solve_transposed)
 
 
@@ -133,6 +140,9 @@ def _if_finite(
 
     if not isinstance(alpha.shape[0], int):  # `jax.export` of any T
         return one_by_one(alpha, beta, None)
+    # The tree multiplies α's that no state ever meets: two growing stretches side by side overflow,
+    # and 0 · inf is NaN, where every state itself is finite. That is rare, and then the steps are
+    # taken one after the other.
     s = at_once(beta)
     return jax.lax.cond(_is_finite(s), lambda alpha, beta, s: s, one_by_one, alpha, beta, s)
 

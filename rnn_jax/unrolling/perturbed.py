@@ -26,7 +26,7 @@ from rnn_jax.types import Array, State
 
 @flax.struct.dataclass
 class Perturbations:
-    """Zeros for the states of all steps, or what stands in for such zeros.
+    """Zero perturbations of the states of all steps, or what `spread` makes them of.
 
     Attributes:
       read: n_t, leaves `[T, *batch, ...]`, or what `spread` makes them of.
@@ -67,6 +67,10 @@ def perturbed(
 
     def step(perturbations: tuple[State, State], *args: Any) -> tuple[State, Any]:
         inputs = jax.tree.leaves(args)
+        # y_t may be computed from h_t (a readout), and from h_{t-1} and the gates beside it. The
+        # jaxpr tells them apart: once all values of the step are known, those that are handed on as
+        # h_t are replaced by h_t + n_t, and whatever y_t computes from them is computed again. What
+        # h_t+1 itself is made of is not: m_t is added where the step hands the state on.
         closed, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
         program = Program(closed)
         values = program.evaluate(inputs, {})

@@ -20,17 +20,10 @@ class Scan:
     """One `lax.scan` of the cell's own step, differentiated by JAX as it stands."""
 
     def run(
-        self,
-        cell: Cell,
-        params: Params,
-        xs: Any,
-        start: State,
-        masks: StepMasks,
-        reverse: bool,
-        perturbations: Perturbations | None = None,
+        self, cell: Cell, params: Params, xs: Any, start: State, masks: StepMasks, reverse: bool
     ) -> tuple[State, Array]:
         """Return (final state, ys)."""
-        final, (_, ys) = scan_steps(cell, params, xs, start, masks, reverse, perturbations)
+        final, (_, ys) = scan_steps(cell, params, xs, start, masks, reverse)
         return final, ys
 
 

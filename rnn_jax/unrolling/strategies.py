@@ -1,4 +1,4 @@
-"""How a step is taken over time: the numbers are the same, time and memory are not.
+"""Strategies: ways to unroll a cell, equal in their numbers, not in time and memory.
 
 | strategy       | cells      | memory of a gradient | reverse, forward, higher order, vmap |
 | -------------- | ---------- | -------------------- | ------------------------------------ |
@@ -9,7 +9,7 @@
 
 `Fused` serves the cells that have a `structure` (all of `cells.CELLS`, and those made by
 `cells.gated` and `cells.structured`), `Parallel` those whose structure is `linear` in the state
-(made by `cells.linear`). A cell that is made of others, a `cells.stack` say, is run part by part.
+(made by `cells.linear`). A cell that is made of others, a `cells.stack` say, is run layer by layer.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from rnn_jax.types import Array, Params, State
 from rnn_jax.unrolling.fused import closes_over_traced, scan_in_chunks, unroll_fused
 from rnn_jax.unrolling.parallel import unroll_parallel
 from rnn_jax.unrolling.perturbed import Perturbations
-from rnn_jax.unrolling.scan import Scan, state_at_resets
+from rnn_jax.unrolling.scan import Scan, scan_steps, state_at_resets
 
 ROWS_PER_CHUNK = 256
 """Steps times examples in one chunk: enough for a product to be fast, few enough for the cache."""
@@ -77,38 +77,21 @@ class Fused:
         return state_width < kept_width <= 2 * state_width and narrow
 
     def run(
-        self,
-        cell: Cell,
-        params: Params,
-        xs: Any,
-        start: State,
-        masks: StepMasks,
-        reverse: bool,
-        perturbations: Perturbations | None = None,
+        self, cell: Cell, params: Params, xs: Any, start: State, masks: StepMasks, reverse: bool
     ) -> tuple[State, Array]:
         """Return (final state, ys)."""
-        if cell.unroll_layers is not None and perturbations is None:
+        if cell.unroll_layers is not None:
             return _unroll_layerwise(self, cell, params, xs, start, masks, reverse)
-        if cell.structure is None and perturbations is None:
+        if cell.structure is None:
             raise invalid(
                 "strategy",
                 "fused, for a cell that is a plain function",
                 "a cell with a structure",
                 'Use strategy="scan" (or "auto"), or build the cell by cells.structured.',
             )
-        if cell.structure is None or closes_over_traced(cell.structure, params, xs, start):
-            return Scan().run(cell, params, xs, start, masks, reverse, perturbations)
-        return unroll_fused(
-            cell.structure,
-            params,
-            xs,
-            start,
-            state_at_resets(cell, as_read(params, xs.dtype), xs, masks),
-            masks,
-            reverse=reverse,
-            perturbations=perturbations,
-            **self.sizes(cell.structure, params, xs, start),
-        )
+        if closes_over_traced(cell.structure, params, xs, start):
+            return Scan().run(cell, params, xs, start, masks, reverse)
+        return _fused(self, cell, params, xs, start, masks, reverse)
 
 
 @dataclass(frozen=True)
@@ -119,13 +102,7 @@ class Parallel:
     """
 
     def run(
-        self,
-        cell: Cell,
-        params: Params,
-        xs: Any,
-        start: State,
-        masks: StepMasks,
-        reverse: bool,
+        self, cell: Cell, params: Params, xs: Any, start: State, masks: StepMasks, reverse: bool
     ) -> tuple[State, Array]:
         """Return (final state, ys)."""
         if cell.unroll_layers is not None:
@@ -143,29 +120,19 @@ class Parallel:
 
 @dataclass(frozen=True)
 class Auto:
-    """`Fused` where the cell allows it, else `Scan`; decided for each part of a cell made of parts.
+    """`Fused` where the cell allows it, else `Scan`; decided layer by layer for a stack.
 
     `Parallel` is never chosen: which one is faster depends on the device.
     """
 
     def run(
-        self,
-        cell: Cell,
-        params: Params,
-        xs: Any,
-        start: State,
-        masks: StepMasks,
-        reverse: bool,
-        perturbations: Perturbations | None = None,
+        self, cell: Cell, params: Params, xs: Any, start: State, masks: StepMasks, reverse: bool
     ) -> tuple[State, Array]:
         """Return (final state, ys)."""
-        # Perturbations are of the whole state, which the layers of a stack do not have one by one.
-        if cell.unroll_layers is not None and perturbations is None:
+        if cell.unroll_layers is not None:
             return _unroll_layerwise(self, cell, params, xs, start, masks, reverse)
-        any_length = not isinstance(steps_of(xs), int)  # `jax.export` of any T
-        plain = cell.structure is None or any_length or not is_array(xs)
-        strategy = Scan() if plain else Fused()
-        return strategy.run(cell, params, xs, start, masks, reverse, perturbations)
+        strategy = Fused() if _is_fusible(cell, xs) else Scan()
+        return strategy.run(cell, params, xs, start, masks, reverse)
 
 
 @dataclass(frozen=True)
@@ -186,13 +153,7 @@ class Checkpointed:
         resolve(self.inside, "inside")
 
     def run(
-        self,
-        cell: Cell,
-        params: Params,
-        xs: Any,
-        start: State,
-        masks: StepMasks,
-        reverse: bool,
+        self, cell: Cell, params: Params, xs: Any, start: State, masks: StepMasks, reverse: bool
     ) -> tuple[State, Array]:
         """Return (final state, ys)."""
         inside = resolve(self.inside)
@@ -246,10 +207,62 @@ def resolve(strategy: Strategy | str, argument: str = "strategy") -> Any:
     )
 
 
+def run_perturbed(
+    strategy: Scan | Fused | Auto,
+    cell: Cell,
+    params: Params,
+    xs: Any,
+    start: State,
+    masks: StepMasks,
+    reverse: bool,
+    perturbations: Perturbations,
+) -> tuple[State, Array]:
+    """Return (final state, ys) of perturbed steps, fused where the cell and the strategy allow it.
+
+    Perturbations are of the whole state: a stack, whose layers do not have it one by one, is
+    scanned as one step.
+    """
+    structure: Any = cell.structure
+    scanned = isinstance(strategy, Scan) or not _is_fusible(cell, xs)
+    if scanned or closes_over_traced(structure, params, xs, start):
+        final, (_, ys) = scan_steps(cell, params, xs, start, masks, reverse, perturbations)
+        return final, ys
+    fused = strategy if isinstance(strategy, Fused) else Fused()
+    return _fused(fused, cell, params, xs, start, masks, reverse, perturbations)
+
+
+def _is_fusible(cell: Cell, xs: Any) -> bool:
+    """Return whether `Fused` serves: not for `jax.export` of any T."""
+    return cell.structure is not None and isinstance(steps_of(xs), int) and is_array(xs)
+
+
+def _fused(
+    strategy: Fused,
+    cell: Any,
+    params: Params,
+    xs: Array,
+    start: State,
+    masks: StepMasks,
+    reverse: bool,
+    perturbations: Perturbations | None = None,
+) -> tuple[State, Array]:
+    return unroll_fused(
+        cell.structure,
+        params,
+        xs,
+        start,
+        state_at_resets(cell, as_read(params, xs.dtype), xs, masks),
+        masks,
+        reverse=reverse,
+        perturbations=perturbations,
+        **strategy.sizes(cell.structure, params, xs, start),
+    )
+
+
 def _unroll_layerwise(
     strategy: Any, cell: Any, params: Params, xs: Any, start: State, masks: Any, reverse: bool
 ):
-    # What stands between the parts (a readout, a normalization) reads params of one precision.
+    # What stands between the layers (a readout, a normalization) reads params of one precision.
     params = as_read(params, input_dtype(xs))
     return cell.unroll_layers(strategy.run, params, xs, start, masks, reverse)
 

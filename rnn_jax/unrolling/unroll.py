@@ -17,7 +17,7 @@ from rnn_jax.types import Array, Params, State
 from rnn_jax.unrolling.arguments import checked, checked_masks
 from rnn_jax.unrolling.perturbed import Perturbations
 from rnn_jax.unrolling.sharding import over_examples
-from rnn_jax.unrolling.strategies import Auto, Strategy, resolve
+from rnn_jax.unrolling.strategies import Auto, Strategy, resolve, run_perturbed
 
 AUTO = Auto()
 
@@ -37,16 +37,16 @@ def unroll(
 
     Args:
       cell: its step is taken T times. It is compiled, outside of `jit` too, so that a global or a
-        variable of a closure which it reads is read once; what changes belongs into params or xs.
+        variable of a closure which it reads is read once; what changes belongs in params or xs.
       params: the cell's parameters. In float32 beside `xs` in bfloat16 or float16, they are rounded
         to that precision at each step, which is then that of the state and of `ys`; their gradients
         are in float32. Gradients are summed over time in float32 at least.
       xs: `[T, *batch, I]`, T at least 1, or for a cell that reads several inputs a pytree of such.
       initial_state: leaves `[*batch, ...]`; the cell's own initial state by default.
-      lengths: `[*batch]` integers. At and past its length an example's state stands still, its
-        output is zero, and nothing of `xs` is read: NaN there reaches neither outputs nor
-        gradients, and a cell that is singular at some x is evaluated at the example's own x alone.
-        With `reverse` an example starts at its own last step.
+      lengths: `[*batch]` integers. At and past its length an example's state is carried through
+        unchanged, its output is zero, and nothing of `xs` is read: NaN there reaches neither
+        outputs nor gradients, and a cell that is singular at some x is evaluated at the example's
+        own x alone. With `reverse` an example starts at its own last step.
       resets: `[T, *batch]` booleans, True where a new sequence begins: several of them end to end
         in one array, or a stream cut into pieces. Its first step (with `reverse`, its last) starts
         from the cell's own initial state, whatever came before; resets[0] does away with
@@ -81,7 +81,7 @@ def run(
     start: State,
     masks: StepMasks,
     reverse: bool = False,
-    strategy: Strategy | Auto = AUTO,
+    strategy: Any = AUTO,
     perturbations: Perturbations | None = None,
 ) -> tuple[State, Array]:
     """Return (final state, ys), of arguments that have been checked.
@@ -91,8 +91,11 @@ def run(
 
     def on_one_mesh(params: Params, xs: Any, start: State, masks: StepMasks, perturbations: Any):
         xs = masks.fill(xs, reverse=reverse)
-        more = () if perturbations is None else (perturbations,)
-        final, ys = strategy.run(cell, params, xs, start, masks, reverse, *more)
+        args = cell, params, xs, start, masks, reverse
+        if perturbations is None:
+            final, ys = strategy.run(*args)
+        else:
+            final, ys = run_perturbed(strategy, *args, perturbations)
         return final, masks.zero_padding(ys)
 
     of_examples = over_examples(on_one_mesh, xs, params, start)

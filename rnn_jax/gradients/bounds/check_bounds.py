@@ -1,4 +1,4 @@
-"""Everything measured, bounded and compared in one call."""
+"""All bounds of a cell beside its measured norms, in one call."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ from collections.abc import Mapping
 import jax.numpy as jnp
 
 from rnn_jax.cell import Cell
-from rnn_jax.gradients.bounds.comparison_matrices import comparison_bound, comparison_matrices
+from rnn_jax.gradients.bounds.comparison_matrices import (
+    comparison_bound,
+    exact_blocks,
+    from_diagonals,
+)
 from rnn_jax.gradients.bounds.norm_bounds import (
     BoundCheck,
     check_bound,
@@ -16,8 +20,9 @@ from rnn_jax.gradients.bounds.norm_bounds import (
     product_bound,
 )
 from rnn_jax.gradients.jacobians.log_norms import certified_log_norms
-from rnn_jax.gradients.jacobians.step_jacobians import step_jacobians
-from rnn_jax.gradients.step.linearized_step import is_unitwise
+from rnn_jax.gradients.jacobians.step_jacobians import jacobians_along
+from rnn_jax.gradients.step.continuous import continuous
+from rnn_jax.gradients.step.linearized_step import flat_trajectory, is_unitwise
 from rnn_jax.lengths import steps_of
 from rnn_jax.types import Array, Params, State
 
@@ -50,12 +55,16 @@ def check_bounds(
 
     Call it outside of `jit`: see `linalg.spectral_norm`.
     """
-    T, state = steps_of(xs), initial_state
-    jacobians = step_jacobians(cell, params, xs, state)
-    M = comparison_matrices(cell, params, xs, state, exact=not is_unitwise(cell))
+    run, xs, start = continuous(cell, params, xs, initial_state)
+    hs = flat_trajectory(run, params, xs, start)
+    jacobians = jacobians_along(run, params, xs, start, hs)
+    if is_unitwise(run):
+        M = from_diagonals(run, params, xs, start, hs)
+    else:
+        M = exact_blocks(jacobians, start)
     bounds = {"product": product_bound(jacobians), "comparison": comparison_bound(M)}
     if cell.norm_bound_terms is not None:
-        bounds["power"] = power_bound(*norm_bound(cell, params), T)
+        bounds["power"] = power_bound(*norm_bound(cell, params), steps_of(xs))
     measured, error = certified_log_norms(jacobians)
     size = jacobians.shape[-1]
     return {

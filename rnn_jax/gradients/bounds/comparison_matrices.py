@@ -1,4 +1,4 @@
-r"""Comparison matrices: bounds on ∂s_t/∂s_k that keep the blocks of a state apart.
+r"""Comparison matrices: bounds on ∂s_t/∂s_k that keep the leaves of a state apart.
 
 The step Jacobian of a state of m leaves, (c, h) of an LSTM, has m × m blocks. With M_i a matrix of
 upper bounds on their norms, [M_i]_ab ≥ ‖[J_i]_ab‖₂,
@@ -20,9 +20,9 @@ import jax.numpy as jnp
 
 from rnn_jax.cell import Cell
 from rnn_jax.errors import check_array, check_flag, check_size, invalid
-from rnn_jax.gradients.jacobians.step_jacobians import step_jacobians
+from rnn_jax.gradients.jacobians.step_jacobians import jacobians_along
 from rnn_jax.gradients.step.continuous import continuous
-from rnn_jax.gradients.step.linearized_step import LinearizedStep, is_unitwise
+from rnn_jax.gradients.step.linearized_step import LinearizedStep, flat_trajectory, is_unitwise
 from rnn_jax.gradients.step.step_jacobian import FedBack, StepJacobian
 from rnn_jax.lengths import batch_of
 from rnn_jax.linalg import log_power_of_two, spectral_norm, split_exponent
@@ -57,10 +57,8 @@ def comparison_matrices(
     """
     exact = check_flag("exact", exact)
     cell, xs, start = continuous(cell, params, xs, initial_state)
-    batch_ndim = len(batch_of(xs))
     if exact:
-        sizes = [leaf[(0,) * batch_ndim].size for leaf in jax.tree.leaves(start)]
-        return block_norms(step_jacobians(cell, params, xs, start), sizes)
+        return exact_blocks(jacobians_along(cell, params, xs, start), start)
     if not is_unitwise(cell):
         raise invalid(
             "cell",
@@ -68,20 +66,27 @@ def comparison_matrices(
             "one whose step Jacobian is diagonals around matrices",
             "Pass exact=True, which serves every cell.",
         )
-    return _from_diagonals(cell, params, xs, start)
+    return from_diagonals(cell, params, xs, start, flat_trajectory(cell, params, xs, start))
+
+
+def exact_blocks(jacobians: Array, start: State) -> Array:
+    """Return the norms of the blocks that the leaves of `start` make of `jacobians`."""
+    batch_ndim = jacobians.ndim - 3
+    sizes = [leaf[(0,) * batch_ndim].size for leaf in jax.tree.leaves(start)]
+    return block_norms(jacobians, sizes)
 
 
 @compiled("cell")
-def _from_diagonals(cell: Cell, params: Params, xs: Array, start: State) -> Array:
-    """Find `comparison_matrices` of a cell whose structure is unit-wise."""
+def from_diagonals(cell: Cell, params: Params, xs: Array, start: State, hs: Array) -> Array:
+    """Find `comparison_matrices` of a unit-wise structure, along `hs [T+1, *batch, S]`."""
     structure: Any = cell.structure
 
-    def diagonals(start: State, xs: Any):
+    def diagonals(start: State, xs: Any, before: Array):
         step = LinearizedStep(cell, params, start)
-        J = jax.vmap(step.parts)(step.states(xs)[:-1], xs)
+        J = jax.vmap(step.parts)(before, xs)
         return J.A, [(product.A, product.D, product.D_before) for product in J.products]
 
-    A, around = over_batch(diagonals, len(batch_of(xs)), out_axis=1)(start, xs)
+    A, around = over_batch(diagonals, len(batch_of(xs)), out_axis=1)(start, xs, hs[:-1])
     products = tuple(
         FedBack(A_j, product.W(params), D, D_before)
         for product, (A_j, D, D_before) in zip(structure.products, around, strict=True)
@@ -127,6 +132,7 @@ def _bound(matrices: Array) -> Array:
     blocks = _blocks(matrices)
     largest = blocks.max((-2, -1))
     scale = jnp.where(jnp.isneginf(largest), 0, largest)
+    # ‖P‖ of the entries over the largest of them, which alone may leave the range.
     P = jnp.exp(blocks - scale[..., None, None])
     return scale + jnp.log(root_norm(P.mT @ P))
 
@@ -208,7 +214,7 @@ def _comparison_matrix(J: StepJacobian) -> Array:
 
 
 class _Matrix(NamedTuple):
-    """Of the H × H blocks W_qr of one product, each scaled by a power of two.
+    """The H × H gates W_qr of one product, each scaled by a power of two.
 
     Attributes:
       gram: 4^-e W_qrᵀ W_qr, `[k, r, H, H]`.
@@ -256,6 +262,9 @@ def _bounds(own: Array, through: list[tuple[Array, _Matrix, Array]]) -> Array:
         over_u = jnp.maximum(over_u, tiny)
         omega = _over_paths(_stacked_norm(root_u, W), E)[..., None]
         together.append((for_each_column(over_u[..., None, :]), omega))
+    # Neither of the two is always the smaller: apart, each product's α keeps its own supremum;
+    # together, gates of one W that cannot all be large at once are counted by one norm. Both are
+    # bounds, so the smaller of them is one.
     bounds = [
         norm_of_sum(jnp.concatenate(alphas, -2), jnp.concatenate(omegas, -1))
         for alphas, omegas in (zip(*terms, strict=True) for terms in (apart, together))

@@ -149,7 +149,7 @@ def _product_bound(jacobians: Array, weights: Array | None) -> Array:
 
 @flax.struct.dataclass
 class BoundCheck:
-    """What `check_bound` found.
+    """Measured norms beside a bound: the result of `check_bound`.
 
     Attributes:
       violations: how many (t, k) exceed the bound by more than rounding, or are NaN: `[...]`.
@@ -200,6 +200,9 @@ def check_bound(
     lag = _lags(T).reshape(T + 1, T + 1, *[1] * (log_norms.ndim - 2)).astype(log_norms.dtype)
     eps = jnp.asarray(jnp.finfo(log_norms.dtype).eps, log_norms.dtype)
     error = eps * state_size * (lag + 1) if error is None else error
+    # A tight bound is reached: an orthogonal W with a linear φ has equality at every lag, and
+    # rounding decides on which side a norm comes to lie. A product of t − k factors is off by about
+    # ε a factor, and a logarithm by ε of itself.
     rounding = error + eps * (32 * (lag + 1) + 4 * jnp.abs(log_bound))
     holds = (log_norms <= log_bound + rounding) | (log_norms == -jnp.inf)
     slack = jnp.where(log_norms == -jnp.inf, jnp.inf, log_bound - log_norms)
@@ -215,6 +218,7 @@ def check_bound(
 def _scaled_norm(A: Array) -> tuple[Array, Array]:
     """Return m and int32 e of the norm m 2^e of `A [..., m, n]`; m is NaN where A is not finite."""
     m, e = split_exponent(A, (-2, -1))
+    # LAPACK's answer to what is not finite is undefined: zeros stand in for it.
     finite = jnp.isfinite(m).all((-2, -1))
     sigma = spectral_norm(jnp.where(finite[..., None, None], m, 0))
     return jnp.where(finite, sigma, jnp.nan), e

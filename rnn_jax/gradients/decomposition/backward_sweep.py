@@ -8,48 +8,50 @@ leaves. Time grows as T L, and what is carried as L S, for each example.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from rnn_jax.linalg import split_exponent
+from rnn_jax.linalg import log_power_of_two, split_exponent
+from rnn_jax.linalg.exponents import ZERO
+from rnn_jax.linalg.scaled import Entries
 from rnn_jax.losses.steps import one_a_step
-from rnn_jax.types import Array
-
-
-class Low(NamedTuple):
-    """Entries, each with an exponent of its own: `mantissa [n, S]`, `exponent [n, S]`."""
-
-    mantissa: Array
-    exponent: Array
+from rnn_jax.types import Array, at_least_float32
 
 
 class Rows(NamedTuple):
     """Cotangents, one row for each loss.
 
     Attributes:
-      mantissa: `[n, S]`, the largest |.| of each row in [½, 1), or the row zero.
-      exponent: `[n]`, of two.
-      low: the entries that are too small beside the largest to stand in its row, which has zeros
-        for them; None in a sweep without bands.
+      cotangents: `[n, S]`, each row with an exponent of its own; in a sweep with bands, each entry.
       trusted: `[n]`, False once a state on the way, the output or what the loss has of it was not
         finite. NaN alone would not tell: a ReLU that is off, or a gate that an infinite state has
         shut, makes zero of it.
     """
 
-    mantissa: Array
-    exponent: Array
-    low: Low | None
+    cotangents: Entries
     trusted: Array
+
+    def log_norms(self) -> Array:
+        """Return ln of the norm of each row, `[n]`; the squares of the largest do not underflow."""
+        m, e = self.cotangents.by_row() if self.has_bands else self.cotangents
+        norms = 0.5 * jnp.log(jnp.square(m).sum(1))
+        return norms + log_power_of_two(e[:, 0], norms.dtype)
+
+    @property
+    def has_bands(self) -> bool:
+        """Return whether entries have exponents of their own."""
+        return self.cotangents.e.shape == self.cotangents.m.shape
 
 
 class AtStep(NamedTuple):
-    """What is known at step k, with row l for the loss at t = k + l, l = 0 .. n.
+    """Cotangents at step k, with row l for the loss at t = k + l, l = 0 .. n.
 
     Attributes:
-      now: like wrt, what E_k sends to wrt through step k.
+      now: like wrt, ∂E_k/∂wrt through step k.
       later: Rows of the losses after k, l = 1 .. n, at the state that step k hands on.
       trusted: `[n+1]`, at the state that step k hands on.
       received: like wrt with the lags in front, to be scaled by 2^exponent.
@@ -118,33 +120,29 @@ def backward_sweep(
         # What reaches θ at step k is read before the rows move on: it is the (t, k) term.
         after, pull, aux = jax.vjp(advance, wrt, h, has_aux=True)
         now, y = jax.grad(E_k, argnums=(0, 1), has_aux=True)(wrt, h)
-        received, at_h = jax.tree.map(_in_front, now, jax.vmap(pull)(rows.mantissa))
-        exponent = _in_front(jnp.zeros((), jnp.int32), rows.exponent)
-        if rows.low is None:
-            exponents = jax.tree.map(lambda _: exponent, received)
-            (mantissa, e), low = split_exponent(at_h, (1,)), None
-            next_rows = mantissa, exponent + e, low
-            lost |= ((mantissa != 0) & _is_small(mantissa)).any()
-        else:
-            low = jax.tree.map(lambda leaf: jnp.pad(leaf, ((1, 0), (0, 0))), rows.low)
-            received, exponents, next_rows = _with_low(pull, received, at_h, exponent, low)
+        pulled = _mapped(pull, rows.cotangents, h.dtype, bands)
+        received, at_h = jax.tree.map(functools.partial(_in_front, bands), now, pulled)
+        if not bands:
+            m, e = split_exponent(at_h.m, (1,))
+            at_h = Entries(m, at_h.e + e[:, None])
+            lost |= ((m != 0) & _is_small(m)).any()
         if from_start is not None:
-            received, exponents = _add_at_start(k, received, exponents, next_rows, from_start)
-        trusted = _in_front(_all_finite((after, y, now)), rows.trusted)
+            received = _add_at_start(k, received, at_h, from_start, h.dtype, bands)
+        trusted = jnp.insert(rows.trusted, 0, _all_finite((after, y, now)))
         before = trusted & _all_finite(h)
-        collected = collect(AtStep(now[0], rows, trusted, received, exponents, before, aux))
+        scaled = _at_one_scale(received, wrt)
+        collected = collect(AtStep(now[0], rows, trusted, *scaled, before, aux))
         if sums is not None:
             real = k + jnp.arange(len(trusted)) < T
             add = lambda s, logs: jnp.logaddexp(s, jnp.where(real, logs, -jnp.inf))
             sums, collected = jax.tree.map(add, sums, collected), None
-        mantissa, exponent, low = next_rows
-        rows = Rows(mantissa, exponent, low, before)
+        rows = Rows(at_h, before)
         return (jax.tree.map(lambda leaf: leaf[:-1], rows), sums, lost), collected
 
     steps = (jnp.arange(T), hs, xs, targets)
-    zeros = jnp.zeros((max_lag, S), hs.dtype)
-    low = Low(zeros, jnp.zeros((max_lag, S), jnp.int32)) if bands else None
-    rows = Rows(zeros, jnp.zeros(max_lag, jnp.int32), low, jnp.ones(max_lag, bool))
+    zeros = jnp.zeros((max_lag, S), at_least_float32(hs).dtype if bands else hs.dtype)
+    none = jnp.full((max_lag, S if bands else 1), ZERO if bands else 0, jnp.int32)
+    rows = Rows(Entries(zeros, none), jnp.ones(max_lag, bool))
 
     start = rows, log_sums, jnp.asarray(False)
     (rows, log_sums, lost), collected = jax.lax.scan(body, start, steps, reverse=True)
@@ -156,141 +154,64 @@ def with_bands_if_lost(run: Callable[[bool], tuple[Any, Array]]) -> Any:
 
     Ordinary gradients do not need bands, and pay for no more than the question.
     """
+    # One exponent a row flushes an entry 2^63 (in float32) below the largest of its row. That
+    # matters only if the largest dies later, at a gate that is exactly shut, say. Whether an entry
+    # has been so small at all is cheap to ask, and the slower sweep, an exponent for each entry, is
+    # taken then.
     result, lost = run(False)
     return jax.lax.cond(lost.any(), lambda: run(True)[0], lambda: result)
 
 
-def _with_low(pull: Any, received: Any, at_h: Any, exponent: Array, low: Any):
-    """Pull the low entries back as well, a band of exponents at a time, none in ordinary cases.
-
-    Returns:
-      What wrt received, its exponents, and the next rows without `trusted`.
-    """
-    exponents = jax.tree.map(lambda _: exponent, received)
-
-    def body(carry: Any):
-        low, received, exponents, rows = carry
-        band, top, rest = _leading_band(low)
-        to_wrt, to_h = jax.vmap(pull)(band)
-        pairs = jax.tree.map(
-            lambda a, e, b: _sum_of_rows((a, e), (b, top)), received, exponents, to_wrt
-        )
-        pick = lambda i: jax.tree.map(lambda _, pair: pair[i], received, pairs)
-        return rest, pick(0), pick(1), _add_entries(rows, to_h, top)
-
-    start = low, received, exponents, _banded(at_h, exponent)
-    left = lambda carry: (carry[0].mantissa != 0).any()
-    return jax.lax.while_loop(left, body, start)[1:]
+def _mapped(linear: Callable[[Array], Any], rows: Entries, dtype: Any, bands: bool) -> Any:
+    """Return what a linear map of one row makes of each, with exponents by row or by entry."""
+    if bands:
+        wide = lambda images: jax.tree.map(at_least_float32, images)
+        each_row = lambda m: wide(jax.vmap(linear)(m.astype(dtype)))
+        return rows.mapped(each_row, dtype=dtype, max_bands=None)
+    along = lambda image: rows.e.reshape(-1, *[1] * (image.ndim - 1))
+    return jax.tree.map(lambda image: Entries(image, along(image)), jax.vmap(linear)(rows.m))
 
 
-def _band_width(dtype: Any) -> int:
-    """Return how far apart entries of one row may be, so that products of two do not underflow."""
-    return int(jnp.finfo(dtype).maxexp) // 2
+def _in_front(bands: bool, first: Array, rest: Entries) -> Entries:
+    """Return Entries with one more row in front."""
+    if bands:
+        one = Entries.of(at_least_float32(first)[None])
+    else:
+        one = Entries(first[None], jnp.zeros((1, *[1] * first.ndim), jnp.int32))
+    return jax.tree.map(lambda *parts: jnp.concatenate(parts), one, rest)
+
+
+def _at_one_scale(received: Any, like: Any) -> tuple[Any, Any]:
+    """Return mantissas in the dtypes of `like`, and the exponent of each row, `[n]`."""
+    by_row = jax.tree.map(
+        lambda leaf, entries: entries if entries.e.size == len(entries.e) else entries.by_row(),
+        like,
+        received,
+    )
+    mantissas = jax.tree.map(lambda leaf, entries: entries.m.astype(leaf.dtype), like, by_row)
+    return mantissas, jax.tree.map(lambda leaf, entries: entries.e.reshape(-1), like, by_row)
 
 
 def _is_small(mantissa: Array) -> Array:
-    return jnp.abs(mantissa) < jnp.asarray(2.0 ** -_band_width(mantissa.dtype), mantissa.dtype)
+    """Return where an entry is so far below its row's largest that its products may underflow."""
+    half_range = int(jnp.finfo(mantissa.dtype).maxexp) // 2
+    return jnp.abs(mantissa) < jnp.asarray(2.0**-half_range, mantissa.dtype)
 
 
-def _banded(x: Array, exponent: Array) -> tuple[Array, Array, Low]:
-    """Return `x [n, S]` times 2^exponent `[n]`, the largest in [½, 1), small entries apart."""
-    m, e = split_exponent(x, (1,))
-    exponent = exponent + e
-    small = _is_small(m)
-    low = Low(jnp.where(small, m, 0), jnp.broadcast_to(exponent[:, None], x.shape))
-    return jnp.where(small, 0, m), exponent, low
-
-
-def _leading_band(low: Low) -> tuple[Array, Array, Low]:
-    """Return each row's largest entries over 2^top, top `[n]`, and the entries that are left."""
-    mantissa, e = jnp.frexp(low.mantissa)
-    e = low.exponent + e
-    there = mantissa != 0
-    top = _largest_exponent(there, e)
-    below = e - top[:, None]
-    taken = there & (below >= -_band_width(mantissa.dtype))
-    band = jnp.where(taken, mantissa * _power(below, mantissa.dtype), 0)
-    return band, top, Low(jnp.where(taken, 0, mantissa), e)
-
-
-def _power(e: Array, dtype: Any) -> Array:
-    """Return 2^e for e ≤ 0, to rounding."""
-    return jnp.exp2(jnp.minimum(e, 0).astype(dtype))
-
-
-def _largest_exponent(there: Array, e: Array) -> Array:
-    lowest = jnp.iinfo(jnp.int32).min // 4
-    top = jnp.where(there, e, lowest).max(1, initial=lowest)
-    return jnp.where(top > lowest, top, 0)
-
-
-def _add_entries(rows: Any, x: Array, exponent: Array) -> tuple[Array, Array, Low]:
-    """Add to rows and their low entries `x [n, S]` times 2^exponent, entry by entry."""
-    mantissa, row_exponent, low = rows
-    whole = jnp.where(mantissa != 0, row_exponent[:, None], low.exponent)
-    a, e_a = jnp.frexp(mantissa + low.mantissa)  # one of the two is zero
-    b, e_b = jnp.frexp(x)
-    e_a, e_b = e_a + whole, e_b + exponent[:, None]
-    lowest = jnp.iinfo(jnp.int32).min // 4
-    e_a, e_b = jnp.where(a != 0, e_a, lowest), jnp.where(b != 0, e_b, lowest)
-    e = jnp.maximum(e_a, e_b)
-    m, more = jnp.frexp(a * _power(e_a - e, x.dtype) + b * _power(e_b - e, x.dtype))
-    e = jnp.where(m != 0, e + more, 0)
-    top = _largest_exponent(m != 0, e)
-    below = e - top[:, None]
-    near = (m != 0) & (below >= -_band_width(x.dtype))
-    return (
-        jnp.where(near, m * _power(below, x.dtype), 0),
-        top,
-        Low(jnp.where(near, 0, m), e),
-    )
-
-
-def _sum_of_rows(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
-    """Return a + b of arrays `[n, ...]` with exponents `[n]`."""
-    scaled = []
-    for x, exponent in (a, b):
-        m, e = split_exponent(x, tuple(range(1, x.ndim)))
-        there = (m != 0).any(tuple(range(1, x.ndim)))
-        scaled.append((m, jnp.where(there, e + exponent, jnp.iinfo(jnp.int32).min // 4)))
-    (a_m, a_e), (b_m, b_e) = scaled
-    e = jnp.maximum(a_e, b_e)
-    along = lambda n: n.reshape(-1, *[1] * (a_m.ndim - 1))
-    power = lambda n: along(_power(n, a_m.dtype))
-    total = a_m * power(a_e - e) + b_m * power(b_e - e)
-    return total, jnp.where(e > jnp.iinfo(jnp.int32).min // 4, e, 0)
-
-
-def _add_at_start(k: Any, received: Any, exponents: Array, rows: Any, from_start: Any):
+def _add_at_start(
+    k: Array, received: Any, rows: Entries, from_start: Any, dtype: Any, bands: bool
+) -> Any:
     """Add at step 0 what the rows at the initial state give to wrt by way of it."""
-    mantissa, exponent, low = rows
 
-    def of_rows():
-        more = jax.vmap(from_start)(mantissa)
-        pairs = jax.tree.map(
-            lambda a, e, b: _sum_of_rows((a, e), (b, exponent)), received, exponents, more
-        )
-        pick = lambda i: jax.tree.map(lambda _, pair: pair[i], received, pairs)
-        return pick(0), pick(1)
+    def add(entries: Entries, more: Entries) -> Entries:
+        total = Entries.of(entries.m, entries.e).plus(Entries.of(more.m, more.e))
+        return total if bands else total.by_row()
 
-    def of_entries():
-        def body(carry: Any):
-            low, received, exponents = carry
-            band, top, rest = _leading_band(low)
-            more = jax.vmap(from_start)(band)
-            pairs = jax.tree.map(
-                lambda a, e, b: _sum_of_rows((a, e), (b, top)), received, exponents, more
-            )
-            pick = lambda i: jax.tree.map(lambda _, pair: pair[i], received, pairs)
-            return rest, pick(0), pick(1)
+    def of_start():
+        more = _mapped(from_start, rows, dtype, bands)
+        return jax.tree.map(add, received, more, is_leaf=lambda node: isinstance(node, Entries))
 
-        at_row = jnp.broadcast_to(exponent[:, None], mantissa.shape)
-        entries = Low(mantissa + low.mantissa, jnp.where(mantissa != 0, at_row, low.exponent))
-        left = lambda carry: (carry[0].mantissa != 0).any()
-        return jax.lax.while_loop(left, body, (entries, received, exponents))[1:]
-
-    of_start = of_rows if low is None else of_entries
-    return jax.lax.cond(k == 0, of_start, lambda: (received, exponents))
+    return jax.lax.cond(k == 0, of_start, lambda: received)
 
 
 def shifted_rows(table: Array, width: int, fill: float) -> Array:
@@ -303,10 +224,6 @@ def shifted_rows(table: Array, width: int, fill: float) -> Array:
     stride = max(m + n, width + 1)
     wide = _widened(table, stride, fill).reshape(m * stride, *rest)[:-m]
     return wide.reshape(m, stride - 1, *rest)[:, :width]
-
-
-def _in_front(first: Array, rest: Array) -> Array:
-    return jnp.concatenate([first[None], rest])
 
 
 def _widened(a: Array, width: int, fill: float) -> Array:

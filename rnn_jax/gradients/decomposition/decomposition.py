@@ -24,7 +24,6 @@ from rnn_jax.cell import Cell
 from rnn_jax.errors import invalid
 from rnn_jax.gradients.decomposition.backward_sweep import (
     AtStep,
-    Rows,
     backward_sweep,
     shifted_rows,
     with_bands_if_lost,
@@ -32,7 +31,7 @@ from rnn_jax.gradients.decomposition.backward_sweep import (
 from rnn_jax.gradients.decomposition.learned_start import GIVEN, Learn, LearnedStart, Start
 from rnn_jax.gradients.step.continuous import continuous
 from rnn_jax.gradients.step.linearized_step import LinearizedStep
-from rnn_jax.gradients.step.tapped import TappedStep, Wrt
+from rnn_jax.gradients.step.perturbed_step import PerturbedStep, Wrt
 from rnn_jax.lengths import batch_of, step_at, steps_of
 from rnn_jax.linalg import log_norm, log_power_of_two
 from rnn_jax.transforms.batch_axes import over_batch
@@ -131,7 +130,7 @@ class LogNormSweep:
         learned: Any,
         number: Any,
     ):
-        self._tapped = TappedStep(cell, params, start, step_at(xs, 0), learned.leaves)
+        self._perturbed = PerturbedStep(cell, params, start, step_at(xs, 0), learned.leaves)
         self._pull = learned.pull(number)
         self._unravel = ravel_pytree(start)[1]
         self._params = params
@@ -155,7 +154,7 @@ class LogNormSweep:
         """
         at_start, collected, lost = backward_sweep(
             self._step,
-            self._tapped.wrt(),
+            self._perturbed.wrt(),
             *self._sequence,
             lambda at: mean(self._log_norms(at)),
             max_lag=max_lag,
@@ -163,7 +162,7 @@ class LogNormSweep:
             from_start=None if self._pull is None else self._from_start,
             bands=bands,
         )
-        of_rows = jnp.where(at_start.trusted, _row_log_norms(at_start), jnp.nan)
+        of_rows = jnp.where(at_start.trusted, at_start.log_norms().astype(self.dtype), jnp.nan)
         # No loss reads the initial state at lag 0, and there are T of them at most.
         of_rows = jnp.where(jnp.arange(max_lag) < len(self._sequence[1]), of_rows, -jnp.inf)
         norms = mean(jnp.concatenate([jnp.full(1, -jnp.inf, self.dtype), of_rows]))
@@ -175,17 +174,17 @@ class LogNormSweep:
 
     def _from_start(self, received: Array) -> Wrt:
         assert self._pull is not None
-        zeros = jax.tree.map(jnp.zeros_like, self._tapped.wrt())
+        zeros = jax.tree.map(jnp.zeros_like, self._perturbed.wrt())
         leaves = jax.tree.leaves(self._pull(received))
         return zeros._replace(leaves={leaf: leaves[leaf] for leaf in zeros.leaves})
 
     def _step(self, wrt: Any, h: Array, x: Array):
-        (state, y), factors = self._tapped(wrt, self._unravel(h), x)
+        (state, y), factors = self._perturbed(wrt, self._unravel(h), x)
         return ravel_pytree(state)[0], y, factors
 
     def _log_norms(self, at: AtStep) -> tuple[Array, list[Array]]:
-        direct = log_norm(self._tapped.flat_state_cotangent(at.now), (0,))
-        states = jnp.concatenate([direct[None], _row_log_norms(at.later)])
+        direct = log_norm(self._perturbed.flat_state_cotangent(at.now), (0,))
+        states = jnp.concatenate([direct[None], at.later.log_norms().astype(self.dtype)])
         norms = lambda ct: log_norm(ct, tuple(range(1, ct.ndim)))
         scaled = lambda ct, e: norms(ct) + log_power_of_two(e, self.dtype)
         leaves, products = at.received.leaves, at.received.products
@@ -282,15 +281,6 @@ def check_targets(targets: Any, xs: Array) -> None:
         if not hasattr(leaf, "shape") or leaf.shape[: len(lead)] != lead:
             remedy = "Pass one target for each step of each example, in the order of xs."
             raise invalid("targets", leaf, f"[{', '.join(map(str, lead))}, ...]", remedy)
-
-
-def _row_log_norms(rows: Rows) -> Array:
-    """Return ln of the norm of each row, `[n]`; a mantissa's squares do not underflow.
-
-    Low entries do not count, for the largest is never one.
-    """
-    norms = 0.5 * jnp.log(jnp.square(rows.mantissa).sum(1))
-    return norms + log_power_of_two(rows.exponent, norms.dtype)
 
 
 def _or_nan(trusted: Array, logs: Array) -> Array:

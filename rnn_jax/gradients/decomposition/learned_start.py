@@ -1,4 +1,4 @@
-"""What a gradient at the initial state gives to the parameters that the state is made of.
+"""Gradients of the parameters that a learned initial state is made of.
 
 With h_0 = h_0(θ), a term of k = 0 has (∂E_t/∂h_0) (∂h_0/∂θ) in it besides what step 0 has of θ.
 """

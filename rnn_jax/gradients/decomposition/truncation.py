@@ -254,6 +254,7 @@ def _passes(
     def add_passes(total: Any, n: Any):
         return jax.tree.map(jnp.add, total, jax.value_and_grad(E)([params] * len(falling), n)), None
 
+    # Memory is that of one full backward pass at most, however k2 compares with k1.
     # As many passes at a time as cover T steps, in rounds of equal size.
     rounds = -(-passes // -(-T // falling[0]))
     together = -(-passes // rounds)

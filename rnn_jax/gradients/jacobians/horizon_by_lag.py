@@ -1,4 +1,4 @@
-"""How far back a gradient reaches."""
+"""The effective horizon: the lag over which a gradient falls by e."""
 
 from __future__ import annotations
 

@@ -15,7 +15,8 @@ from jax.sharding import Mesh, PartitionSpec
 from rnn_jax.cell import Cell
 from rnn_jax.errors import check_array, check_number, choose
 from rnn_jax.gradients.jacobians.state_blocks import Block, Entries, block_entries
-from rnn_jax.gradients.jacobians.step_jacobians import step_jacobians
+from rnn_jax.gradients.jacobians.step_jacobians import jacobians_along
+from rnn_jax.gradients.step.continuous import continuous
 from rnn_jax.linalg.norms import LogNorm
 from rnn_jax.linalg.product_norms import (
     NORMS,
@@ -65,7 +66,8 @@ def jacobian_log_norms(
     """
     check_norm(norm, rtol)
     entries = block_entries(cell, params, block)
-    jacobians = step_jacobians(cell, params, xs, initial_state)
+    cell, xs, start = continuous(cell, params, xs, initial_state)
+    jacobians = jacobians_along(cell, params, xs, start)
     return _tables(jacobians, norm, rtol, mesh, entries).value
 
 

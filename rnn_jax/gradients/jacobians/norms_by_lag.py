@@ -25,7 +25,7 @@ from rnn_jax.errors import invalid
 from rnn_jax.gradients.jacobians.log_norms import check_norm
 from rnn_jax.gradients.jacobians.norms_by_vectors import MATRICES_PER_BATCH, norms_at_times
 from rnn_jax.gradients.jacobians.state_blocks import Block, block_entries
-from rnn_jax.gradients.jacobians.step_jacobians import step_jacobians
+from rnn_jax.gradients.jacobians.step_jacobians import jacobians_along
 from rnn_jax.gradients.step.continuous import continuous
 from rnn_jax.lengths import steps_of
 from rnn_jax.linalg import split_exponent
@@ -84,7 +84,9 @@ def jacobian_log_norms_by_lag(
     cell, xs, start = continuous(cell, params, xs, initial_state)
     each_lag = check_states("lags", lags, steps_of(xs))
     if times is None:
-        return _at_all_times(step_jacobians(cell, params, xs, start), each_lag, norm, rtol, entries)
+        return _at_all_times(
+            jacobians_along(cell, params, xs, start), each_lag, norm, rtol, entries
+        )
     each_time = check_states("times", times, steps_of(xs))
     return norms_at_times(cell, params, xs, start, each_lag, each_time, norm, rtol, entries)
 
@@ -119,6 +121,10 @@ def _all_times(J: Array, lags: Array, norm: Norm, rows: Any, columns: Any) -> Lo
     noise = jax.random.normal(jax.random.key(0), (T, S), J.dtype)
     steps = (*scaled.at_one_scale(), scaled.log2_size(), noise)
 
+    # All windows of one length, by two running products (van Herk's method for minima): spans of
+    # `lag` steps restart at its multiples, A_t is the product from the start of t's span up to t,
+    # B_k from k to the end of its own, and a window, which meets one boundary at most, is A_t B_k.
+    # So each lag takes 3 T products, whatever it is, where windows one by one would take T · lag.
     def of_lag(lag: Array):
         step, span = jnp.arange(T, dtype=jnp.int32), jnp.maximum(lag, 1)
         begins, ends = step % span == 0, step % span == span - 1
@@ -136,6 +142,8 @@ def _all_times(J: Array, lags: Array, norm: Norm, rows: Any, columns: Any) -> Lo
             value, error = log_norms(P.rows(rows).columns(columns), norm)
             sizes = A.log2_size()[last], B.log2_size()[first]
             size_A, size_B = (size.astype(value.dtype) for size in sizes)
+            # What rounding has made of A acts through B, and of B, their product included, through
+            # A.
             lost = jnp.maximum(lost_A[last] + size_B, jnp.maximum(lost_B[first], size_B) + size_A)
             lost = jnp.where(one_span, lost_A[last], lost)
             lost = jnp.where(lag > 1, lost * math.log(2) - value, -jnp.inf)

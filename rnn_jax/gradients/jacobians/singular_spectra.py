@@ -130,7 +130,11 @@ def _spectra_at(
         r = jnp.diagonal(R)
         dead = r == 0
         lost = lost + jnp.where(dead, jnp.inf, eps * r.max() / jnp.where(dead, 1, r))
-        # Directions that have died count for nothing from here on.
+        # Q R Q R ... is carried as D T̂, with D = diag(r_1 r_2 ..) and T̂ a unit triangle: D goes
+        # over any number of magnitudes, and T̂ stays of the size of 1, since (D⁻¹ R̂ D) scales
+        # entry (i, j) by d_j / d_i, which falls for the order that QR brings directions into.
+        # Singular values that are e^5000 apart then each keep their own relative accuracy, which no
+        # single matrix could hold. Directions that have died count for nothing from here on.
         T = _scaled_triangle(R / jnp.where(dead, 1, r)[:, None], m, e) @ T
         m, more = split_exponent((m * r)[:, None], (1,))
         scale = (m[:, 0], e + more)
@@ -151,6 +155,8 @@ def _spectra_at(
         carry, _ = jax.lax.scan(step, carry, jnp.arange(1, longest + 1, dtype=jnp.int32))
     m, e, T, lost = carry[-1]
     log_values, cosine = jax.lax.map(lambda x: log_singular_values(*x), (m[..., None] * T, e))
+    # Two ways in which a value is off: what each Q R has moved its R_ii by, relative to it, which
+    # adds up over steps; and what Jacobi's rotations of T̂ move it by, as its condition says.
     rounding = -jnp.log1p(-jnp.minimum(lost + (eps * _condition(T))[:, None], 1))
     known = (lags <= t) & jnp.isfinite(states[t]).all()
     log_values = jnp.where(known[:, None], log_values, jnp.nan)

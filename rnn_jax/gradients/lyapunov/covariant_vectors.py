@@ -36,12 +36,12 @@ from rnn_jax.transforms.compiled import compiled
 from rnn_jax.types import Array, Key, Params, State
 
 OTHER_STARTS = 3
-"""Of frames and coefficients, that the transient is measured from."""
+"""Other frames and coefficients to start from, which the transient is measured by."""
 
 
 @flax.struct.dataclass
 class CovariantVectors:
-    """Of the n steps that are neither warmup nor cooldown.
+    """Covariant vectors along the n steps that are neither warmup nor cooldown.
 
     Attributes:
       states: h, at which the vectors stand, its leaves side by side: `[n + 1, *batch, S]`.
@@ -133,6 +133,9 @@ def _covariant_vectors(
             h, M = advance(h, Q, x)
             M = jnp.where(jnp.isfinite(h).all(), M, jnp.nan)
             Q, R = orthonormalize(M)
+            # The vectors are determined by an endless past and future, of which there is some.
+            # Other frames Q B, and other triangles at the end, show what is left of that choice:
+            # where the vectors that follow from them are not the same, neither is to be trusted.
             B, R_other = jax.vmap(orthonormalize)(R @ B)
             return (h, Q, B), (h, Q, R, B, R_other)
 
@@ -163,6 +166,8 @@ def _covariant_vectors(
         Bs = jnp.concatenate([settled[2][None], Bs[:n]])
         transient = _sine(cs[:, None], Bs @ c_others).max((0, 1))
         r = jnp.diagonal(Rs, axis1=1, axis2=2)
+        # Each step's frame is rounded by ε R_11, which turns a direction of growth R_ii by their
+        # ratio.
         noise = 2 * float(jnp.finfo(hs.dtype).eps) * (r.max(1, keepdims=True) / r).max(0)
         return hs, vectors[..., :K], log_growth[:, :K], transient[None, :K], noise[None, :K]
 
@@ -179,6 +184,9 @@ def _coefficients(c: Array, Rs: Array, n: int) -> tuple[Array, Array]:
 
     `c` stands after the last of `Rs [steps, L, L]`.
     """
+    # Covariant vectors are Q c with c upper triangular: J takes Q c to Q' R c, so that c' = R c D
+    # and going back c = R⁻¹ c' D⁻¹. Backwards, the fastest of what vector i may contain shrinks
+    # most: any c forgets where it began, and turns towards the covariant one.
     identity = jnp.eye(len(c), dtype=c.dtype)
 
     def back(c: Array, R: Array):

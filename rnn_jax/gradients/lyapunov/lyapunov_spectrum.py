@@ -36,7 +36,7 @@ GIVEN_UP = 8
 FAR = 8
 """Powers of two that a column may grow or shrink by before its scale is taken out."""
 RATE_DECAY = 0.95
-"""What a fast time counts at the next orthonormalization: growth is not as even as its average."""
+"""Weight of the fastest rate so far at the next orthonormalization: growth is not even."""
 
 
 def lyapunov_spectrum(
@@ -71,8 +71,8 @@ def lyapunov_spectrum(
         R_11 / R_KK reach 1/√ε, at most twice as many as last time, and the same for all examples.
         Under `jax.vmap` give a number: a choice that differs from one member to the next costs an
         orthonormalization at every step.
-      blocks: equal stretches of the counted time, for standard errors and the trace; each ends
-        with an orthonormalization. Fewer where there are not so many counted steps.
+      blocks: batches of consecutive steps, equally long, for standard errors (by batch means) and
+        the trace; each ends with an orthonormalization. Fewer where fewer steps are counted.
 
     Raises:
       ValueError: num_exponents, warmup, interval or blocks out of range; what `unroll` raises.
@@ -96,6 +96,40 @@ def lyapunov_spectrum(
     return _lyapunov_spectrum(cell, params, xs, start, frame, warmup, interval, blocks)
 
 
+class Frame(NamedTuple):
+    """Columns M 2^e on their way since they were last orthonormal.
+
+    Attributes:
+      M: `[*batch, S, K]`, within 2^±FAR before each step.
+      e: `[*batch, K]`, int32.
+      peak: `[*batch]`, the largest exponent of any column on the way.
+      since: steps taken.
+      limit: steps after which they are orthonormalized.
+      rate: how fast a frame came closer to singular, see `_rate`: what the next limit is chosen by.
+      lost: directions that rounding has swallowed.
+    """
+
+    M: Array
+    e: Array
+    peak: Array
+    since: Array
+    limit: Array
+    rate: Array
+    lost: Lost
+
+
+class Lost(NamedTuple):
+    """Directions of a frame that rounding has swallowed, each `[*batch, K]`.
+
+    Attributes:
+      in_a_row: orthonormalizations since the direction was last there.
+      rate: ln of the upper limit of its R_ii, per step, when it was last looked for.
+    """
+
+    in_a_row: Array
+    rate: Array
+
+
 @compiled("cell", "warmup", "interval", "blocks")
 def _lyapunov_spectrum(
     cell: Cell,
@@ -111,94 +145,96 @@ def _lyapunov_spectrum(
     T, batch = steps_of(xs), batch_of(xs)
     S, K = M.shape[-2:]
     advance = LinearizedStep(cell, params, zeros_of_one(start, len(batch))).advance
-    orthonormalize_all: Callable[..., Any] = _frame_and_growth
     h = flat_state(start, len(batch))
     # What J M is rounded by: a frame in float32 goes through a step in half precision.
     eps = float(jnp.finfo(h.dtype).eps)
-    orthonormalize_all = functools.partial(orthonormalize_all, eps)
+    orthonormalize_all: Callable[..., Any] = functools.partial(_frame_and_growth, eps)
     for _ in batch:
         advance = jax.vmap(advance)
         orthonormalize_all = jax.vmap(orthonormalize_all, in_axes=(0, 0, 0, None))
 
-    # Block b of the counted steps ends at step ends[b]; what comes before is block `blocks`.
+    # Batch of steps b of those that count ends at step ends[b]; the warmup is batch `blocks`.
     ends = jnp.array([(T - warmup) * (b + 1) // blocks for b in range(blocks)])
     counted = jnp.arange(T) - warmup
     block = jnp.where(counted < 0, blocks, jnp.searchsorted(ends, counted, side="right"))
     forced = jnp.isin(counted + 1, jnp.concatenate([jnp.zeros_like(ends[:1]), ends]))
 
     def body(carry: Any, at_t: Any):
-        h, M, e, peak, finite, since, limit, rate, sums, rounding, count, lost = carry
+        h, frame, finite, sums, rounding, count = carry
         x, block, forced = at_t
         # Between orthonormalizations only J M is taken, and columns are M 2^e. When one is due, by
-        # the chosen limit or since a block ends, ln R_ii goes to the block's sum, the frame starts
+        # the chosen limit or since a batch ends, ln R_ii goes to the batch's sum, the frame starts
         # anew, and the next limit is chosen from how far R came towards singular. `rounding`
         # collects how far rounding may have moved each ln R_ii, and `lost` what it has swallowed.
-        h, M = advance(h, M, x)
+        h, M = advance(h, frame.M, x)
         finite = finite & jnp.isfinite(h).all(-1)
-        since = since + 1
+        frame = frame._replace(M=M, since=frame.since + 1)
 
-        def now(M: Array, e: Array, lost: Any):
-            Q, log_R, lost = orthonormalize_all(M, e, lost, since)
+        def now(frame: Frame):
+            Q, log_R, lost = orthonormalize_all(frame.M, frame.e, frame.lost, frame.since)
             log_R = jnp.where(finite[..., None], log_R, jnp.nan)
-            known = jax.lax.stop_gradient(log_R)
-            # What is lost in a single step asks for nothing: no interval is shorter.
-            held = (lost.in_a_row > 0) & (since == 1)
-            spread = _rate(jnp.where(held, -jnp.inf, known), since, eps)
-            fastest = jnp.maximum(spread, RATE_DECAY * rate)
-            chosen = _steps_until_singular(fastest, limit, T)
-            moved = jnp.where(
-                lost.in_a_row > 0, jnp.inf, _lost_to_rounding(known, since, peak, eps)
-            )
-            chosen = chosen if interval is None else limit
-            return Q, e * 0, e[..., 0] * 0, log_R, moved, since * 0, chosen, fastest, lost
+            anew = _begun_anew(frame, Q, log_R, lost, eps, T, is_chosen=interval is None)
+            moved = _lost_to_rounding(log_R, frame, eps)
+            return anew, log_R, jnp.where(lost.in_a_row > 0, jnp.inf, moved)
 
-        def not_yet(M: Array, e: Array, lost: Any):
-            # Columns are M 2^e, M within 2^±FAR before a step, so that however a rate may change,
-            # none leaves its range but by a step that does nearly so alone.
-            size = column_exponents(jax.lax.stop_gradient(M))
-            highest = jnp.maximum(peak, (e + size).max(-1))
-            scaled = lambda M, e: (scale_columns(M, -size), e + size)
-            far = (jnp.abs(size) > FAR).any()
-            M, e = jax.lax.cond(far, scaled, lambda M, e: (M, e), M, e)
+        def not_yet(frame: Frame):
             zeros = jnp.zeros_like(sums[0])
-            return M, e, highest, zeros, zeros, since, limit, rate, lost
+            return _in_range(frame), zeros, zeros
 
-        due = forced | (since >= limit)
-        M, e, peak, log_R, moved, since, limit, rate, lost = jax.lax.cond(
-            due, now, not_yet, M, e, lost
-        )
+        due = forced | (frame.since >= frame.limit)
+        frame, log_R, moved = jax.lax.cond(due, now, not_yet, frame)
         is_counted = block < blocks
         rounding = rounding + jnp.where(is_counted, moved, 0)
         count = count + (due & is_counted).astype(count.dtype)
         # A direction that has died in the warmup stays dead, and so does a NaN.
         sums = sums.at[block].add(log_R)
-        return (h, M, e, peak, finite, since, limit, rate, sums, rounding, count, lost), None
+        return (h, frame, finite, sums, rounding, count), None
 
-    zero = jnp.zeros((), jnp.int32)
     nothing = jnp.zeros((*batch, K), M.dtype)
-    first_limit = jnp.asarray(1 if interval is None else interval, jnp.int32)
+    zero, e = jnp.zeros((), jnp.int32), jnp.zeros((*batch, K), jnp.int32)
+    frame = Frame(
+        M,
+        e,
+        peak=jnp.zeros(batch, jnp.int32),
+        since=zero,
+        limit=jnp.asarray(1 if interval is None else interval, jnp.int32),
+        rate=nothing.sum() * 0,
+        lost=Lost(e, nothing),
+    )
     sums = jnp.zeros((blocks + 1, *batch, K), M.dtype)
-    finite = jnp.isfinite(h).all(-1)
-    e, peak = jnp.zeros((*batch, K), jnp.int32), jnp.zeros(batch, jnp.int32)
-    lost = Lost(e, nothing)
-    rate = nothing.sum() * 0
-    carry = (h, M, e, peak, finite, zero, first_limit, rate, sums, nothing, zero, lost)
-    (*_, sums, rounding, count, _), _ = jax.lax.scan(body, carry, (xs, block, forced))
+    carry = (h, frame, jnp.isfinite(h).all(-1), sums, nothing, zero)
+    (*_, sums, rounding, count), _ = jax.lax.scan(body, carry, (xs, block, forced))
     return spectrum_of_sums(
         jnp.moveaxis(sums[:-1], -1, 1), jnp.moveaxis(rounding, -1, 0), ends, count, S
     )
 
 
-class Lost(NamedTuple):
-    """Directions of a frame that rounding has swallowed, each `[*batch, K]`.
+def _begun_anew(
+    frame: Frame, Q: Array, log_R: Array, lost: Lost, eps: float, T: int, *, is_chosen: bool
+) -> Frame:
+    """Return the frame of Q, and when it will be orthonormalized next."""
+    # What is lost in a single step asks for nothing: no interval is shorter.
+    held = (lost.in_a_row > 0) & (frame.since == 1)
+    known = jnp.where(held, -jnp.inf, jax.lax.stop_gradient(log_R))
+    # Growth is not as even as its average: a fast stretch is remembered, and forgotten slowly.
+    rate = jnp.maximum(_rate(known, frame.since, eps), RATE_DECAY * frame.rate)
+    limit = _steps_until_singular(rate, frame.limit, T) if is_chosen else frame.limit
+    zeros = frame.e * 0
+    return Frame(Q, zeros, zeros[..., 0], frame.since * 0, limit, rate, lost)
 
-    Attributes:
-      in_a_row: orthonormalizations since the direction was last there.
-      rate: ln of the upper limit of its R_ii, per step, when it was last looked for.
+
+def _in_range(frame: Frame) -> Frame:
+    """Return the frame with its columns within 2^±FAR.
+
+    However a rate may change, none then leaves its range but by a step that does nearly so alone.
     """
-
-    in_a_row: Array
-    rate: Array
+    size = column_exponents(jax.lax.stop_gradient(frame.M))
+    peak = jnp.maximum(frame.peak, (frame.e + size).max(-1))
+    # Most steps move no column far, and then M is not read again.
+    scaled = lambda M, e: (scale_columns(M, -size), e + size)
+    far = (jnp.abs(size) > FAR).any()
+    M, e = jax.lax.cond(far, scaled, lambda M, e: (M, e), frame.M, frame.e)
+    return frame._replace(M=M, e=e, peak=peak)
 
 
 def _frame_and_growth(
@@ -234,11 +270,15 @@ def _frame_and_growth(
     return Q + new, log_R, Lost(in_a_row, rate)
 
 
-def _lost_to_rounding(log_R: Array, since: Array, peak: Array, eps: float) -> Array:
+def _lost_to_rounding(log_R: Array, frame: Frame, eps: float) -> Array:
     """Return how far rounding may have moved each of `log_R [*batch, K]`, nats; ∞ for noise."""
-    peak = log_power_of_two(peak, log_R.dtype)[..., None]
+    # Each step rounds every column by ε times the largest of the frame, which R_ii, what is left of
+    # a column beside those before it, may be far below: the share of R_ii that is rounding grows as
+    # n ε max / R_ii over the n steps since the columns were orthonormal. The 32 is measured.
+    log_R = jax.lax.stop_gradient(log_R)
+    peak = log_power_of_two(frame.peak, log_R.dtype)[..., None]
     size = jnp.maximum(log_R.max(-1, keepdims=True), peak)
-    share = 32 * since.astype(log_R.dtype) * eps * jnp.exp(size - log_R)
+    share = 32 * frame.since.astype(log_R.dtype) * eps * jnp.exp(size - log_R)
     return -jnp.log1p(-jnp.minimum(share, 1))
 
 

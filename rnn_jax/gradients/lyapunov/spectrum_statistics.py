@@ -1,6 +1,6 @@
 """A Lyapunov spectrum from sums over time: errors, flags, entropy and dimension.
 
-The exponents are means over equal blocks of time; how those differ from each other tells how far
+The exponents are means over equal batches of steps; how those differ from each other tells how far
 the mean may be off, and whether it has settled.
 """
 
@@ -24,26 +24,25 @@ class LyapunovSpectrum:
         steps map it to less than rounding can tell from zero, an upper limit of λ, which may be
         −inf, and `rounding` is ∞. NaN where the trajectory is not finite.
       standard_errors: of the exponents, `[K, *batch]`: the larger of two estimates. One is by batch
-        means, the standard deviation of the means over `blocks` equal stretches of time, over
-        √blocks; the other is half the difference of the means over the two halves, which knows of
-        what is slower than a block. NaN with less than two blocks.
-      trace: the estimate of λ after each block, `[blocks, K, *batch]`.
-      trace_steps: counted steps after each block, `[blocks]`.
+        means, the standard deviation of the means over `blocks` equal batches of steps, over
+        √blocks; the other is half the difference of the means over the two halves, which accounts
+        for correlations longer than a batch. NaN with less than two batches.
+      trace: the estimate of λ after each batch, `[blocks, K, *batch]`.
+      trace_steps: counted steps after each batch, `[blocks]`.
       rounding: how much rounding may have moved each exponent, nats per step, `[K, *batch]`: with
         δ = 32 n ε R_11 / R_ii for n steps from one orthonormalization to the next, or the largest
         column in between for R_11, the sum of −ln(1 − δ) over all of them, over T, and 4 ε |λ|; ε
         is that of the state's dtype. ∞ once δ has reached 1: there R_ii may be noise, and the true
-        exponent may be −inf. Under an `interval` given by hand it knows nothing of directions that
-        shrink and grow again before the next orthonormalization.
-        The 32 is fitted: 5 of 12,000 exponents of benchmarks/flag_coverage_spectra.py were further
-        off.
+        exponent may be −inf. Directions that shrink and grow again before the next
+        orthonormalization, under an `interval` given by hand, are not accounted for. The 32 is
+        measured: 5 of 12,000 exponents of benchmarks/flag_coverage_spectra.py were further off.
       trusted: `[K, *batch]`: finite; `rounding` below 0.01; and settled: the means over the two
-        halves of the blocks differ by less than 4 standard errors of their difference, those over
+        halves of the batches differ by less than 4 standard errors of their difference, those over
         the two halves of the second half by less than 6, for the exponent and for what it is above
-        and below its neighbours. These errors are taken from what one block differs from the next,
-        which a slow transient hardly adds to. False with less than eight blocks. In 99 of 100 cases
-        a trusted exponent is within 3 `standard_errors`, and `rounding`, of an endless run's: one
-        in which no direction dies at a step that is rarer than any of this run.
+        and below its neighbours. These errors are taken from what one batch differs from the next,
+        which a slow transient hardly adds to. False with less than eight batches. In 99 of 100
+        cases a trusted exponent is within 3 `standard_errors`, and `rounding`, of an endless run's:
+        one in which no direction dies at a step that is rarer than any of this run.
       degenerate: `[K, *batch]`: no further from a neighbour than 2 standard errors of their
         difference, or than rounding. Its value is as good as any, but it has no direction of its
         own.
@@ -71,12 +70,12 @@ class LyapunovSpectrum:
 def spectrum_of_sums(
     sums: Array, rounding: Array, ends: Array, count: Array, S: int
 ) -> LyapunovSpectrum:
-    """Return the spectrum of a state of S numbers from its sums over blocks of time.
+    """Return the spectrum of a state of S numbers from its sums over batches of steps.
 
     Args:
-      sums: Σ ln R_ii of each block, `[blocks, K, *batch]`.
+      sums: Σ ln R_ii of each batch, `[blocks, K, *batch]`.
       rounding: how far rounding may have moved their totals, nats, `[K, *batch]`.
-      ends: counted steps at the end of each block, `[blocks]`.
+      ends: counted steps at the end of each batch, `[blocks]`.
       count: of orthonormalizations.
     """
     steps = ends.astype(sums.dtype).reshape(-1, *[1] * (sums.ndim - 1))
@@ -111,10 +110,12 @@ def _halves(means: Array):
 
 
 def _standard_errors(means: Array):
-    """Return those of the mean over blocks `[blocks, ...]`."""
+    """Return the standard errors of the mean over batches, of `means [blocks, ...]`."""
     if len(means) < 2:
         return jnp.asarray(jnp.nan, means.dtype)
     early, late = _halves(means)
+    # Batch means take batches as independent. Correlations longer than a batch make them alike, and
+    # this estimate too small; the two halves, each of many batches, then differ by more than it.
     of_blocks = jnp.std(means, 0, ddof=1) / math.sqrt(len(means))
     return jnp.maximum(of_blocks, jnp.abs(late - early) / 2)
 
@@ -124,6 +125,8 @@ def _settled(means: Array, tiny: Any):
 
     def steady(means: Array, errors: Any = 4):
         early, late = _halves(means)
+        # Von Neumann's estimate: from one batch to the next, a slow drift adds hardly anything,
+        # where it would widen the standard deviation and so hide itself.
         noise = jnp.sqrt(jnp.square(jnp.diff(means, axis=0)).mean(0) / 2)
         tolerance = errors * noise * math.sqrt(2 / (len(means) // 2))
         return jnp.abs(late - early) <= tolerance + tiny * (1 + jnp.abs(early) + jnp.abs(late))
@@ -161,6 +164,8 @@ def _kaplan_yorke(exponents: Array, standard_errors: Any, rounding: Any, S: Any)
     eps = jnp.finfo(sums.dtype).eps
     limited = jnp.isposinf(rounding)  # to no more than an upper limit, if not −inf itself
     noise = jnp.cumsum(jnp.where(limited, 0, rounding + eps * jnp.abs(exponents)), 0)
+    # A neutral direction is measured as 0 give or take its rounding, and must count on either side:
+    # for a flow, D is the number that includes it.
     j = jnp.cumprod(sums >= -noise, 0).sum(0)
     padded = jnp.concatenate([jnp.zeros_like(sums[:1]), sums])
     sum_j = jnp.maximum(jnp.take_along_axis(padded, j[None], 0)[0], 0)

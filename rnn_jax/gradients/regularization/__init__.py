@@ -1,1 +1,1 @@
-"""Penalties on what gradients do."""
+"""Penalties that keep gradients from vanishing or exploding."""

@@ -28,7 +28,7 @@ from rnn_jax.unrolling.arguments import masks_of
 from rnn_jax.unrolling.trajectory import states_along
 
 MIN_SQUARED_GRADIENT_NORM = 1e-20
-"""Of ‖∂E/∂h_{k+1}‖² to what it is at the last step that has any, below which Ω has no step."""
+"""‖∂E/∂h_{k+1}‖² relative to that of the last step with a gradient, below which Ω leaves it out."""
 
 
 def omega(
@@ -107,6 +107,8 @@ def _omega(
     if derivative == "immediate":
         before, received = jax.lax.stop_gradient((before, received))
 
+    # The cotangents ∂E/∂h_{k+1} are mantissas of size one here, each example and step with its own
+    # exponent: the ratio of norms needs none, and far back in a vanishing network no step is lost.
     # All states are known by now, so that time is one more batch axis.
     step = lambda state: cell.step(params, state, masks.fill(xs))[0]
     mantissas, exponents = _mantissas(received, 1 + batch_ndim)
@@ -132,6 +134,7 @@ def counted_steps(log_at: Array, *, reverse: bool = False) -> Array:
     there = log_at > -jnp.inf
     last = jnp.argmax(there if reverse else there[::-1], axis=0)
     last = last if reverse else len(log_at) - 1 - last
+    # Relative to where the gradient enters the sequence, so that no factor of E decides.
     entered = jnp.take_along_axis(log_at, last[None], axis=0)
     # Written so that NaN counts.
     small = 2 * (log_at - entered) < math.log(MIN_SQUARED_GRADIENT_NORM)

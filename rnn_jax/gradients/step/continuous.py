@@ -110,6 +110,9 @@ def _continued(cell: Cell) -> Cell:
             after, y = cell.step(params, state, x)
             return real_leaves(after), y
 
+        # A `custom_vjp` has no forward mode, which the laboratory needs. Evaluated equation by
+        # equation, `Program` gives it the one that is implied: u -> uᵀ J is linear, and its
+        # transpose is v -> J v.
         closed, shape = jax.make_jaxpr(plain, return_shape=True)(params, reals, x)
         program = Program(closed)
         values = program.evaluate(jax.tree.leaves((params, reals, x)), {})
@@ -166,6 +169,7 @@ def _encoded(leaf: Array, lead: int) -> Array:
     words = jax.random.key_data(leaf) if is_key(leaf) else leaf
     if words.dtype == jnp.bool_:
         words = words.astype(jnp.uint8)
+    # Bytes, for a key's words have 32 bits, which float32 does not hold and bfloat16 by far not.
     codes = jax.lax.bitcast_convert_type(words, jnp.uint8)
     shape = leaf.shape[:lead]
     return codes.reshape(*shape, math.prod(codes.shape[lead:]))

@@ -10,6 +10,9 @@ from jax.flatten_util import ravel_pytree
 
 from rnn_jax.cell import Cell
 from rnn_jax.gradients.step.step_jacobian import StepJacobian, step_jacobian
+from rnn_jax.lengths import batch_of
+from rnn_jax.transforms.batch_axes import over_batch
+from rnn_jax.transforms.compiled import compiled
 from rnn_jax.types import Array, Params, State
 from rnn_jax.unrolling.trajectory import states_along
 
@@ -76,6 +79,13 @@ class LinearizedStep:
         h, tangent = jax.linearize(lambda h: self(h, x)[0], h)
         columns = jax.vmap(tangent, in_axes=1, out_axes=1)(M.astype(h.dtype))
         return h, columns.astype(M.dtype)
+
+
+@compiled("cell")
+def flat_trajectory(cell: Cell, params: Params, xs: Any, start: State) -> Array:
+    """Return the flat states of `xs [T, *batch, I]` from `start`, `[T+1, *batch, S]`."""
+    one_example = lambda start, xs: LinearizedStep(cell, params, start).states(xs)
+    return over_batch(one_example, len(batch_of(xs)), out_axis=1)(start, xs)
 
 
 def is_unitwise(cell: Cell) -> bool:

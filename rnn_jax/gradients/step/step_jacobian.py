@@ -1,13 +1,13 @@
 r"""The step Jacobian of a unit-wise structured cell: diagonals, and diagonals around each W_j.
 
-With the letters of `Structure`, s the flattened state and e_j = of_j(s, a_1 .. a_{j-1}),
+With the letters of `Structure`, s the flattened state and e_j = operand_j(s, a_1 .. a_{j-1}),
 
 .. math::
     \dot e_j = D_j \dot s + \sum_{i<j} D_{ji} \dot a_i, \qquad
     \dot a_j = W_j \dot e_j, \qquad
     J \dot s = A_0 \dot s + \sum_j A_j \dot a_j
 
-where A and D map blocks of H units to blocks of H units, unit by unit.
+where A and D are diagonal from each leaf or gate of H units to each other one.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class UnitBlocks(NamedTuple):
 
 
 class FedBack(NamedTuple):
-    """What one product adds to the step Jacobian: ∂s'/∂a_j, W_j, ∂e_j/∂s and ∂e_j/∂a_i, i < j."""
+    """The parts of J that one product makes: ∂s'/∂a_j, W_j, ∂e_j/∂s and ∂e_j/∂a_i, i < j."""
 
     A: UnitBlocks
     W: Array
@@ -145,6 +145,8 @@ def step_jacobian(structure: Structure, params: Params, state: State, x: Array) 
 
 def _unit_blocks(function: Callable[..., Array], H: int, *at: Array) -> list[UnitBlocks]:
     """Return ∂function/∂each argument, by one tangent of ones for each block of H of it."""
+    # Unit n of the result depends on unit n alone of each gate, so that one tangent of ones over a
+    # gate finds its whole diagonal: as many tangents as gates, not as units.
     _, tangent = jax.linearize(function, *at)
     zeros = [jnp.zeros_like(x) for x in at]
     parts = []

@@ -1,4 +1,4 @@
-"""Where a run comes from: what is recorded so that it can be told from others and run again."""
+"""Record where a run comes from, so that it can be told from others and run again."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ def record_of(config: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
         "command": shlex.join(sys.orig_argv),
         "commit": commit(),
         "versions": versions | {package: version(package) for package in PACKAGES},
+        "platform": platform.platform(),
         "devices": f"{len(devices)} of {devices[0].device_kind} ({devices[0].platform})",
         "begun": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
@@ -58,13 +59,11 @@ def same_run(record: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return compared(record) == compared(other)
 
 
-def commit() -> str | None:
-    """Return git's commit of this code, "-dirty" where it was changed since; None without git."""
+def commit(folder: Path = Path(__file__).parent) -> str | None:
+    """Return git's commit of a folder, "-dirty" where it was changed since; None without git."""
     command = ("git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
     try:
-        found = subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=20
-        )
+        found = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return None
     return found.stdout.strip() or None

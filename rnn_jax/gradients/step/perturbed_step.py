@@ -1,7 +1,7 @@
 """Gradients at values inside a step, read off the step's own jaxpr.
 
-A tap is a zero that is added to an intermediate value v; its cotangent is then ∂E/∂v. `TappedStep`
-re-evaluates one step of one example with taps at two kinds of value:
+A zero that is added to an intermediate value v has the cotangent ∂E/∂v. `PerturbedStep` evaluates
+one step of one example again with such zero perturbations of two kinds of value:
 
 - the state that the step hands on. A function (h_{t-1}, x_t) -> (h_t, y_t) does not give ∂y_t/∂h_t
   away, but its computation does, since y_t is computed from the same value h_t;
@@ -27,12 +27,12 @@ from rnn_jax.types import Array, Params, State
 
 
 class Wrt(NamedTuple):
-    """What a tapped step is differentiated with respect to.
+    """The values with respect to which a perturbed step is differentiated.
 
     Attributes:
-      state: taps `{leaf of the state: zeros}` on the state handed on.
-      products: taps `{leaf of the parameters: zeros like u}`.
-      leaves: `{leaf of the parameters: its value}` for those that are not tapped at a product.
+      state: `{leaf of the state: zeros}`, for the state handed on.
+      products: `{leaf of the parameters: zeros like u}`.
+      leaves: `{leaf of the parameters: its value}` for those without a product of their own.
     """
 
     state: dict[int, Array]
@@ -40,10 +40,10 @@ class Wrt(NamedTuple):
     leaves: dict[int, Array]
 
 
-class TappedStep:
+class PerturbedStep:
     """The step of a cell for one example, `(wrt, state, x) -> (state, y), factors`.
 
-    `factors` holds z of each tapped product, `{leaf of the parameters: z}`.
+    `factors` holds z of each perturbed product, `{leaf of the parameters: z}`.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class TappedStep:
         written = {place for equation in self._program.equations for place in equation.writes}
         self._state: dict[int, Place] = {}
         for leaf, place in enumerate(self._program.outputs[: len(self._state_shapes)]):
-            # A leaf handed on untouched, or twice, has no value of its own to listen at.
+            # A leaf handed on untouched, or twice, has no value of its own to perturb.
             if place in written and place not in self._state.values():
                 self._state[leaf] = place
 
@@ -74,7 +74,7 @@ class TappedStep:
                 self._products[leaf] = product
 
     def wrt(self) -> Wrt:
-        """Return zeros for every tap, and the parameters that have none."""
+        """Return all zero perturbations, and the parameters that have none."""
         return Wrt(
             state={leaf: self._state_zeros(leaf) for leaf in self._state},
             products={
@@ -89,7 +89,7 @@ class TappedStep:
         )
 
     def flat_state_cotangent(self, received: Wrt) -> Array:
-        """Return what the state handed on received, `[S]`; zero for leaves without a tap."""
+        """Return what the state handed on received, `[S]`; zero for unperturbed leaves."""
         leaves = range(len(self._state_shapes))
         return ravel_pytree([received.state.get(i, self._state_zeros(i)) for i in leaves])[0]
 
@@ -99,17 +99,17 @@ class TappedStep:
     def __call__(
         self, wrt: Wrt, state: State, x: Array
     ) -> tuple[tuple[State, Array], dict[int, Array]]:
-        """Take the step at these values, every tap added: `(state, y), factors`."""
+        """Take the step at these values, perturbed: `(state, y), factors`."""
         params = [wrt.leaves.get(leaf, value) for leaf, value in enumerate(self._param_values)]
         inputs = [*params, *jax.tree.leaves((state, x))]
-        taps = {self._products[leaf].u: tap for leaf, tap in wrt.products.items()}
-        values = self._program.evaluate(inputs, taps)
-        # y_t reads the leaves of the state side by side: a nudge of the c that an LSTM hands on
-        # is no nudge of the h beside it. So the state is computed first, and y from it.
+        zeros = {self._products[leaf].u: zero for leaf, zero in wrt.products.items()}
+        values = self._program.evaluate(inputs, zeros)
+        # y_t reads the leaves of the state side by side: a perturbation of the c that an LSTM
+        # hands on is none of the h beside it. So the state is computed first, and y from it.
         handed_on = {
-            self._state[leaf]: values[self._state[leaf]] + t for leaf, t in wrt.state.items()
+            self._state[leaf]: values[self._state[leaf]] + zero for leaf, zero in wrt.state.items()
         }
-        reading = self._program.evaluate(inputs, taps, handed_on)
+        reading = self._program.evaluate(inputs, zeros, handed_on)
         outputs = [values[place] for place in self._program.outputs]
         n = len(self._state_shapes)
         outputs[n:] = [reading[place] for place in self._program.outputs[n:]]

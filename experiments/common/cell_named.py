@@ -14,7 +14,7 @@ FORM = "package.module:factory, where factory(hidden_size) returns a Cell"
 
 
 def cell_named(name: str, hidden_size: int) -> Cell:
-    """The cell called `name`, with this hidden size.
+    """Return the cell called `name`, with this hidden size.
 
     Args:
       name: a key of `cells.CELLS`, as `lstm`, or `package.module:factory`, the import path of a

@@ -1,20 +1,49 @@
-"""The numbers of a run, read back from an archive that may be damaged."""
+"""The numbers of a run: nested in memory, flat on disk, where they may have been damaged."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from rnn_jax.errors import describe, invalid
 
+Result = Mapping[str, Any]
+"""Arrays by name, and groups of them by theirs: `result["LSTM"]["clipped"]["loss"]`."""
 REMEDY = "Run the experiment again."
 
 
-def describe_arrays(result: Mapping[str, np.ndarray]) -> dict[str, str]:
+def flatten(result: Result, group: str = "") -> dict[str, np.ndarray]:
+    """Return every array by its path: `LSTM/clipped/loss`.
+
+    What a group holds under the name "" has the path of the group itself: `{"sizes": {"": N,
+    "entropy": H}}` is `sizes` and `sizes/entropy`.
+    """
+    flat: dict[str, np.ndarray] = {}
+    for name, value in result.items():
+        path = "/".join(part for part in (group, name) if part)
+        flat |= flatten(value, path) if isinstance(value, Mapping) else {path: value}
+    return flat
+
+
+def nest(numbers: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Return the result that `flatten` makes these of."""
+    groups = {path[:i] for path in numbers for i, letter in enumerate(path) if letter == "/"}
+    result: dict[str, Any] = {}
+    for path, values in numbers.items():
+        *parents, name = [*path.split("/"), ""] if path in groups else path.split("/")
+        group = result
+        for parent in parents:
+            group = group.setdefault(parent, {})
+        group[name] = values
+    return result
+
+
+def describe_arrays(numbers: Mapping[str, np.ndarray]) -> dict[str, str]:
     """Return name -> dtype and shape, as `float32[2, 9]`."""
-    return {name: describe(np.asarray(values)) for name, values in result.items()}
+    return {name: describe(np.asarray(values)) for name, values in numbers.items()}
 
 
 def read_numbers(file: Path, arrays: Mapping[str, str] | None) -> dict[str, np.ndarray]:

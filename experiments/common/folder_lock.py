@@ -37,13 +37,13 @@ def locked(folder: Path) -> Iterator[None]:
         yield
     finally:
         if descriptor is not None:
-            # Removed while it is held: who opened it meanwhile sees that and opens it anew.
+            # Removed while it is held: who opened it meanwhile sees that and opens it again.
             file.unlink(missing_ok=True)
             os.close(descriptor)
 
 
 def _acquired(file: Path) -> int | None:
-    """The open and locked file; None where it was removed before it could be locked."""
+    """Return the open and locked file; None where it was removed before it could be locked."""
     descriptor = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
     try:
         try:

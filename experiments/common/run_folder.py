@@ -28,13 +28,12 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.folder_lock import locked
-from experiments.numbers import describe_arrays, read_numbers
-from experiments.provenance import experiment_of, record_of, same_run
+from experiments.common.folder_lock import locked
+from experiments.common.numbers import Result, describe_arrays, flatten, nest, read_numbers
+from experiments.common.provenance import experiment_of, record_of, same_run
 from rnn_jax.errors import invalid
 from rnn_jax.training import save
 
-Result = Mapping[str, np.ndarray]
 Figures = Mapping[str, Figure]
 
 FINISHED = ("config.json", "numbers.npz", "summary.md", "figures", "networks")
@@ -75,18 +74,6 @@ class RunFolder:
             self._begun = time.monotonic()
             yield self
 
-    def conclude(
-        self,
-        result: Result,
-        summarize: Callable[[Result], str],
-        plot: Callable[[Result], Figures],
-        networks: Mapping[str, Any] | None = None,
-    ) -> None:
-        """`finish`, and say on the terminal what was found and where it is."""
-        summary = summarize(result)
-        self.finish(result, summary, plot(result), networks)
-        print(f"\n{summary}\nFigures and numbers are in {self.path}/")
-
     def finish(
         self,
         result: Result,
@@ -97,17 +84,17 @@ class RunFolder:
         """Write a finished run in place of what was here, and let the checkpoints go.
 
         Args:
-          result: the arrays of numbers.npz.
+          result: the arrays of numbers.npz, nested.
           summary: the text of summary.md.
           figures: by name.
           networks: pytrees of arrays by name, each saved for `restore`.
         """
-        aside = self.path / ".finishing"
+        aside, numbers = self.path / ".finishing", flatten(result)
         with _written("out", self.path):
             shutil.rmtree(aside, ignore_errors=True)
             aside.mkdir()
-            if result:
-                np.savez_compressed(aside / "numbers.npz", allow_pickle=False, **result)
+            if numbers:
+                np.savez_compressed(aside / "numbers.npz", allow_pickle=False, **numbers)
             if summary:
                 (aside / "summary.md").write_text(summary)
             for name, tree in (networks or {}).items():
@@ -115,13 +102,13 @@ class RunFolder:
             write_figures(aside / "figures", figures)
             record = _read_json(self.checkpoints / "config.json")
             record["seconds"] = round(time.monotonic() - self._begun, 1)
-            record["arrays"] = describe_arrays(result)
+            record["arrays"] = describe_arrays(numbers)
             _write_json(aside / "config.json", record)
             aside.rename(self.path / ".finished")
             self._recover()
 
-    def read(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """Return config.json and the numbers of a finished run.
+    def read(self) -> tuple[dict[str, Any], Result]:
+        """Return config.json and the result of a finished run.
 
         Raises:
           FileNotFoundError: no folder, or no finished run there.
@@ -139,7 +126,7 @@ class RunFolder:
                 expected = "the folder of a finished run"
                 raise invalid("run folder", got, expected, REMEDY, FileNotFoundError)
         record = _read_json(self.path / "config.json")
-        return record, read_numbers(self.path / "numbers.npz", record.get("arrays"))
+        return record, nest(read_numbers(self.path / "numbers.npz", record.get("arrays")))
 
     def _begin(self, record: dict[str, Any], *, overwrite: bool) -> None:
         """Refuse a folder that is another's; write down what is run."""
@@ -197,14 +184,14 @@ class RunFolder:
 
 
 def redraw(plot: Callable[[Result], Figures], folder: Path) -> None:
-    """Draw the figures of a finished run anew, from its numbers alone.
+    """Draw the figures of a finished run again, from its numbers alone.
 
     Raises:
       FileNotFoundError: no folder, or no finished run there.
       ValueError: the run of another experiment; numbers that are broken or not all there.
     """
     run = RunFolder(folder)
-    record, numbers = run.read()
+    record, result = run.read()
     wanted = experiment_of(plot)
     found = record.get("experiment", wanted)
     if found != wanted:
@@ -215,7 +202,7 @@ def redraw(plot: Callable[[Result], Figures], folder: Path) -> None:
             f"Use python -m experiments.{found} plot.",
         )
     try:
-        figures = plot(numbers)
+        figures = plot(result)
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise invalid(
             "run folder",

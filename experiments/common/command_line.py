@@ -9,9 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
-from experiments.report import paragraph
-from experiments.run_folder import Figures, Result, redraw
-from experiments.settings import Settings
+from experiments.common.report import paragraph
+from experiments.common.run_folder import Figures, Result, redraw
+from experiments.common.settings import Settings
 
 Config = TypeVar("Config", bound=Settings)
 
@@ -26,7 +26,7 @@ def command_line(
     plot: Callable[[Result], Figures] | None,
     doc: str,
 ) -> None:
-    """`experiment [--field value ...]` runs it; `experiment plot FOLDER` redraws from a run.
+    """Run `experiment [--field value ...]`, or redraw by `experiment plot FOLDER`.
 
     Mistakes in settings, files and folders end in one sentence on the standard error and exit
     status 2; a summary with NaN in it, once it is written, in 3; Ctrl-C in 130. All other errors

@@ -84,7 +84,7 @@ def _check(name: str, value: Any, hint: Any) -> None:
 
 
 def _split(hint: Any) -> tuple[Any, Any]:
-    """The type of `Annotated[type, limits]` and its limits; None for a type without."""
+    """Return the type of `Annotated[type, limits]` and its limits; None for a type without."""
     if typing.get_origin(hint) is Annotated:
         kind, limits = typing.get_args(hint)
         return kind, limits

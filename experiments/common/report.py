@@ -1,10 +1,12 @@
-"""Text that a person reads on a terminal, and in a file: tables and paragraphs of 100 columns."""
+"""Text for a terminal and a file: tables and paragraphs of 100 columns, medians and spread."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
+
+import numpy as np
 
 COLUMNS = 100
 FIRST = 48
@@ -16,12 +18,18 @@ def paragraph(text: str) -> str:
     return textwrap.fill(" ".join(text.split()), COLUMNS, break_on_hyphens=False)
 
 
+def spread(values: np.ndarray, form: str = ".3f") -> str:
+    """Return "median (10 %–90 %)" of `values`."""
+    low, middle, high = np.percentile(values, (10, 50, 90))
+    return f"{middle:{form}} ({low:{form}}–{high:{form}})"
+
+
 def escaped(cell: str) -> str:
     """Return `cell` as it is written in a Markdown table, where a bare bar would end it."""
     return cell.replace("|", r"\|")
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def table(rows: Sequence[Sequence[Any]], headers: Sequence[str]) -> str:
     """Return a Markdown table in which no line is longer than 100 columns.
 
     A bar in a cell is escaped. A table that is too wide is cut into several, one below the other,
@@ -33,12 +41,12 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
 
 
 def _width(column: tuple[str, ...]) -> int:
-    """What tabulate makes of a column: two more than its header, at least."""
+    """Return the width that tabulate gives a column: two more than its header, at least."""
     return max(len(escaped(column[0])) + 2, *(len(escaped(cell)) for cell in column))
 
 
 def _groups(widths: Sequence[int]) -> Iterator[list[int]]:
-    """The columns of each table: the first one, and as many others as there is room for."""
+    """Yield the columns of each table: the first one, and as many others as there is room for."""
     first = min(widths[0], FIRST) + 4
     group, used = [0], first
     for column, width in enumerate(widths[1:], start=1):
@@ -64,7 +72,7 @@ def _table(cells: list[list[str]], widths: Sequence[int], group: list[int]) -> s
 
 
 def _wrapped(row: list[str], room) -> Iterator[list[str]]:
-    """The row, and rows below it for what is too long."""
+    """Yield the row, and rows below it for what is too long."""
     parts = [
         textwrap.wrap(cell, width - cell.count("|"), break_on_hyphens=False) or [""]
         for cell, width in zip(row, room, strict=True)

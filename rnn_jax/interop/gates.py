@@ -1,4 +1,4 @@
-"""Arrays to named blocks and back, as `conventions` writes them."""
+"""Arrays as named gates, in the notation of `conventions`, and back."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from rnn_jax.errors import describe, invalid
 from rnn_jax.types import Array
 
 
-class Block(NamedTuple):
-    """One block of H rows in an array, and how it is held there: see `conventions`."""
+class Gate(NamedTuple):
+    """The H rows of one gate in an array, and how they are stored there: see `conventions`."""
 
     name: str
     negative: bool
@@ -22,20 +22,20 @@ class Block(NamedTuple):
     added: bool
 
     def ours(self, theirs: Array) -> Array:
-        """Return the block as we have it."""
+        """Return the rows as we store them."""
         theirs = -theirs if self.negative else theirs
         return theirs + 1 if self.less_one else theirs
 
     def theirs(self, ours: Array) -> Array:
-        """Return the block as they have it."""
+        """Return the rows as they store them."""
         ours = ours - 1 if self.less_one else ours
         return -ours if self.negative else ours
 
 
 class Leaf(NamedTuple):
-    """The blocks of one array `[rows, columns]`: by column (input, state), each from row 0 down."""
+    """The gates of one array: for each group of columns (input, state), from row 0 down."""
 
-    columns: tuple[tuple[Block, ...], ...]
+    columns: tuple[tuple[Gate, ...], ...]
 
     @property
     def is_bias(self) -> bool:
@@ -44,11 +44,11 @@ class Leaf(NamedTuple):
 
     @property
     def is_second_bias(self) -> bool:
-        """Return whether it only adds to blocks that another leaf has."""
-        return all(block.added for column in self.columns for block in column)
+        """Return whether it only adds to gates that another leaf holds."""
+        return all(gate.added for column in self.columns for gate in column)
 
     def widths(self, H: int, I: int) -> list[int]:
-        """Return the width of a matrix: I for what multiplies the input, H for the state."""
+        """Return the widths of the groups of columns: I for the input, H for the state."""
         return [I if column[0].name.startswith("U") else H for column in self.columns]
 
     def shape(self, H: int, I: int) -> tuple[int, ...]:
@@ -61,23 +61,23 @@ class Leaf(NamedTuple):
 def parse(leaf: str) -> Leaf:
     """Return `"U_i -U_f / W_i -W_f"` as a Leaf."""
 
-    def block(word: Any):
+    def gate(word: Any):
         name = word.removesuffix("-1").lstrip("+-")
-        return Block(name, word.startswith("-"), word.endswith("-1"), word.startswith("+"))
+        return Gate(name, word.startswith("-"), word.endswith("-1"), word.startswith("+"))
 
-    return Leaf(tuple(tuple(map(block, column.split())) for column in leaf.split("/")))
+    return Leaf(tuple(tuple(map(gate, column.split())) for column in leaf.split("/")))
 
 
 def read(
     argument: str, leaves: Mapping[str, str], arrays: Mapping[str, Array], transposed: bool
 ) -> dict[str, Array]:
-    """Return the blocks of arrays; a leaf that is not in `arrays` is left out.
+    """Return the gates in `arrays`, by name; a leaf that is not there is left out.
 
     Raises:
       ValueError: a shape that does not fit the others, named by its path.
     """
     sizes = _sizes(argument, leaves, arrays, transposed)
-    blocks: dict[str, Array] = {}
+    gates: dict[str, Array] = {}
     for path, array in arrays.items():
         leaf = parse(leaves[path])
         _check_shape(f"{argument}[{path!r}]", array, leaf.shape(*sizes), transposed)
@@ -85,27 +85,29 @@ def read(
         widths = [] if leaf.is_bias else leaf.widths(*sizes)
         parts = jnp.split(out_first, np.cumsum(widths[:-1]), axis=-1) if widths else [out_first]
         for column, part in zip(leaf.columns, parts, strict=True):
-            for block, rows in zip(column, jnp.split(part, len(column)), strict=True):
-                first = blocks.get(block.name) if block.added else None
-                ours = block.ours(rows)
-                blocks[block.name] = ours if first is None else first + ours
-    return blocks
+            for gate, rows in zip(column, jnp.split(part, len(column)), strict=True):
+                # A second bias of the same sum (torch's b_hh) is added to the first one, which
+                # comes before it in the table: the network is the same.
+                first = gates.get(gate.name) if gate.added else None
+                ours = gate.ours(rows)
+                gates[gate.name] = ours if first is None else first + ours
+    return gates
 
 
-def write(leaf: str, blocks: Mapping[str, Array], transposed: bool) -> Array:
-    """Return the array of a leaf."""
+def write(leaf: str, gates: Mapping[str, Array], transposed: bool) -> Array:
+    """Return the array of a leaf: its gates, stacked and transposed as they store them."""
 
-    def rows(block: Any):
-        ours = blocks[block.name]
-        return jnp.zeros_like(ours) if block.added else block.theirs(ours)
+    def rows(gate: Any):
+        ours = gates[gate.name]
+        return jnp.zeros_like(ours) if gate.added else gate.theirs(ours)
 
-    columns = [jnp.concatenate([rows(block) for block in column]) for column in parse(leaf).columns]
+    columns = [jnp.concatenate([rows(gate) for gate in column]) for column in parse(leaf).columns]
     array = jnp.concatenate(columns, axis=-1)
     return array.T if transposed else array
 
 
 def _sizes(argument: str, leaves: Any, arrays: Any, transposed: Any) -> tuple[int, int]:
-    """Return (H, I), by the leaves that hold W and U."""
+    """Return (H, I), from the leaves that hold W and U."""
     H = I = 0
     for path, array in arrays.items():
         leaf = parse(leaves[path])

@@ -1,0 +1,1 @@
+"""Tables of the studies: each tabulates one study's own result, in Markdown."""
