@@ -3,13 +3,21 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: study test check format clean
+.PHONY: study test test-all check format clean
 
 study: $(VENV)/ready
 	$(RUN) -m experiments.gradient_decay $(ARGS)
 
+# A file's tests are one worker's: they share programs. (Groups of xdist 3.8 are lost on pytest 9.2.)
+PYTEST = $(RUN) -m pytest -n auto --dist loadfile
+
+# The laws of drivers over time and of the laboratory against one cell of each kind of structure.
 test: check
-	$(RUN) -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
+
+# Those against every cell too.
+test-all: check
+	$(PYTEST) --all-cells $(ARGS)
 
 check: $(VENV)/ready
 	$(RUN) -m ruff check .
@@ -31,4 +39,4 @@ $(VENV)/ready: requirements.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .jax_cache

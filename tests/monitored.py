@@ -13,7 +13,8 @@ from rnn_jax.training import (
     make_monitored_train_step,
     make_train_step,
 )
-from tests.conftest import INPUT_SIZE, normal
+from tests.helpers import normal
+from tests.lawful_cells import INPUT_SIZE
 
 T, B = 6, 4
 OPTIMIZER = optax.adam(1e-2)

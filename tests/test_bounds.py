@@ -17,7 +17,7 @@ from rnn_jax.gradients import (
     product_bound,
 )
 from rnn_jax.linalg import log_norm, spectral_norm, spectral_radius
-from tests.conftest import normal
+from tests.helpers import normal
 
 T, H = 40, 16
 

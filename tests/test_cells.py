@@ -10,7 +10,8 @@ import rnn_jax
 from rnn_jax import cells, gradients, losses
 from rnn_jax.cells import initializers
 from rnn_jax.linalg import spectral_norm, spectral_radius
-from tests.conftest import INPUT_SIZE, normal, random_state
+from tests.helpers import normal, random_state
+from tests.lawful_cells import INPUT_SIZE
 
 H, I, T = 6, 3, 9
 PHI = {

@@ -9,7 +9,7 @@ import pytest
 
 from rnn_jax import cells, gradients
 from rnn_jax.gradients import jacobian_log_norms, jacobian_log_norms_by_lag
-from tests.conftest import normal
+from tests.helpers import normal
 from tests.test_jacobian_products import given_jacobians, log_singular_values
 
 T, S = 24, 6

@@ -25,7 +25,7 @@ from rnn_jax.training import (
 )
 from rnn_jax.training.fingerprint import differences, fingerprint_of, trace
 from tests import counting
-from tests.conftest import normal
+from tests.helpers import normal
 
 pytestmark = pytest.mark.usefixtures("optax_promotes")
 

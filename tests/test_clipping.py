@@ -22,7 +22,8 @@ from rnn_jax.training import (
     over_ensemble,
 )
 from rnn_jax.training.clipping import global_norm, scale_down
-from tests.conftest import INPUT_SIZE, normal
+from tests.helpers import normal
+from tests.lawful_cells import INPUT_SIZE
 
 pytestmark = pytest.mark.usefixtures("optax_promotes")
 

@@ -13,7 +13,8 @@ from rnn_jax.gradients.bounds.comparison_matrices import comparison_matrix
 from rnn_jax.gradients.step import linearized_step
 from rnn_jax.gradients.step.step_jacobian import FedBack, StepJacobian, UnitBlocks
 from rnn_jax.linalg.norm_bounds import norm_of_sum, root_norm
-from tests.conftest import INPUT_SIZE, LAWFUL, normal, random_state
+from tests.helpers import normal, random_state
+from tests.lawful_cells import INPUT_SIZE, LAWFUL
 
 T, H = 12, 6
 

@@ -9,7 +9,7 @@ import pytest
 import rnn_jax
 from rnn_jax import cells, gradients, losses
 from rnn_jax.gradients.step.continuous import continuous
-from tests.conftest import normal
+from tests.helpers import normal
 
 T = 6
 P = {"W": jnp.eye(4) + 0.1, "U": normal(0, 4, 3)}

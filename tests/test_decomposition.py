@@ -9,7 +9,8 @@ import pytest
 
 import rnn_jax
 from rnn_jax import cells, gradients, losses
-from tests.conftest import normal, structured_cell, user_cell
+from tests.helpers import normal
+from tests.lawful_cells import structured_cell, user_cell
 
 T, I, O = 9, 3, 2
 BOTH = ("steps", "examples")

@@ -8,7 +8,7 @@ import scipy.linalg
 
 import rnn_jax
 from rnn_jax import cells
-from tests.conftest import normal
+from tests.helpers import normal
 
 H, I, T = 5, 3, 6
 tanh, exp = np.tanh, np.exp

@@ -7,7 +7,7 @@ import pytest
 import rnn_jax
 from experiments.gradient_decay import Config, main
 from rnn_jax import cells, gradients, losses, tasks, training
-from tests.conftest import normal
+from tests.helpers import normal
 
 H, I, T, B = 4, 3, 5, 2
 CELL = cells.lstm(H, dtype=jnp.float64)

@@ -17,7 +17,8 @@ from experiments.common.cell_named import cell_named
 from rnn_jax import cells, unroll
 from rnn_jax.graph import gradient_path, step_graph, unfolded_graph
 from rnn_jax.graph.drawing import draw_folded, draw_unfolded
-from tests.conftest import INPUT_SIZE, normal, random_state
+from tests.helpers import normal, random_state
+from tests.lawful_cells import INPUT_SIZE
 
 X = jnp.zeros(INPUT_SIZE)
 
@@ -41,9 +42,10 @@ def test_dependence_is_where_the_jacobian_is_not_zero(cell, params):
         return tree.unflatten(drawn), random_state(cell, params, (), seed), normal(seed, INPUT_SIZE)
 
     # At several points: a relu is flat at half of them.
-    points = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(point, (0, 100, 200, 300)))
-    blocks = jax.jit(jax.vmap(jax.jacrev(lambda args: cell.step(*args))))(points)
-    jacobian = [jax.tree.leaves(row) for row in _rows(blocks, cell.step(*point(0)))]
+    points = jax.tree.map(lambda *leaves: np.stack(leaves), *map(point, (0, 100, 200, 300)))
+    blocks = jax.device_get(jax.jit(jax.vmap(jax.jacrev(lambda args: cell.step(*args))))(points))
+    outputs = jax.eval_shape(cell.step, *point(0))
+    jacobian = [jax.tree.leaves(row) for row in _rows(blocks, outputs)]
     graph = step_graph(cell, params, X)
     before = [node for node in graph.of_kind("state") if node.step == -1]
     sources = [*graph.of_kind("parameter"), *before, *graph.of_kind("input")]

@@ -11,7 +11,7 @@ import pytest
 import rnn_jax
 from rnn_jax import cells, topologies
 from rnn_jax.transforms.broadcasts import with_wide_sums
-from tests.conftest import normal
+from tests.helpers import normal
 
 H, I = 4, 3
 BF16 = jnp.bfloat16

@@ -16,7 +16,7 @@ from flax import nnx
 import rnn_jax
 from rnn_jax import cells, gradients, interop, losses
 from rnn_jax.cells import LSTMState
-from tests.conftest import drawn, normal, random_state
+from tests.helpers import drawn, normal, random_state
 
 T, B, I, H = 5, 2, 3, 4
 F = {"param_dtype": jnp.float64}

@@ -9,7 +9,7 @@ from flax import nnx
 
 import rnn_jax
 from rnn_jax import cells, interop
-from tests.conftest import drawn, normal
+from tests.helpers import drawn, normal
 
 T, B, I, H = 5, 2, 3, 4
 

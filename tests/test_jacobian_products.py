@@ -9,7 +9,8 @@ from rnn_jax import cells, gradients
 from rnn_jax.gradients import jacobian_log_norms, jacobian_log_norms_by_lag, singular_spectra
 from rnn_jax.linalg.product_norms import TILE
 from rnn_jax.training import batch_mesh
-from tests.conftest import INPUT_SIZE, normal, user_cell
+from tests.helpers import normal
+from tests.lawful_cells import INPUT_SIZE, user_cell
 
 T = 3 * TILE + 5  # no power of two: tiles that are full, half empty, and left out
 

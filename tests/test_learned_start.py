@@ -7,7 +7,7 @@ import pytest
 
 import rnn_jax
 from rnn_jax import cells, gradients, losses
-from tests.conftest import normal
+from tests.helpers import normal
 
 T, H, I = 5, 3, 2
 

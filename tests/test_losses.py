@@ -7,7 +7,7 @@ import pytest
 from scipy import special
 
 from rnn_jax import gradients, losses
-from tests.conftest import normal
+from tests.helpers import normal
 
 DTYPES = [jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64]
 

@@ -12,7 +12,8 @@ from rnn_jax import cells, theory, trajectory
 from rnn_jax.gradients import covariant_vectors, flossing, lyapunov_spectrum, step_jacobians
 from rnn_jax.gradients.lyapunov.initial_frame import initial_frame
 from rnn_jax.linalg.orthonormalization import orthonormalize
-from tests.conftest import normal, user_cell
+from tests.helpers import normal
+from tests.lawful_cells import user_cell
 
 LINEAR = cells.from_function(lambda W, h, x: (W @ h, h), lambda W: jnp.ones(len(W), W.dtype))
 """h ← W h."""

@@ -10,7 +10,7 @@ import pytest
 import rnn_jax
 from rnn_jax import cells, gradients
 from rnn_jax.cells import initializers
-from tests.conftest import normal
+from tests.helpers import normal
 
 KEY = jax.random.key(0)
 FORM = r"(?s)^{}: got .+; expected .+\. [A-Z].+"

@@ -11,7 +11,8 @@ import pytest
 
 import rnn_jax
 from rnn_jax import cells, gradients, losses
-from tests.conftest import INPUT_SIZE, normal, structured_cell, user_cell
+from tests.helpers import normal
+from tests.lawful_cells import INPUT_SIZE, structured_cell, user_cell
 
 T = 5
 of_h = lambda p, s: s @ p.V.T + p.c

@@ -15,7 +15,8 @@ from rnn_jax import cells, gradients, losses
 from rnn_jax.transforms.serialization import register_classes
 from rnn_jax.unrolling import arguments
 from tests import public_calls
-from tests.conftest import INPUT_SIZE, normal
+from tests.helpers import normal
+from tests.lawful_cells import INPUT_SIZE
 
 LINEAR = ["diagonal", "lru", "rg_lru", "min_gru", "min_lstm", "selective"]
 SINGULAR = {

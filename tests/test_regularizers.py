@@ -9,7 +9,8 @@ import pytest
 
 from rnn_jax import cells, gradients
 from rnn_jax.linalg.largest_singular_value import generic_vector, mean_log_growth
-from tests.conftest import normal, user_cell
+from tests.helpers import normal
+from tests.lawful_cells import user_cell
 
 
 def matrices(seed=0):

@@ -22,7 +22,8 @@ from rnn_jax.training import (
     make_stateful_train_step,
     over_ensemble,
 )
-from tests.conftest import INPUT_SIZE, normal
+from tests.helpers import normal
+from tests.lawful_cells import INPUT_SIZE
 
 pytestmark = pytest.mark.usefixtures("optax_promotes")
 

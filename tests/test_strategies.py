@@ -10,7 +10,8 @@ import pytest
 
 import rnn_jax
 from rnn_jax import Checkpointed, Fused, Parallel, Scan, cells
-from tests.conftest import INPUT_SIZE, normal, random_state
+from tests.helpers import normal, random_state
+from tests.lawful_cells import INPUT_SIZE, cell_named, params_named
 
 T = 7
 LENGTHS = np.array([T, 3, 0])
@@ -58,59 +59,66 @@ def gradient_by_scan(cell):
     return jax.jit(jax.value_and_grad(by_scan, (0, 1, 2)))(*arguments(cell, params))
 
 
-@pytest.mark.parametrize("name", STRATEGIES)
-def test_values_and_gradients_are_those_of_scan(cell, params, name):
-    if not allowed(cell, STRATEGIES[name]):
+@pytest.mark.one_of_each_kind
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_values_and_gradients_are_those_of_scan(cell, params, strategy):
+    if not allowed(cell, STRATEGIES[strategy]):
         with pytest.raises(ValueError, match=r"^strategy: got .+; expected .+\. [A-Z].+"):
-            energy(cell, STRATEGIES[name], *arguments(cell, params))
+            energy(cell, STRATEGIES[strategy], *arguments(cell, params))
         return
-    function = functools.partial(energy, cell, STRATEGIES[name])
+    function = functools.partial(energy, cell, STRATEGIES[strategy])
     got = jax.jit(jax.value_and_grad(function, (0, 1, 2)))(*arguments(cell, params))
     chex.assert_trees_all_close(got, gradient_by_scan(cell), rtol=1e-10, atol=1e-12)
 
 
 MODES = [
     *((name, "fused") for name in cells.CELLS),
-    *((name, "fused, whole") for name in ("lstm_peephole", "gru_reset_before", "slstm", "lru")),
+    *(
+        (name, "fused, whole")
+        for name in ("jordan", "lstm", "lru", "lstm_peephole", "gru_reset_before", "slstm")
+    ),
     *((name, "parallel") for name in ("diagonal", "lru", "selective")),
-    *((name, "checkpointed") for name in ("elman", "lstm", "gru_reset_before", "lru")),
+    *((name, "checkpointed") for name in ("elman", "lstm", "jordan", "gru_reset_before", "lru")),
 ]
 
 
-@pytest.mark.parametrize(("name", "strategy"), MODES)
-def test_every_mode_of_differentiation(name, strategy):
+@functools.cache
+def derivatives(name, strategy):
     """Forward mode, and both second derivatives along a direction."""
-    cell = cells.CELLS[name](4, dtype=jnp.float64)
-    params = cell.init(jax.random.key(0), INPUT_SIZE)
-    at = arguments(cell, params)
+    cell = cell_named(name)
+    at = arguments(cell, params_named(name))
     along = jax.tree.map(lambda leaf: normal(leaf.size, *leaf.shape), at)
 
-    def derivatives(strategy):
-        def function(params, start, xs):
-            final, ys = rnn_jax.unroll(cell, params, xs, start, strategy=strategy)
-            return sum(jnp.sum(leaf**3) for leaf in [*jax.tree.leaves(final), ys])
+    def function(params, start, xs):
+        final, ys = rnn_jax.unroll(cell, params, xs, start, strategy=strategy)
+        return sum(jnp.sum(leaf**3) for leaf in [*jax.tree.leaves(final), ys])
 
-        gradient = lambda *at: jax.grad(function, (0, 1, 2))(*at)
+    gradient = lambda *at: jax.grad(function, (0, 1, 2))(*at)
 
-        def slope(*at):
-            products = jax.tree.map(jnp.vdot, gradient(*at), along)
-            return jax.tree.reduce(jnp.add, products)
+    def slope(*at):
+        products = jax.tree.map(jnp.vdot, gradient(*at), along)
+        return jax.tree.reduce(jnp.add, products)
 
-        @jax.jit
-        def all_of_them(at):
-            return (
-                jax.jvp(function, at, along)[1],
-                jax.jvp(gradient, at, along)[1],
-                jax.grad(slope, (0, 1, 2))(*at),
-            )
+    @jax.jit
+    def all_of_them(at):
+        return (
+            jax.jvp(function, at, along)[1],
+            jax.jvp(gradient, at, along)[1],
+            jax.grad(slope, (0, 1, 2))(*at),
+        )
 
-        return all_of_them(at)
+    return all_of_them(at)
 
-    got, expected = derivatives(STRATEGIES[strategy]), derivatives(Scan())
+
+@pytest.mark.one_of_each_kind
+@pytest.mark.parametrize(("name", "strategy"), MODES)
+def test_every_mode_of_differentiation(name, strategy):
+    got, expected = derivatives(name, STRATEGIES[strategy]), derivatives(name, Scan())
     chex.assert_trees_all_close(got, expected, rtol=1e-9, atol=1e-10)
     chex.assert_trees_all_close(got[1], got[2], rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.one_of_each_kind
 @pytest.mark.parametrize("name", cells.CELLS)
 def test_float32_agrees_to_its_rounding(name):
     cell = cells.CELLS[name](64)
@@ -141,12 +149,10 @@ def test_bfloat16_stays_bfloat16(name, cell_name):
         pytest.skip("only linear cells run in parallel")
     params = cell.init(jax.random.key(0), INPUT_SIZE)
     at = arguments(cell, params, jnp.bfloat16)
-    function = functools.partial(energy, cell, STRATEGIES[name])
-    chex.assert_type(jax.tree.leaves(jax.jit(jax.grad(function, (0, 1, 2)))(*at)), jnp.bfloat16)
-    final, ys = jax.jit(lambda p, s, x: rnn_jax.unroll(cell, p, x, s, strategy=STRATEGIES[name]))(
-        *at
-    )
-    chex.assert_type([*jax.tree.leaves(final), ys], jnp.bfloat16)
+    run = lambda p, s, x: rnn_jax.unroll(cell, p, x, s, strategy=STRATEGIES[name])
+    gradient = jax.grad(functools.partial(energy, cell, STRATEGIES[name]), (0, 1, 2))
+    for function in (run, gradient):
+        chex.assert_type(jax.tree.leaves(jax.eval_shape(function, *at)), jnp.bfloat16)
 
 
 @pytest.mark.parametrize("name", STRATEGIES)

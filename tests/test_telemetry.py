@@ -16,7 +16,8 @@ from rnn_jax.training import (
     make_monitored_train_step,
     over_ensemble,
 )
-from tests.conftest import INPUT_SIZE, normal, user_cell
+from tests.helpers import normal
+from tests.lawful_cells import INPUT_SIZE, user_cell
 from tests.monitored import ELMAN, OPTIMIZER, B, T, batch_at, loss_of, programs
 
 pytestmark = pytest.mark.usefixtures("optax_promotes")

@@ -9,7 +9,7 @@ from scipy import integrate, optimize, special
 from rnn_jax import cells, theory
 from rnn_jax.theory import correlation, critical_gain, critical_line, mean_field
 from rnn_jax.theory._mean_field import _mean_field as field
-from tests.conftest import normal
+from tests.helpers import normal
 
 EPS = np.finfo(float).eps
 

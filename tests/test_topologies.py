@@ -12,7 +12,8 @@ import pytest
 import rnn_jax
 from rnn_jax import cells, losses, topologies
 from rnn_jax.topologies import feed_output, sample_one_hot
-from tests.conftest import INPUT_SIZE, normal
+from tests.helpers import normal
+from tests.lawful_cells import INPUT_SIZE
 
 T, B, H = 6, 4, 5
 LENGTHS = jnp.array([T, 4, 1, 3])

@@ -10,7 +10,7 @@ import rnn_jax
 from rnn_jax import cells, interop, topologies
 from rnn_jax.cells import LSTMState
 from tests import torch_reference
-from tests.conftest import drawn, normal
+from tests.helpers import drawn, normal
 from tests.test_interop import ELMAN, GRU, LSTM, RELU, B, H, I, T, energy
 
 

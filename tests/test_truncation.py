@@ -9,7 +9,8 @@ import pytest
 import rnn_jax
 from rnn_jax import cells, gradients, losses
 from rnn_jax.gradients import truncated_gradient, truncation_error
-from tests.conftest import INPUT_SIZE, LAWFUL, normal, random_state
+from tests.helpers import normal, random_state
+from tests.lawful_cells import INPUT_SIZE, LAWFUL
 
 READ = cells.readout(cells.gru(6, dtype=jnp.float64), 5)
 T = 7

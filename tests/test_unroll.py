@@ -9,7 +9,8 @@ import pytest
 import rnn_jax
 from rnn_jax import cells, gradients, losses
 from rnn_jax.training import create_train_state, make_train_step
-from tests.conftest import INPUT_SIZE, normal
+from tests.helpers import normal
+from tests.lawful_cells import INPUT_SIZE
 
 
 class UnrollVariants(chex.TestCase):

@@ -10,7 +10,8 @@ import pytest
 
 import rnn_jax
 from rnn_jax import cells, gradients
-from tests.conftest import INPUT_SIZE, LAWFUL, drawn, normal
+from tests.helpers import drawn, normal
+from tests.lawful_cells import INPUT_SIZE, LAWFUL
 
 T, B = 6, 3
 
