@@ -12,7 +12,7 @@ from rnn_jax.gradients import check_bound, gated_bound, gru_matrix, lstm_matrix
 from rnn_jax.gradients.bounds.comparison_matrices import comparison_matrix
 from rnn_jax.gradients.step import linearized_step
 from rnn_jax.gradients.step.step_jacobian import FedBack, StepJacobian, UnitBlocks
-from rnn_jax.linalg.norm_bounds import norm_of_sum, root_norm
+from rnn_jax.linalg.norms_of_sums import norm_of_sum, root_norm
 from tests.helpers import normal, random_state
 from tests.lawful_cells import INPUT_SIZE, LAWFUL
 

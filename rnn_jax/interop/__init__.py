@@ -5,7 +5,7 @@ Each framework is imported by the function that needs it.
 
 from typing import TYPE_CHECKING
 
-from rnn_jax.interop.from_libraries import from_equinox, from_haiku, from_linen, from_nnx
+from rnn_jax.interop.cells_from_libraries import from_equinox, from_haiku, from_linen, from_nnx
 from rnn_jax.interop.linen_cell import LinenCell
 from rnn_jax.interop.weights import export_weights, import_weights
 

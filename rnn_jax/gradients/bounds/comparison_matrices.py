@@ -27,7 +27,7 @@ from rnn_jax.gradients.step.step_jacobian import FedBack, StepJacobian
 from rnn_jax.lengths import batch_of
 from rnn_jax.linalg import log_power_of_two, spectral_norm, split_exponent
 from rnn_jax.linalg.largest_singular_value import norm, scaled
-from rnn_jax.linalg.norm_bounds import norm_of_sum, root_norm
+from rnn_jax.linalg.norms_of_sums import norm_of_sum, root_norm
 from rnn_jax.transforms.batch_axes import over_batch
 from rnn_jax.transforms.compiled import compiled
 from rnn_jax.types import Array, Params, State
