@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from experiments.common.report import table
+from experiments.common.report import paragraph, table
 
 
 class Check(NamedTuple):
@@ -62,4 +62,5 @@ def checks_table(checks: Sequence[Check]) -> str:
     left_out = dict.fromkeys(check.needs for check in checks if check.needs)
     if left_out:
         counted += f" Not judged without: {'; '.join(left_out)}."
-    return f"## Checks\n\n{table(rows, ['claim', 'measured', 'theory', 'holds'])}\n\n{counted}\n"
+    shown = table(rows, ["claim", "measured", "theory", "holds"])
+    return f"## Checks\n\n{shown}\n\n{paragraph(counted)}\n"
