@@ -1,0 +1,59 @@
+"""What tests set up before JAX: flags beside those that are set, a cache that processes share."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+
+from tests import FLAGS
+
+ROOT = Path(__file__).parents[1]
+
+
+def in_a_process(code, **environment):
+    """Start Python with no flags but these, and return what it prints."""
+    kept = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"} | environment
+    command = [sys.executable, "-W", "error", "-c", code]
+    return subprocess.run(
+        command, cwd=ROOT, env=kept, check=True, capture_output=True, text=True
+    ).stdout.split("\n")
+
+
+@pytest.mark.parametrize(
+    "given", ["--xla_cpu_enable_fast_math=false", "--xla_force_host_platform_device_count=7"]
+)
+def test_flags_are_added_to_those_that_are_set(given):
+    code = "import os, tests, jax; print(os.environ['XLA_FLAGS']); print(jax.device_count())"
+    flags, devices, _ = in_a_process(code, XLA_FLAGS=given)
+    assert flags.split() == [given, *FLAGS]
+    assert devices == "2"
+    assert jax.device_count() == 2
+
+
+COMPILE = """
+import tests, jax, jax.numpy as jnp
+found = [0]
+listen = lambda event, **_: found.__setitem__(0, found[0] + event.endswith("cache_hits"))
+jax.monitoring.register_event_listener(listen)
+y = jax.jit(lambda x: jnp.sin(x) @ x)(jnp.ones((3, 3)))
+print(found[0] > 0, y.sum())
+"""
+
+
+def test_a_process_finds_what_another_compiled(tmp_path):
+    first, second = (in_a_process(COMPILE, JAX_COMPILATION_CACHE_DIR=str(tmp_path)) for _ in "ab")
+    assert first[0].split()[0] == "False"
+    assert second[0].split()[0] == "True"
+    assert first[0].split()[1] == second[0].split()[1]
+
+
+def test_an_entry_that_is_half_written_is_compiled_again(tmp_path):
+    in_a_process(COMPILE, JAX_COMPILATION_CACHE_DIR=str(tmp_path))
+    for entry in tmp_path.iterdir():
+        entry.write_bytes(entry.read_bytes()[:-20])
+    code = "import warnings; warnings.simplefilter('ignore')" + COMPILE
+    found, total = in_a_process(code, JAX_COMPILATION_CACHE_DIR=str(tmp_path))[0].split()
+    assert (found, float(total)) == ("False", pytest.approx(9 * 3 * 0.8414709848))
