@@ -124,14 +124,14 @@ def outside_gated(name: str, rng) -> np.ndarray:
     cast = lambda dtype: jax.tree.map(lambda x: jnp.asarray(np.float32(x), dtype), (params, sup))
 
     def matrices(dtype, iterations):
-        before, norm_bounds.ITERATIONS = norm_bounds.ITERATIONS, iterations
+        before, norms_of_sums.ITERATIONS = norms_of_sums.ITERATIONS, iterations
         try:
             run = jax.jit(jax.vmap(lambda p, sup: tool(p, input_bound=sup)))
             return np.asarray(run(*cast(dtype)), np.float64)
         finally:
-            norm_bounds.ITERATIONS = before
+            norms_of_sums.ITERATIONS = before
 
-    single, double = matrices(jnp.float32, norm_bounds.ITERATIONS), matrices(jnp.float64, 3000)
+    single, double = matrices(jnp.float32, norms_of_sums.ITERATIONS), matrices(jnp.float64, 3000)
     normal = double > np.finfo(np.float32).tiny * 10
     below = np.logical_not(single >= double * (1 - 1e-12)) & normal
     return np.any(np.reshape(below, (DRAWS, -1)), axis=1, keepdims=True)[:, 0]
