@@ -23,7 +23,7 @@ from rnn_jax.gradients import (
     lstm_matrix,
     step_jacobians,
 )
-from rnn_jax.linalg import spectral_radius
+from rnn_jax.linalg import norms_of_sums, spectral_radius
 
 DRAWS = 1000
 N = 12
