@@ -389,5 +389,6 @@ def test_check_bounds_takes_the_trajectory_once(monkeypatch):
     monkeypatch.setattr(linearized_step, "states_along", count)
     for cell in (cells.lstm(3), cells.layer_norm(cells.elman(3))):
         taken.clear()
-        gradients.check_bounds(cell, cell.init(jax.random.key(0), 2), jnp.ones((5, 2)))
+        xs = jnp.ones((5, 2), jnp.float32)
+        gradients.check_bounds(cell, cell.init(jax.random.key(0), 2), xs)
         assert len(taken) == 1
