@@ -7,8 +7,8 @@ import pytest
 from scipy import special
 
 from rnn_jax import cells, theory
+from tests.gaussian_networks import growth, mean, slope
 from tests.helpers import normal
-from tests.test_theory import growth, mean, slope
 
 gru_mean_field = jax.jit(theory.gru_mean_field)
 

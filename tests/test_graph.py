@@ -1,19 +1,13 @@
 """The computational graph is what the Jacobian says, and its pictures are legible."""
 
-import io
 import re
-import warnings
 from contextlib import nullcontext
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import tyro
-from matplotlib.patches import Ellipse, FancyArrowPatch, FancyBboxPatch
 
-from experiments import computational_graph
-from experiments.common.cell_named import cell_named
 from rnn_jax import cells, unroll
 from rnn_jax.graph import gradient_path, step_graph, unfolded_graph
 from rnn_jax.graph.drawing import draw_folded, draw_unfolded
@@ -281,67 +275,6 @@ def test_functions_with_a_name_are_drawn_by_it():
     assert [edge.mark for edge in graph.edges if edge.mark] == ["−"]
 
 
-@pytest.fixture(scope="module")
-def figures(cell, params):
-    graph = unfolded_graph(cell, params, X, 3)
-    return draw_folded(step_graph(cell, params, X)), draw_unfolded(graph, 3, 1)
-
-
-def test_every_cell_is_drawn_and_its_letters_are_in_the_svg(cell, params, figures):
-    for figure in figures:
-        file = io.StringIO()
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            figure.savefig(file, format="svg")
-        written = file.getvalue()
-        for node in step_graph(cell, params, X).of_kind("parameter"):
-            assert node.label.strip("$") in written
-        for leaf in step_graph(cell, params, X).of_kind("state"):
-            assert f'id="state_{re.sub(r"[^a-zA-Z0-9]+", "_", leaf.name)}' in written
-
-
-def test_nothing_overlaps(figures):
-    for figure in figures:
-        patches = figure.axes[0].patches
-        boxes = {p.get_gid(): p for p in patches if isinstance(p, Ellipse | FancyBboxPatch)}
-        extents = {}
-        for gid, box in boxes.items():
-            if isinstance(box, Ellipse):
-                (x, y), w, h = box.center, box.width, box.height
-                extents[gid] = np.array([x - w / 2, y - h / 2, x + w / 2, y + h / 2])
-            else:
-                x, y, w, h = box.get_x(), box.get_y(), box.get_width(), box.get_height()
-                extents[gid] = np.array([x, y, x + w, y + h])
-        for a, one in extents.items():
-            for b, other in extents.items():
-                apart = (one[2:] < other[:2]).any() or (other[2:] < one[:2]).any()
-                assert a == b or apart, (a, b)
-        for arrow in patches:
-            if not isinstance(arrow, FancyArrowPatch) or not arrow.get_gid():
-                continue
-            ends = arrow.get_gid().split("->")
-            points = arrow._path_original.interpolated(1).to_polygons(closed_only=False)[0]
-            for gid, (left, low, right, high) in extents.items():
-                inside = (points > [left, low]).all(1) & (points < [right, high]).all(1)
-                assert gid in ends or not inside.any(), (arrow.get_gid(), gid)
-
-
-def test_the_highlighted_path_is_the_gradients():
-    cell = cells.lstm(3, dtype=jnp.float64)
-    graph = unfolded_graph(cell, cell.init(jax.random.key(0), INPUT_SIZE), X, 3)
-    for k in (0, 2):
-        path = gradient_path(graph, 3, k)
-        highlighted = {
-            patch.get_gid()
-            for patch in draw_unfolded(graph, 3, k).axes[0].patches
-            if isinstance(patch, FancyArrowPatch) and patch.get_linewidth() > 2
-        }
-        expected = {
-            f"{e.source}->{e.target}".replace(" @ ", "_").replace(" ", "_") for e in path.edges
-        }
-        assert {gid.replace("_@_", "_") for gid in highlighted} == expected
-
-
 def test_an_unfolded_graph_grows_and_a_long_program_does_too():
     def step(p, h, x):
         for _ in range(12):
@@ -379,62 +312,6 @@ def test_errors_say_what_came_and_what_to_do():
     for message, call in bad_graphs().items():
         with pytest.raises(ValueError, match=re.escape(message)):
             call()
-
-
-def a_factory(hidden_size):
-    return cells.lstm(hidden_size, dtype=jnp.float32)
-
-
-def not_a_cell(hidden_size):
-    return hidden_size
-
-
-def no_sizes():
-    return cells.lstm(3)
-
-
-def test_cells_by_name():
-    assert cell_named("elman", 5).initial_state(cell_named("elman", 5).init(KEY, 2)).shape == (5,)
-    cell = cell_named(f"{__name__}:a_factory", 7)
-    assert cell.initial_state(cell.init(KEY, 2)).c.shape == (7,)
-
-
-KEY = jax.random.key(0)
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("lstn", "one of elman"),
-        ("no_such_package.module:factory", "module is not found"),
-        ("rnn_jax.no_such_module:factory", "module is not found"),
-        (":factory", "module is not found"),
-        ("rnn_jax.cells:no_such_cell", "has no 'no_such_cell'"),
-        (f"{__name__}:KEY", "cannot be called"),
-        (f"{__name__}:no_sizes", "cannot be called"),
-        (f"{__name__}:not_a_cell", "a int; expected a Cell"),
-    ],
-)
-def test_cells_that_no_name_names(name, message):
-    with pytest.raises(ValueError, match=message):
-        cell_named(name, 3)
-
-
-def test_what_a_module_lacks_itself_is_not_hidden(tmp_path, monkeypatch):
-    (tmp_path / "broken_cells.py").write_text("import no_such_dependency\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(ModuleNotFoundError, match="no_such_dependency"):
-        cell_named("broken_cells:factory", 3)
-
-
-def test_the_command_writes_every_figure(tmp_path):
-    name = f"{__name__}:a_factory"
-    arguments = ["--cell", name, "--output-size", "2", "--steps", "2", "--out", str(tmp_path)]
-    computational_graph.main(tyro.cli(computational_graph.Config, args=arguments))
-    for figure in ("folded", "unfolded", "unfolded_operations"):
-        assert (tmp_path / "figures" / f"{figure}.png").read_bytes().startswith(b"\x89PNG")
-        assert "<svg" in (tmp_path / "figures" / f"{figure}.svg").read_text()
-    assert name in (tmp_path / "config.json").read_text()
 
 
 def test_a_jordan_network_feeds_its_output_back_and_has_a_hidden_layer():
