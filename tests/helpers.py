@@ -5,6 +5,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import rnn_jax
 from tests.lawful_cells import INPUT_SIZE
@@ -40,3 +41,10 @@ def random_state(cell, params, batch, seed=7):
         for i, leaf in enumerate(leaves)
     ]
     return jax.tree.unflatten(tree, nudged)
+
+
+def positive_qr(M):
+    """NumPy's QR, its signs turned so that the diagonal of R is positive."""
+    Q, R = np.linalg.qr(M)
+    signs = np.where(np.diagonal(R) < 0, -1, 1)
+    return Q * signs, signs[:, None] * R

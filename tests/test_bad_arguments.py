@@ -26,8 +26,9 @@ import numpy as np
 import pytest
 
 from rnn_jax.cell import Cell
-from tests import public_calls
-from tests.public_calls import LSTM_PARAMS, OTHER_H, calls, public_functions
+from tests.public_calls import CALLS, calls_of, public_functions
+from tests.public_calls.call import LSTM_PARAMS, OTHER_H, PARAMS
+from tests.public_calls.of_training import FRESH, folder
 
 OBSCURE, SILENT = 0.01, 0.0
 """The part of the calls that may end so."""
@@ -176,7 +177,7 @@ def for_params(good):
         Bad("number", 3, never=True),
         Bad(
             "another cell's",
-            LSTM_PARAMS if good is not LSTM_PARAMS else public_calls.PARAMS,
+            LSTM_PARAMS if good is not LSTM_PARAMS else PARAMS,
             never=True,
             sized=True,
         ),
@@ -275,7 +276,7 @@ def outcome(call, argument, bad, expected):
 def result_of(call, changed):
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         arguments = {
-            name: public_calls.folder() if value is public_calls.FRESH else value
+            name: folder() if value is FRESH else value
             for name, value in (call.good | changed).items()
         }
         result = call.then(call.function(**arguments))
@@ -318,25 +319,20 @@ def outcomes(name, call):
         yield argument, bad.label, word, said
 
 
-TABLE = calls()
-
-
 def test_every_public_function_has_its_row():
     missing = [
-        f"{module}.{name}"
-        for module, name in public_functions()
-        if name not in TABLE.get(module, {})
+        f"{module}.{name}" for module, name in public_functions() if name not in calls_of(module)
     ]
-    assert not missing, f"add to public_calls.calls, or to RECORDS what does no work: {missing}"
+    assert not missing, f"add to public_calls, or to RECORDS what does no work: {missing}"
     known = set(public_functions())
-    assert not [row for module in TABLE for row in TABLE[module] if (module, row) not in known]
+    assert not [row for module in CALLS for row in calls_of(module) if (module, row) not in known]
 
 
-@pytest.mark.parametrize("module", TABLE)
+@pytest.mark.parametrize("module", CALLS)
 @pytest.mark.filterwarnings("default")
 def test_bad_arguments(module):
     counts, worst = collections.Counter(), []
-    for name, call in TABLE[module].items():
+    for name, call in calls_of(module).items():
         if call.cheap or EVERYTHING:
             result_of(call, {})  # the row itself is right
         for argument, label, word, said in outcomes(name, call):
