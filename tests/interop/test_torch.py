@@ -9,8 +9,8 @@ import pytest
 import rnn_jax
 from rnn_jax import cells, interop, topologies
 from rnn_jax.cells import LSTMState
-from tests import torch_reference
 from tests.helpers import drawn, normal
+from tests.interop import torch_reference
 from tests.interop.test_interop import ELMAN, GRU, LSTM, RELU, B, H, I, T, energy
 
 

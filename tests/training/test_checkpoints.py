@@ -24,8 +24,8 @@ from rnn_jax.training import (
     restore,
 )
 from rnn_jax.training.fingerprint import differences, fingerprint_of, trace
-from tests import counting
 from tests.helpers import normal
+from tests.training import counting
 
 pytestmark = pytest.mark.usefixtures("optax_promotes")
 
