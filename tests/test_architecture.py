@@ -178,3 +178,31 @@ def test_files_are_named_after_what_they_export():
     missed = [pair for pair in found if not is_named_after(*pair)]
     assert len(found) > 200
     assert len(missed) <= 0.2 * len(found), missed
+
+
+def without_imports(tree: ast.Module, source: str) -> list[str]:
+    """Return the lines that say something, those of imports at the top left out."""
+    imports = {
+        line
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+    lines = enumerate(source.splitlines(), 1)
+    return [line.strip() for number, line in lines if line.strip() and number not in imports]
+
+
+def test_files_and_functions_are_short_and_nothing_stands_twice():
+    block, seen = 10, {}
+    for module, path in FILES.items():
+        source = path.read_text()
+        tree = ast.parse(source)
+        assert len(source.splitlines()) <= 350, module
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef):
+                assert node.end_lineno - node.lineno < 80, f"{module}.{node.name}"
+        lines = without_imports(tree, source)
+        for i in range(len(lines) - block + 1):
+            text = tuple(lines[i : i + block])
+            assert text not in seen, f"{module} and {seen[text]}: {text[0]}"
+            seen[text] = module
