@@ -37,7 +37,7 @@ def growth(
     Args:
       columns: title of a column, whose horizontal axis it names -> quantity -> method -> sizes and
         values, `[n]` each. All columns have the same quantities, one row of panels for each.
-      title: of the figure.
+      title: title of the figure.
       letters: the letter of a column's size, for the exponents; "n" by default.
     """
     letters = letters or {}

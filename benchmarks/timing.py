@@ -52,7 +52,7 @@ def in_rounds(
 
     Args:
       calls: method -> call.
-      rounds: of all methods, at most.
+      rounds: largest number of rounds of all methods.
       in_a_row: calls of one method in a round, for all or each.
       pause: seconds of rest before each method.
       limit: seconds after which no further round begins.
@@ -76,7 +76,7 @@ def summary(times: Sequence[float], unit: str = "ms", per: float = 1) -> dict[st
     Args:
       times: seconds.
       unit: "s", "ms" or "µs"; it names the columns, with what follows a space, as "ms a step".
-      per: what each time is divided by, as steps.
+      per: divisor of each time, such as steps.
     """
     scaled = [PER_SECOND[unit.partition(" ")[0]] * time / per for time in times]
     return {

@@ -8,7 +8,13 @@ import jax
 import pytest
 
 from tests import CACHE
-from tests.lawful_cells import LAWFUL, cell_named, one_of_each_kind, params_named
+from tests.lawful_cells import (
+    LAWFUL,
+    cell_named,
+    one_of_each_kind,
+    one_of_each_route,
+    params_named,
+)
 
 gc.set_threshold(200_000, 20, 100)  # collections after every 700 objects took a tenth of the time
 gc.freeze()
@@ -23,6 +29,7 @@ MAX_MEMORY_MAPS = 30_000
 
 MARKERS = (
     "one_of_each_kind: a law of drivers: for one cell of each kind, unless --all-cells is given",
+    "one_of_each_route: a case that asks a driver no more than which way a cell goes over time",
     "all_cells: a case that others stand for, unless --all-cells is given",
 )
 
@@ -52,13 +59,14 @@ def cell_of(item):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Keep one cell of each kind, of tests that are marked so."""
-    marked = {item for item in items if item.get_closest_marker("one_of_each_kind")}
+    """Keep one cell of each kind or route, of tests that are marked so."""
     if config.getoption("--all-cells"):
         return
-    kept = {*(one_of_each_kind() if marked else ()), None}
-    dropped = {item for item in marked if cell_of(item) not in kept}
-    dropped |= {item for item in items if item.get_closest_marker("all_cells")}
+    dropped = {item for item in items if item.get_closest_marker("all_cells")}
+    for choose in (one_of_each_kind, one_of_each_route):
+        marked = {item for item in items if item.get_closest_marker(choose.__name__)}
+        kept = {*(choose() if marked else ()), None}
+        dropped |= {item for item in marked if cell_of(item) not in kept}
     config.hook.pytest_deselected(items=list(dropped))
     items[:] = [item for item in items if item not in dropped]
 
@@ -78,6 +86,19 @@ def few_programs_at_a_time():
     yield
     if next(TESTS_RUN) % 25 == 0 and memory_maps() > MAX_MEMORY_MAPS:
         jax.clear_caches()
+
+
+@pytest.fixture
+def compilations():
+    """How many programs the test has compiled: `[count]`."""
+    count = [0]
+
+    def listen(name, seconds, **_):
+        count[0] += "backend_compile" in name
+
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    yield count
+    jax.monitoring.unregister_event_duration_listener(listen)
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ INPUT_SIZE = 3
 
 
 def _user_step(p, state, x):
-    """A cell of nobody's: two state leaves, a tied matrix, a transposed one, a vector readout."""
+    """A user's cell: two state leaves, a tied matrix, a transposed one, a vector readout."""
     h, trace = state["h"], state["trace"]
     h = jnp.tanh(p["W"] @ h + h @ p["W"] + p["U"].T @ x + p["leak"] * trace[:4])
     trace = p["leak"] * trace + jnp.concatenate([h, h[:2]])
@@ -41,7 +41,7 @@ class StructuredParams(NamedTuple):
 
 
 def structured_cell(dtype=jnp.float64):
-    """A structure of nobody's: constants, layer normalization, a y of its own size."""
+    """A user's structure: constants, layer normalization, a y of its own size."""
 
     def init(key, input_size):
         W_key, U_key = jax.random.split(key)
@@ -182,3 +182,11 @@ def kinds() -> dict[Kind, tuple[str, ...]]:
 def one_of_each_kind() -> list[str]:
     """Return the first cell of every kind: what drivers are held against on every run."""
     return [names[0] for names in kinds().values()]
+
+
+def one_of_each_route() -> list[str]:
+    """Return the first cell of every way over time: by structure, parallel, layers, a function."""
+    first = {}
+    for kind, names in kinds().items():
+        first.setdefault((kind.made_of, kind.linear), names[0])
+    return list(first.values())

@@ -30,7 +30,7 @@ def measure_norms(cell: Cell, xs: Array, targets: Array, params: Params) -> dict
     One program for each batch of singular values, and one at a time: see `linalg.spectral_norm`.
 
     Args:
-      cell: that of all members.
+      cell: cell of all members.
       xs, targets: `[T, I]` and `[T]`, the window in which all are measured.
       params: `[members, ...]`.
 

@@ -70,8 +70,8 @@ def train_text_ensemble(
     Every kind of network sees the same batches, seed by seed.
 
     Args:
-      cell: that of the members, which differ in their parameters alone.
-      task: what they learn.
+      cell: cell of the members, which differ in their parameters alone.
+      task: task that they learn.
       params: their parameters, `[members, ...]`.
       data_key: the batches'.
       seeds: members of each kind.

@@ -23,9 +23,9 @@ def theory(
     """Draw spectra of random networks and of products of random matrices against their theory.
 
     Args:
-      result: what `experiments.lyapunov_theory` measures.
+      result: measurements of `experiments.lyapunov_theory`.
       published: `dimension` and `entropy` a unit.
-      tolerances: of the `largest` exponent and of the `mean`, shown as bands.
+      tolerances: tolerances of the `largest` exponent and of the `mean`, shown as bands.
     """
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(10, 5.8), layout="constrained")
@@ -43,7 +43,7 @@ def finite_size(result: Result, tolerance: float) -> Figure:
     """Draw by N how far the mean exponent is from the theory of infinitely many units.
 
     Args:
-      result: what `experiments.lyapunov_theory` measures.
+      result: measurements of `experiments.lyapunov_theory`.
       tolerance: shown as a band.
     """
     sizes, gains = result["finite"]["sizes"], result["gains"]

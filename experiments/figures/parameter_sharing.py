@@ -29,7 +29,7 @@ def accuracies(result: Result, arms: Sequence[str]) -> Figure:
     """Draw accuracy by the number of training sentences, and by the position of the year.
 
     Args:
-      result: what `experiments.parameter_sharing` measures.
+      result: measurements of `experiments.parameter_sharing`.
       arms: the year anywhere, and positions held out, which are shaded in the second one's panel.
     """
     positions, sizes, chance = (result[name] for name in ("positions", "sizes", "chance"))

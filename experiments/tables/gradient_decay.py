@@ -16,7 +16,7 @@ def decay(result: Result, arms: Sequence[str], phases: Sequence[str]) -> str:
     """Return bits per character, rates of decay, and violations and slack of two bounds.
 
     Args:
-      result: what `experiments.gradient_decay` measures.
+      result: measurements of `experiments.gradient_decay`.
       arms: with clipping, and without.
       phases: before training, and after it.
     """

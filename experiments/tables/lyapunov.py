@@ -12,7 +12,7 @@ def spectra(result: Result, tolerance: float) -> str:
     """Return exponents by gain and by size, and why the mean one fails where it does.
 
     Args:
-      result: what `experiments.lyapunov_theory` measures.
+      result: measurements of `experiments.lyapunov_theory`.
       tolerance: nats per step between the mean exponent and its theory.
     """
     chaos, sizes = result["chaos"], result["sizes"]

@@ -14,7 +14,7 @@ def accuracies(result: Result, arms: Sequence[str]) -> str:
     """Return accuracies on fresh sentences, in per cent.
 
     Args:
-      result: what `experiments.parameter_sharing` measures.
+      result: measurements of `experiments.parameter_sharing`.
       arms: the year anywhere, and positions held out.
     """
     by_label = {str(label): result[label] for label in result["labels"]}

@@ -28,7 +28,7 @@ def telemetry(record: Mapping[str, np.ndarray], *, clip_norm: float | None = Non
     Args:
       record: the metrics of `make_monitored_train_step` over steps, `[steps, ...]`, as `fit`
         returns them and `read_record` reads them. Steps without a measurement are left out.
-      clip_norm: that of the step, drawn across.
+      clip_norm: clipping threshold, drawn across.
 
     Raises:
       ValueError: a record without telemetry, or of more than one network.

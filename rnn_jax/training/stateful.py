@@ -70,7 +70,7 @@ def make_stateful_train_step(
       clip_norm: as for `make_train_step`.
       mesh: devices that share the streams (`batch_mesh`).
       strategy: as for `unroll`; with telemetry, as for `gradients.unroll_nudged`.
-      telemetry: what to measure besides, the gradient within each batch; not with k1 and k2. The
+      telemetry: quantities to measure, the gradient within each batch; not with k1 and k2. The
         state is then one of `create_stateful_train_state(..., telemetry=telemetry)`.
 
     Returns:

@@ -70,7 +70,7 @@ def create_stateful_train_state(
       params: its parameters.
       optimizer: any of optax.
       batch_size: number of streams, B.
-      telemetry: that of the step, where it has one.
+      telemetry: the Telemetry of the step, if any.
 
     Raises:
       ValueError: a batch size that is no positive integer; what `create_train_state` raises; no

@@ -97,7 +97,7 @@ def make_monitored_train_step(
         `gradients.unroll_nudged`.
       optimizer, clip_norm, mesh, batch_spec: as for `make_train_step`; with a mesh, the first batch
         axis of the states is the one that is shared.
-      telemetry: what to measure.
+      telemetry: quantities to measure.
 
     Returns:
       The step, for `fit` and `over_ensemble`, on a state of `create_monitored_train_state`. Its
@@ -139,8 +139,8 @@ def compose(
     Args:
       loss: see `training.gradient`.
       optimizer, clip_norm, mesh, batch_spec: as for `make_train_step`.
-      telemetry: what to measure; None for nothing.
-      gradient: that of the loss, where it is not the whole one; not with telemetry.
+      telemetry: quantities to measure; None for none.
+      gradient: gradient of the loss, if not the whole one; not with telemetry.
       prepare: `(state, batch) -> batch`, which checks both.
     """
     update = make_update(optimizer, clip_norm)

@@ -140,9 +140,9 @@ class Checkpointed:
     """Segments of T, of which only the first states are kept; the rest is run again when needed.
 
     Attributes:
-      levels: of segments within segments. 2 keeps about 2 √T states and runs the forward pass
+      levels: number of nested levels. 2 keeps about 2 √T states and runs the forward pass
         once more; each further level does so again, for T^(1/levels) states a level.
-      inside: how the innermost segments are run; "auto" as for `unroll`.
+      inside: strategy of the innermost segments; "auto" as for `unroll`.
     """
 
     levels: int = 2

@@ -24,7 +24,7 @@ def programs(cell):
     return of(gradients.decompose_terms), of(gradients.decompose)
 
 
-@pytest.mark.parametrize("batch", [(), (2, 2)])
+@pytest.mark.parametrize("batch", [pytest.param((), marks=pytest.mark.one_of_each_route), (2, 2)])
 def test_the_terms_sum_to_the_gradient(cell, params, batch):
     xs, targets, start = data(cell, params, batch)
     terms = programs(cell)[0](params, xs, targets, start)

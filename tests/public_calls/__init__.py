@@ -1,4 +1,4 @@
-"""One small valid call of every public function: what `test_bad_arguments` takes apart."""
+"""One small valid call of every public function: what `test_public_calls` takes apart."""
 
 import functools
 import types

@@ -24,7 +24,7 @@ GATED = [  # σ_w, σ_u, bias of the update gate, whether there is a reset gate
 
 @pytest.mark.parametrize(("sigma_w", "sigma_u", "update_bias", "reset"), GATED)
 def test_gated_networks_of_512_units(sigma_w, sigma_u, update_bias, reset, N=512):  # noqa: PT028
-    """λ₁ of `cells.gru` and `cells.ugrnn` within 0.02, closer than weights drawn anew."""
+    """λ₁ of `cells.gru` and `cells.ugrnn` within 0.02, closer than fresh weights at every step."""
     make = cells.gru if reset else cells.ugrnn
     init = cells.initializers.gaussian(sigma_w / np.sqrt(N))
     cell = make(N, recurrent_init=init, dtype=jnp.float64)
@@ -42,7 +42,7 @@ def test_gated_networks_of_512_units(sigma_w, sigma_u, update_bias, reset, N=512
     assert expected.recurrence < 1.1
     np.testing.assert_allclose(measured, expected.largest_exponent, atol=0.02)
     np.testing.assert_allclose(power, expected.power, rtol=0.15)
-    if sigma_u == 1:  # where memory matters, weights drawn anew are another theory
+    if sigma_u == 1:  # where memory matters, fresh weights at every step are another theory
         assert measured - 0.5 * np.log(expected.chi_untied) > 0.03
 
 

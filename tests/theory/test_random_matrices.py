@@ -75,7 +75,7 @@ def test_forget_rate():
 
 @pytest.mark.parametrize("correlated", [False, True])
 def test_one_matrix_at_every_step_adds_up(correlated, N=1000):  # noqa: PT028
-    """d ← A ⊙ d + B ⊙ W d with random A, B: χ of one W, not that of matrices drawn anew."""
+    """d ← A ⊙ d + B ⊙ W d with random A, B: χ of one W, not of a fresh one each step."""
     W = 1.5 * normal(0, N, N) / np.sqrt(N)
 
     def step(d, key):

@@ -10,10 +10,8 @@ from jax import export
 import rnn_jax
 from rnn_jax import cells
 from rnn_jax.transforms.serialization import register_classes
-from rnn_jax.unrolling import arguments
 from tests.helpers import normal
 from tests.lawful_cells import INPUT_SIZE
-from tests.public_calls import calls_of
 
 
 @pytest.mark.parametrize("name", cells.CELLS)
@@ -48,18 +46,6 @@ def test_a_value_that_is_closed_over_is_differentiated(strategy):
     np.testing.assert_allclose(jax.jit(jax.grad(E))(0.3, xs), slope, rtol=1e-7)
 
 
-@pytest.fixture
-def compilations():
-    count = [0]
-
-    def listen(name, seconds, **_):
-        count[0] += "backend_compile" in name
-
-    jax.monitoring.register_event_duration_secs_listener(listen)
-    yield count
-    count.append(None)
-
-
 def test_gradients_outside_jit_compile_once(compilations):
     cell = cells.gru(4, dtype=jnp.float64)
     params, xs = cell.init(jax.random.key(0), 3), normal(1, 8, 3)
@@ -75,28 +61,6 @@ def test_gradients_outside_jit_compile_once(compilations):
         before = compilations[0]
         call()
         assert compilations[0] == before
-
-
-@pytest.mark.parametrize("module", ["rnn_jax", "gradients", "linalg", "losses", "topologies"])
-def test_calls_outside_jit_compile_once(module, compilations, monkeypatch):
-    """Every public function, on the same arguments again: a loop of measurements stays flat.
-
-    What is to be unrolled is checked once in each call.
-    """
-    checks, check = [], arguments._checked_xs
-    monkeypatch.setattr(arguments, "_checked_xs", lambda xs: checks.append(xs) or check(xs))
-    again, checked = {}, {}
-    for name, call in calls_of(module).items():
-        run = lambda call=call: call.then(call.function(**call.good))
-        for _ in range(2):
-            run()
-        before, checks[:] = compilations[0], []
-        run()
-        again[name], checked[name] = compilations[0] - before, len(checks)
-    assert not {name: count for name, count in again.items() if count}
-    assert checked.pop("bidirectional", 2) == 2  # one of each of its cells
-    assert not {name: count for name, count in checked.items() if count > 1}
-    assert any(checked.values()) == (module in ("rnn_jax", "gradients", "topologies"))
 
 
 def test_programs_go_with_their_cell():

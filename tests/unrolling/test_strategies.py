@@ -60,7 +60,16 @@ def gradient_by_scan(cell):
 
 
 @pytest.mark.one_of_each_kind
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        pytest.param(
+            name,
+            marks=pytest.mark.one_of_each_route if isinstance(strategy, Checkpointed) else (),
+        )
+        for name, strategy in STRATEGIES.items()
+    ],
+)
 def test_values_and_gradients_are_those_of_scan(cell, params, strategy):
     if not allowed(cell, STRATEGIES[strategy]):
         with pytest.raises(ValueError, match=r"^strategy: got .+; expected .+\. [A-Z].+"):

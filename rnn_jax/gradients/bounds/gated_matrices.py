@@ -118,9 +118,9 @@ def lstm_matrix(
     is 1, and M is finite only for a finite number of steps.
 
     Args:
-      params: of `cells.lstm`; other cells have other equations.
+      params: parameters of `cells.lstm`; other cells have other equations.
       input_bound: sup |x|, a number or `[I]`.
-      initial_state: where trajectories start, zero by default; the largest over its batch axes.
+      initial_state: start of the trajectories, zero by default; the largest over its batch axes.
       steps: the most that are taken.
 
     Returns:
@@ -278,7 +278,7 @@ def _row(corners: list[list[Array]]) -> UnitBlocks:
 
 def _radius(U: Array, input_bound: ArrayLike) -> Array:
     """Return sup |U x| `[G]`."""
-    if jnp.ndim(input_bound) == 0:
+    if getattr(input_bound, "ndim", 0) == 0:
         check_number("input_bound", input_bound, least=0, infinite=True)
     else:
         remedy = "Pass one number, or one for each input."

@@ -152,7 +152,7 @@ class BoundCheck:
     """Measured norms beside a bound: the result of `check_bound`.
 
     Attributes:
-      violations: how many (t, k) exceed the bound by more than rounding, or are NaN: `[...]`.
+      violations: number of (t, k) that exceed the bound by more than rounding, or are NaN: `[...]`.
       worst_excess: the largest ln(measured) − ln(bound) over t > k, negative if the bound is
         never reached: `[...]`.
       measured, bound: the tables that were compared, `[T+1, T+1, ...]`.
@@ -180,7 +180,7 @@ def check_bound(
       log_norms: measured.
       log_bound: the bound.
       state_size: S, which sets the error where it is not given: ε S (t − k + 1).
-      error: of the measured, like them, as of `certified_log_norms`.
+      error: error of the measured norms, like them, as of `certified_log_norms`.
 
     Raises:
       ValueError: tables that are not square or do not fit each other.

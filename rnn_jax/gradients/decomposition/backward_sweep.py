@@ -57,7 +57,7 @@ class AtStep(NamedTuple):
       received: like wrt with the lags in front, to be scaled by 2^exponent.
       exponent: like wrt, each leaf `[n+1]`.
       trusted_before: `[n+1]`, at the state that step k starts from.
-      aux: what the step returned besides.
+      aux: auxiliary output of the step.
     """
 
     now: Any

@@ -69,7 +69,7 @@ def jacobian_log_norms_by_lag(
 
     Args:
       cell, params, xs, initial_state, norm, block, rtol: as for `jacobian_log_norms`.
-      lags: of 0 .. T.
+      lags: lags l, each of 0 .. T.
       times: the t wanted, of 0 .. T; all of them by default.
 
     Returns:

@@ -87,7 +87,7 @@ def covariant_vectors(
       cooldown: last steps, in which the coefficients do, on their way back. Both transients fall
         as e^{−(λ_i − λ_{i+1}) steps}, and vectors whose exponents are equal are not determined:
         only what they span is.
-      key: of the Gaussian frame to start from; the same one every time by default.
+      key: key of the Gaussian initial frame; the same one every time by default.
 
     Raises:
       ValueError: num_exponents, warmup or cooldown out of range; what `unroll` raises.

@@ -64,7 +64,7 @@ def lyapunov_spectrum(
       warmup: first steps that are taken, by the state and by the frame, but not counted. The frame
         turns towards the leading directions at a rate of the gap between exponents, so its
         transient may outlast that of the state.
-      key: of the Gaussian frame to start from; the same one every time by default. Axes would not
+      key: key of the Gaussian initial frame; the same one every time by default. Axes would not
         do: where units do not mix, they never meet the other units' directions.
       interval: steps from one orthonormalization to the next. By default each is chosen from the
         R before it, and from those before that if they were faster: as many steps as let

@@ -23,10 +23,11 @@ class LyapunovSpectrum:
       exponents: λ, `[K, *batch]`. −inf for a direction that a step maps to zero exactly. Where
         steps map it to less than rounding can tell from zero, an upper limit of λ, which may be
         −inf, and `rounding` is ∞. NaN where the trajectory is not finite.
-      standard_errors: of the exponents, `[K, *batch]`: the larger of two estimates. One is by batch
-        means, the standard deviation of the means over `blocks` equal batches of steps, over
-        √blocks; the other is half the difference of the means over the two halves, which accounts
-        for correlations longer than a batch. NaN with less than two batches.
+      standard_errors: standard errors of the exponents, `[K, *batch]`: the larger of two
+        estimates. One is by batch means, the standard deviation of the means over `blocks` equal
+        batches of steps, over √blocks; the other is half the difference of the means over the two
+        halves, which accounts for correlations longer than a batch. NaN with less than two
+        batches.
       trace: the estimate of λ after each batch, `[blocks, K, *batch]`.
       trace_steps: counted steps after each batch, `[blocks]`.
       rounding: how much rounding may have moved each exponent, nats per step, `[K, *batch]`: with
@@ -74,9 +75,9 @@ def spectrum_of_sums(
 
     Args:
       sums: Σ ln R_ii of each batch, `[blocks, K, *batch]`.
-      rounding: how far rounding may have moved their totals, nats, `[K, *batch]`.
+      rounding: error of their totals by rounding, nats, `[K, *batch]`.
       ends: counted steps at the end of each batch, `[blocks]`.
-      count: of orthonormalizations.
+      count: number of orthonormalizations.
     """
     steps = ends.astype(sums.dtype).reshape(-1, *[1] * (sums.ndim - 1))
     order = jnp.argsort(-sums.sum(0), axis=0)  # finite sums may come out of order

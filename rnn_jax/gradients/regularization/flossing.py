@@ -43,7 +43,7 @@ def flossing(
       interval: steps from one orthonormalization to the next. Few of them cost less; the frame must
         not have collapsed to rounding by then, which its spread, e^{(λ_1 − λ_K) interval}, tells.
       warmup: first steps that are taken, but not counted.
-      key: of the Gaussian frame to start from; the same one every time by default.
+      key: key of the Gaussian initial frame; the same one every time by default.
 
     Raises:
       ValueError: num_exponents, warmup or interval out of range; what `unroll` raises.

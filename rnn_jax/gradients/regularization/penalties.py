@@ -26,9 +26,10 @@ def spectral_norm_penalty(
     σ_max is that of `largest_singular_value`, whose docstring states its accuracy.
 
     Args:
-      target: what σ_max may reach. Below 1/sup |φ'| the gradient of an Elman network must vanish.
+      target: largest σ_max that is not penalized. Below 1/sup |φ'| the gradient of an
+        Elman network must vanish.
       one_sided: False to pull σ_max up to the target as well, (σ_max − target)².
-      iterations: of the power method.
+      iterations: number of iterations of the power method.
 
     Raises:
       ValueError: what `largest_singular_value` raises; a target that is no finite number.
