@@ -13,8 +13,8 @@ from matplotlib.ticker import MaxNLocator
 
 from rnn_jax.plotting.style import BOUND, MEASURED, MUTED, STYLE, fit
 
-MAX_NAMES = 14
-"""Most names on an axis; where there are more channels, those that occur are named."""
+MAX_NAMES = 24
+"""Most names on an axis; of more channels, those that occur have rows, and some of them names."""
 
 
 def task_examples(
@@ -46,26 +46,43 @@ def task_examples(
     if targets.ndim == 2:
         targets = np.eye(len(outputs))[targets]
     columns = min(examples, xs.shape[1])
-    heights = [1 + 0.16 * min(len(names), MAX_NAMES) for names in (inputs, outputs)]
+    always = np.ones(len(xs), bool)
+    panels = [
+        _rows(values[:, :columns].astype(float), counts, names)
+        for values, counts, names in (
+            (xs, np.ones_like(mask[:, :columns]), inputs),
+            (targets, mask[:, :columns], outputs),
+        )
+    ]
+    heights = [1 + 0.16 * min(len(names), MAX_NAMES) for _, names in panels]
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(4.2 * columns, sum(heights) + 1), layout="constrained")
         axes = figure.subplots(
             2, columns, squeeze=False, sharex=True, sharey="row", height_ratios=heights
         )
-        shown, asked = xs[:, :columns], targets[:, :columns].astype(float)
+        (shown, _), (asked, _) = panels
         for b in range(columns):
-            _draw_channels(axes[0, b], shown[:, b], np.ones(len(xs), bool), MEASURED)
+            _draw_channels(axes[0, b], shown[:, b], always, MEASURED)
             _shade(axes[1, b], mask[:, b])
             _draw_channels(axes[1, b], asked[:, b], mask[:, b], BOUND)
             axes[1, b].set_xlabel("step")
             axes[0, b].set_title(f"{title}, example {b + 1}")
             axes[1, b].xaxis.set_major_locator(MaxNLocator(integer=True))
-        _name_rows(axes[0, 0], shown, inputs, np.ones(shown.shape[:2], bool))
-        _name_rows(axes[1, 0], asked, outputs, mask[:, :columns])
-        axes[0, 0].set_ylabel("input")
-        axes[1, 0].set_ylabel("target")
+        for ax, (_, names), label in zip(axes[:, 0], panels, ("input", "target"), strict=True):
+            named = np.arange(0, len(names), max(1, -(-len(names) // MAX_NAMES)))
+            ax.set_yticks(-named, [names[c] for c in named])
+            ax.set_ylim(-len(names) + 0.4, 0.6)
+            ax.set_ylabel(label)
         fit(figure, axes[1])
     return figure
+
+
+def _rows(values: np.ndarray, mask: np.ndarray, names: Sequence[str]) -> tuple[Any, list[str]]:
+    """Return `values [T, B, C]` and names of all channels, or of many of those that occur."""
+    rows = np.arange(len(names))
+    if len(names) > MAX_NAMES:
+        rows = np.flatnonzero((values[mask] != 0).any(0))
+    return values[..., rows], [names[int(c)] for c in rows]
 
 
 def _draw_channels(ax: Axes, values: np.ndarray, mask: np.ndarray, color: str) -> None:
@@ -73,7 +90,7 @@ def _draw_channels(ax: Axes, values: np.ndarray, mask: np.ndarray, color: str) -
     steps = np.arange(len(values))
     if _are_symbols(values[mask]):
         at, channels = np.nonzero((values > 0.5) & mask[:, None])
-        size = max(1.5, min(5.0, 250 / max(len(values), 1)))
+        size = max(2.5, min(5.0, 250 / max(len(values), 1)))
         ax.plot(at, -channels, "s", ms=size, mew=0, color=color)
         return
     scale = 0.4 / max(np.abs(values[mask]).max(initial=0), 1e-9)
@@ -99,13 +116,3 @@ def _shade(ax: Axes, mask: np.ndarray) -> None:
     for n, (start, stop) in enumerate(zip(edges[::2], edges[1::2], strict=True)):
         label = None if n else "steps that count"
         ax.axvspan(start - 0.5, stop - 0.5, color=BOUND, alpha=0.15, lw=0, label=label)
-
-
-def _name_rows(ax: Axes, values: np.ndarray, names: Sequence[str], mask: np.ndarray) -> None:
-    """Name the rows of `values [T, B, C]`: all, or of many some of those that occur."""
-    rows = np.arange(len(names))
-    if len(names) > MAX_NAMES:
-        rows = np.flatnonzero((values[mask] != 0).any(0))
-        rows = rows[:: max(1, -(-len(rows) // MAX_NAMES))]
-    ax.set_yticks(-rows, [names[int(c)] for c in rows])
-    ax.set_ylim(-len(names) + 0.4, 0.6)
