@@ -111,7 +111,7 @@ class Task(NamedTuple):
           ImportError: no matplotlib.
           ValueError: no key.
         """
-        from rnn_jax.plotting.task_examples import task_examples
+        from rnn_jax.plotting.examples_of_tasks import task_examples
 
         xs, targets = self.batch(check_key("key", key), 0)
         return task_examples(
