@@ -17,3 +17,14 @@ def squared_error(y: Array, target: Array) -> Array:
     # ½ d first: d² may be out of range where ½ d² is not.
     d = y - target
     return (d * (0.5 * d)).sum(-1)
+
+
+def mean_squared_error(y: Array, target: Array) -> Array:
+    """Return E_t = 1/O Σ_o (y_o − target_o)²; both `[*batch, O]`.
+
+    Raises:
+      ValueError: what `squared_error` raises.
+    """
+    y, target = check_same_shape("y", y, target)
+    d = y - target
+    return (d * (d / max(d.shape[-1], 1))).sum(-1)

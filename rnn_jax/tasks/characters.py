@@ -48,8 +48,13 @@ def next_character(text: Text, *, T: int, batch_size: int) -> Task:
         window = symbols[starts[None, :] + jnp.arange(T + 1)[:, None]]
         return one_hot(text, window[:-1]), window[1:]
 
-    size = len(text.vocabulary)
-    return Task(size, size, softmax_cross_entropy, batch)
+    size, names = len(text.vocabulary), tuple(text.vocabulary)
+    return Task(
+        *(size, size, softmax_cross_entropy, batch),
+        name="next_character",
+        inputs=names,
+        outputs=names,
+    )
 
 
 class StreamTask(NamedTuple):

@@ -2,6 +2,7 @@
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -66,6 +67,7 @@ def linalg_calls():
 def loss_calls():
     return {
         "squared_error": Call(losses.squared_error, {"y": YS[0], "target": YS[1]}),
+        "mean_squared_error": Call(losses.mean_squared_error, {"y": YS[0], "target": YS[1]}),
         "bernoulli_cross_entropy": Call(
             losses.bernoulli_cross_entropy,
             {"logits": YS[0], "target": PROBABILITIES},
@@ -98,8 +100,64 @@ def loss_calls():
     }
 
 
+SMALL = {
+    "adding": {"T": 3},
+    "multiplication": {"T": 12},
+    "copying": {"T": 2, "length": 2, "num_symbols": 2},
+    "noiseless_memorization": {"T": 5, "length": 2, "num_symbols": 2},
+    "temporal_order": {"T": 10, "num_relevant": 2},
+    "random_permutation": {"T": 3, "num_symbols": 4},
+    "delay": {"T": 2, "steps": 3},
+    "delayed_xor": {"T": 2, "steps": 3},
+    "flip_flop": {"T": 3, "num_bits": 2, "pulse_probability": 0.5},
+    "associative_recall": {"T": 2},
+    "parity": {"T": 3, "running": False},
+    "modular_arithmetic": {"T": 3, "modulus": 5},
+    "s3": {"T": 2},
+    "s5": {"T": 2},
+    "a_n_b_n": {"T": 2},
+    "a_n_b_n_c_n": {"T": 2},
+    "dyck": {"T": 4, "num_types": 2, "max_depth": 2},
+    "embedded_reber": {"T": 8},
+    "mackey_glass": {"T": 3, "tau": 17, "horizon": 1, "washout": 1},
+    "lorenz": {"T": 3, "horizon": 1, "washout": 1},
+}
+"""Arguments of each maker of tasks."""
+LESS = {
+    "adding": 2,
+    "multiplication": 11,
+    "noiseless_memorization": 4,
+    "temporal_order": 9,
+    "modular_arithmetic": 4,
+    "dyck": 3,
+    "embedded_reber": 7,
+    "associative_recall": 27,
+}
+"""A T that the task has none of."""
+
+
+def maker_calls():
+    """Calls of the makers of tasks. Of what they draw the shapes are looked at, which is cheap."""
+    common = {"batch_size": 2, "dtype": jnp.float32}
+
+    def shapes(task):
+        drawn = jax.eval_shape(task.batch, KEY, 0)
+        return [np.zeros(x.shape, x.dtype) for x in drawn], np.float64(task.chance_loss)
+
+    return {
+        name: Call(
+            tasks.TASKS[name],
+            {**arguments, **common},
+            then=shapes,
+            never={"T": [LESS[name]]} if name in LESS else {},
+        )
+        for name, arguments in SMALL.items()
+    }
+
+
 def task_calls():
     return {
+        **maker_calls(),
         "load_text": Call(tasks.load_text, {"path": None, "held_out_fraction": 0.1}),
         "next_character": Call(
             tasks.next_character,
