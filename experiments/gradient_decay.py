@@ -268,7 +268,7 @@ def _start(label: str, norms: Result) -> list[Check]:
         *judged_if(
             T >= MIN_LAGS,
             f"T of {MIN_LAGS}",
-            [within(f"{label}: nats per step, against ½ ln χ", rate, half_log_chi, 0.06)],
+            [within(f"{label}: nats per step, against ½ ln χ", float(rate), half_log_chi, 0.06)],
         ),
     ]
 

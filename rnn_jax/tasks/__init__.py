@@ -5,11 +5,14 @@ from collections.abc import Callable
 from rnn_jax.tasks._a_n_b_n import a_n_b_n, a_n_b_n_c_n
 from rnn_jax.tasks._adding import adding
 from rnn_jax.tasks._associative_recall import associative_recall
+from rnn_jax.tasks._chorales import bach_chorales
 from rnn_jax.tasks._copying import copying
 from rnn_jax.tasks._delay import delay, delayed_xor
+from rnn_jax.tasks._digits import sequential_digits
 from rnn_jax.tasks._dyck import dyck
 from rnn_jax.tasks._embedded_reber import embedded_reber
 from rnn_jax.tasks._flip_flop import flip_flop
+from rnn_jax.tasks._japanese_vowels import japanese_vowels
 from rnn_jax.tasks._lorenz import lorenz
 from rnn_jax.tasks._mackey_glass import mackey_glass
 from rnn_jax.tasks._modular_arithmetic import modular_arithmetic
@@ -18,6 +21,7 @@ from rnn_jax.tasks._noiseless_memorization import noiseless_memorization
 from rnn_jax.tasks._parity import parity
 from rnn_jax.tasks._random_permutation import random_permutation
 from rnn_jax.tasks._temporal_order import temporal_order
+from rnn_jax.tasks.arrays import from_arrays
 from rnn_jax.tasks.characters import (
     StreamTask,
     consecutive_characters,
@@ -65,6 +69,7 @@ __all__ = [
     "a_n_b_n_c_n",
     "adding",
     "associative_recall",
+    "bach_chorales",
     "consecutive_characters",
     "copying",
     "delay",
@@ -72,6 +77,8 @@ __all__ = [
     "dyck",
     "embedded_reber",
     "flip_flop",
+    "from_arrays",
+    "japanese_vowels",
     "load_text",
     "lorenz",
     "mackey_glass",
@@ -84,6 +91,7 @@ __all__ = [
     "random_permutation",
     "s3",
     "s5",
+    "sequential_digits",
     "streams",
     "temporal_order",
     "unigram_entropy",
