@@ -29,6 +29,7 @@ from rnn_jax.tasks.characters import (
     one_hot,
     streams,
 )
+from rnn_jax.tasks.curriculum import curriculum, padded
 from rnn_jax.tasks.sentences import Sentence, Templates, year_sentences
 from rnn_jax.tasks.task import Task
 from rnn_jax.tasks.text import Text, load_text, unigram_entropy
@@ -72,6 +73,7 @@ __all__ = [
     "bach_chorales",
     "consecutive_characters",
     "copying",
+    "curriculum",
     "delay",
     "delayed_xor",
     "dyck",
@@ -87,6 +89,7 @@ __all__ = [
     "next_character",
     "noiseless_memorization",
     "one_hot",
+    "padded",
     "parity",
     "random_permutation",
     "s3",

@@ -8,12 +8,13 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from rnn_jax.losses import softmax_cross_entropy
-from rnn_jax.tasks.examples import batch_of, check_common, integers, steps_of
+from rnn_jax.tasks.examples import batch_of, check_common, integers, of_any_length, steps_of
 from rnn_jax.tasks.task import Task
 from rnn_jax.tasks.without_memory import class_answer
 from rnn_jax.types import Array, Key
 
 
+@of_any_length
 def a_n_b_n(*, T: int = 10, batch_size: int = 32, dtype: DTypeLike = jnp.float32) -> Task:
     """Return the language aⁿbⁿ: say the next symbol where the string determines it.
 
@@ -41,6 +42,7 @@ def a_n_b_n(*, T: int = 10, batch_size: int = 32, dtype: DTypeLike = jnp.float32
     return _counting("ab", T, batch_size, dtype, "a_n_b_n")
 
 
+@of_any_length
 def a_n_b_n_c_n(*, T: int = 10, batch_size: int = 32, dtype: DTypeLike = jnp.float32) -> Task:
     """Return the language aⁿbⁿcⁿ, which no context-free grammar has; else as `a_n_b_n`.
 

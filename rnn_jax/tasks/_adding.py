@@ -8,12 +8,20 @@ from jax.typing import DTypeLike
 
 from rnn_jax.losses import mean_squared_error
 from rnn_jax.tasks.answers import within
-from rnn_jax.tasks.examples import batch_of, check_common, integers, steps_of, uniform
+from rnn_jax.tasks.examples import (
+    batch_of,
+    check_common,
+    integers,
+    of_any_length,
+    steps_of,
+    uniform,
+)
 from rnn_jax.tasks.task import Task, last_step_only
 from rnn_jax.tasks.without_memory import constant
 from rnn_jax.types import Key
 
 
+@of_any_length
 def adding(*, T: int = 100, batch_size: int = 32, dtype: DTypeLike = jnp.float32) -> Task:
     """Return the adding problem with T steps: y_T = v_i + v_j, i and j the marked steps.
 

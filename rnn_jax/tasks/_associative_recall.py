@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.losses import softmax_cross_entropy
-from rnn_jax.tasks.examples import batch_of, check_common, integers, numbered
+from rnn_jax.tasks.examples import batch_of, check_common, integers, numbered, of_any_length
 from rnn_jax.tasks.task import Task, last_step_only
 from rnn_jax.tasks.without_memory import constant
 from rnn_jax.types import Key
@@ -19,6 +19,7 @@ LETTERS, DIGITS = string.ascii_lowercase, string.digits
 SIGN = len(LETTERS) + len(DIGITS)
 
 
+@of_any_length
 def associative_recall(*, T: int = 8, batch_size: int = 32, dtype: DTypeLike = jnp.float32) -> Task:
     """Return associative recall with T pairs: "c9k8j3f1??c" asks for 9.
 

@@ -18,6 +18,7 @@ from rnn_jax.errors import check_dtype, check_size, choose, invalid, optional
 from rnn_jax.losses import bernoulli_cross_entropy
 from rnn_jax.tasks.answers import is_the_set
 from rnn_jax.tasks.arrays import from_arrays
+from rnn_jax.tasks.examples import of_any_length
 from rnn_jax.tasks.task import Task
 
 INSTALL = "pip install music21, or the extra [data]"
@@ -31,6 +32,7 @@ FORMAT = 1
 """Of the file of rolls; another one is made anew."""
 
 
+@of_any_length
 def bach_chorales(
     *,
     T: int = 64,

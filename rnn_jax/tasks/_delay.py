@@ -12,12 +12,13 @@ from jax.typing import DTypeLike
 from rnn_jax.errors import check_integer
 from rnn_jax.losses import bernoulli_cross_entropy
 from rnn_jax.tasks.answers import is_the_set
-from rnn_jax.tasks.examples import batch_of, check_common, steps_of
+from rnn_jax.tasks.examples import batch_of, check_common, of_any_length, steps_of
 from rnn_jax.tasks.task import Task
 from rnn_jax.tasks.without_memory import constant
 from rnn_jax.types import Array, Key
 
 
+@of_any_length
 def delay(
     *,
     T: int = 24,
@@ -47,6 +48,7 @@ def delay(
     return _of_bits(lambda xs: jnp.roll(xs, T, 0), T, steps, batch_size, dtype, "delay")
 
 
+@of_any_length
 def delayed_xor(
     *,
     T: int = 24,

@@ -14,6 +14,7 @@ from jax.typing import DTypeLike
 
 from rnn_jax.errors import check_dtype, check_integer, choose, invalid, optional
 from rnn_jax.tasks.arrays import from_arrays
+from rnn_jax.tasks.examples import of_any_length
 from rnn_jax.tasks.task import Task
 from rnn_jax.tasks.without_memory import constant
 
@@ -30,6 +31,7 @@ MNIST_FILES = {
 }
 
 
+@of_any_length
 def sequential_digits(
     *,
     T: int | None = None,

@@ -10,7 +10,7 @@ from jax.typing import DTypeLike
 from rnn_jax.errors import check_size, invalid
 from rnn_jax.losses import bernoulli_cross_entropy
 from rnn_jax.tasks.answers import is_the_set
-from rnn_jax.tasks.examples import batch_of, check_common, integers
+from rnn_jax.tasks.examples import batch_of, check_common, integers, of_any_length
 from rnn_jax.tasks.task import Task
 from rnn_jax.tasks.without_memory import set_answer
 from rnn_jax.types import Key
@@ -18,6 +18,7 @@ from rnn_jax.types import Key
 PAIRS = ("()", "[]", "{}", "<>")
 
 
+@of_any_length
 def dyck(
     *,
     T: int = 40,

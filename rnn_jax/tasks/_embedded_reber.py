@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 
 from rnn_jax.losses import bernoulli_cross_entropy
 from rnn_jax.tasks.answers import is_the_set
-from rnn_jax.tasks.examples import batch_of, check_common
+from rnn_jax.tasks.examples import batch_of, check_common, of_any_length
 from rnn_jax.tasks.task import Task
 from rnn_jax.tasks.without_memory import set_answer
 from rnn_jax.types import Array, Key
@@ -21,6 +21,7 @@ SHORTEST = 8
 """Inputs of BTBPVVETE, the shortest string."""
 
 
+@of_any_length
 def embedded_reber(*, T: int = 40, batch_size: int = 32, dtype: DTypeLike = jnp.float32) -> Task:
     """Return the embedded Reber grammar: which symbols may come next.
 

@@ -9,11 +9,12 @@ from jax.typing import DTypeLike
 from rnn_jax.errors import check_number, check_size
 from rnn_jax.losses import mean_squared_error
 from rnn_jax.tasks.answers import within
-from rnn_jax.tasks.examples import batch_of, check_common, numbered
+from rnn_jax.tasks.examples import batch_of, check_common, numbered, of_any_length
 from rnn_jax.tasks.task import Task
 from rnn_jax.types import Key
 
 
+@of_any_length
 def flip_flop(
     *,
     T: int = 100,

@@ -10,6 +10,7 @@ from jax.typing import DTypeLike
 
 from rnn_jax.errors import check_dtype, check_integer, choose, optional
 from rnn_jax.tasks.arrays import from_arrays
+from rnn_jax.tasks.examples import of_any_length
 from rnn_jax.tasks.task import Task
 from rnn_jax.tasks.without_memory import constant
 
@@ -17,6 +18,7 @@ INSTALL = "pip install aeon, or the extra [data]"
 LONGEST, CHANNELS, SPEAKERS = 29, 12, 9
 
 
+@of_any_length
 def japanese_vowels(
     *,
     T: int = LONGEST,

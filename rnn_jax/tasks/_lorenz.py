@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from rnn_jax.tasks.examples import of_any_length
 from rnn_jax.tasks.forecasts import forecast
 from rnn_jax.tasks.task import Task
 from rnn_jax.types import Array, Key
@@ -20,6 +21,7 @@ DEVIATION = 7.9
 """Of x, whose mean is 0; rounded."""
 
 
+@of_any_length
 def lorenz(
     *,
     T: int = 500,

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.errors import check_size
+from rnn_jax.tasks.examples import of_any_length
 from rnn_jax.tasks.forecasts import forecast
 from rnn_jax.tasks.task import Task
 from rnn_jax.types import Array, Key
@@ -21,6 +22,7 @@ MEAN, DEVIATION = 0.93, 0.227
 """Of the series with τ = 17, rounded."""
 
 
+@of_any_length
 def mackey_glass(
     *,
     T: int = 500,

@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 
 from rnn_jax.errors import check_integer, invalid
 from rnn_jax.losses import softmax_cross_entropy
-from rnn_jax.tasks.examples import batch_of, check_common, integers, numbered
+from rnn_jax.tasks.examples import batch_of, check_common, integers, numbered, of_any_length
 from rnn_jax.tasks.task import Task, last_step_only
 from rnn_jax.tasks.without_memory import class_answer
 from rnn_jax.types import Key
@@ -19,6 +19,7 @@ from rnn_jax.types import Key
 OPERATORS = ("+", "−", "·")
 
 
+@of_any_length
 def modular_arithmetic(
     *, T: int = 21, modulus: int = 5, batch_size: int = 32, dtype: DTypeLike = jnp.float32
 ) -> Task:

@@ -8,7 +8,14 @@ from jax.typing import DTypeLike
 
 from rnn_jax.losses import mean_squared_error
 from rnn_jax.tasks.answers import within
-from rnn_jax.tasks.examples import batch_of, check_common, integers, steps_of, uniform
+from rnn_jax.tasks.examples import (
+    batch_of,
+    check_common,
+    integers,
+    of_any_length,
+    steps_of,
+    uniform,
+)
 from rnn_jax.tasks.task import Task
 from rnn_jax.tasks.without_memory import constant
 from rnn_jax.types import Array, Key
@@ -17,6 +24,7 @@ EARLY = 10
 """The first number is among so many steps."""
 
 
+@of_any_length
 def multiplication(*, T: int = 100, batch_size: int = 32, dtype: DTypeLike = jnp.float32) -> Task:
     """Return the multiplication problem: y = v_i v_j at the end, i and j the marked steps.
 

@@ -11,12 +11,13 @@ from jax.typing import DTypeLike
 from rnn_jax.errors import check_size
 from rnn_jax.losses import softmax_cross_entropy
 from rnn_jax.tasks._copying import blanks_then_guesses
-from rnn_jax.tasks.examples import batch_of, check_common, integers, numbered
+from rnn_jax.tasks.examples import batch_of, check_common, integers, numbered, of_any_length
 from rnn_jax.tasks.task import Task
 from rnn_jax.tasks.without_memory import from_table
 from rnn_jax.types import Key
 
 
+@of_any_length
 def noiseless_memorization(
     *,
     T: int = 100,

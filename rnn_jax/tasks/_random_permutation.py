@@ -11,12 +11,13 @@ from jax.typing import DTypeLike
 
 from rnn_jax.errors import check_integer
 from rnn_jax.losses import softmax_cross_entropy
-from rnn_jax.tasks.examples import batch_of, check_common, integers, numbered
+from rnn_jax.tasks.examples import batch_of, check_common, integers, numbered, of_any_length
 from rnn_jax.tasks.task import Task, last_step_only
 from rnn_jax.tasks.without_memory import NEVER, constant
 from rnn_jax.types import Key
 
 
+@of_any_length
 def random_permutation(
     *,
     T: int = 100,

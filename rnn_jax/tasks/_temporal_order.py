@@ -11,7 +11,7 @@ from jax.typing import DTypeLike
 
 from rnn_jax.errors import check_integer
 from rnn_jax.losses import softmax_cross_entropy
-from rnn_jax.tasks.examples import batch_of, check_common, integers
+from rnn_jax.tasks.examples import batch_of, check_common, integers, of_any_length
 from rnn_jax.tasks.task import Task, last_step_only
 from rnn_jax.tasks.without_memory import constant
 from rnn_jax.types import Key
@@ -22,6 +22,7 @@ PERCENT = {2: ((10, 20), (50, 60)), 3: ((10, 20), (33, 43), (66, 76))}
 """Where the relevant symbols stand, in percent of T, the end excluded."""
 
 
+@of_any_length
 def temporal_order(
     *,
     T: int = 100,

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from rnn_jax.errors import check_dtype, check_integer, check_size
+from rnn_jax.tasks.task import Task
 from rnn_jax.types import Array, Key, wide_dtype
+
+Maker = TypeVar("Maker", bound=Callable[..., Task])
 
 
 def check_common(
@@ -25,6 +29,16 @@ def check_common(
     """Return T, the batch size and the dtype. ValueError for what is none, or a T out of range."""
     T = check_integer("T", T, least, most, remedy)
     return T, check_size("batch_size", batch_size), check_dtype("dtype", dtype)
+
+
+def of_any_length(make: Maker) -> Maker:
+    """Return the maker of a task, whose tasks can then be had at another T: `Task.of_length`."""
+
+    @functools.wraps(make)
+    def maker(**given: Any) -> Task:
+        return make(**given)._replace(of_length=lambda T: maker(**given | {"T": T}))
+
+    return maker  # type: ignore[return-value]
 
 
 def batch_of(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax.numpy as jnp
 
@@ -49,6 +49,7 @@ class Task(NamedTuple):
       inputs, outputs: names of the channels, for `show`; numbers by default.
       solved_when: `(ys, targets, mask) -> [B]`, where a sequence is solved by another criterion
         than that every step is correct. Its ys hold, where no step counts, those of one that does.
+      of_length: the same task at another length, `T -> Task`; None if there is no other.
     """
 
     input_size: int
@@ -63,6 +64,7 @@ class Task(NamedTuple):
     inputs: tuple[str, ...] = ()
     outputs: tuple[str, ...] = ()
     solved_when: Callable[[Array, Array, Array], Array] | None = None
+    of_length: Callable[[int], Any] | None = None
 
     def mean_loss(self, ys: Array, xs: Array, targets: Array) -> Array:
         """Return the mean of E_t over the steps that count, of all examples: a scalar.

@@ -11,12 +11,13 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from rnn_jax.losses import softmax_cross_entropy
-from rnn_jax.tasks.examples import batch_of, check_common, integers
+from rnn_jax.tasks.examples import batch_of, check_common, integers, of_any_length
 from rnn_jax.tasks.task import Task
 from rnn_jax.tasks.without_memory import first_step_only
 from rnn_jax.types import Key
 
 
+@of_any_length
 def s3(*, T: int = 20, batch_size: int = 32, dtype: DTypeLike = jnp.float32) -> Task:
     """Return the word problem of S₃, the 6 permutations of three things: y_t = x_0 x_1 ··· x_t.
 
@@ -42,6 +43,7 @@ def s3(*, T: int = 20, batch_size: int = 32, dtype: DTypeLike = jnp.float32) -> 
     return _word_problem(3, T, batch_size, dtype)
 
 
+@of_any_length
 def s5(*, T: int = 20, batch_size: int = 32, dtype: DTypeLike = jnp.float32) -> Task:
     """Return the word problem of S₅, the 120 permutations of five things; else as `s3`.
 

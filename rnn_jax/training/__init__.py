@@ -3,6 +3,7 @@
 from rnn_jax.training._batch_mesh import batch_mesh
 from rnn_jax.training._fit import fit
 from rnn_jax.training.ensemble import over_ensemble
+from rnn_jax.training.evaluation import Evaluation, evaluate, evaluate_lengths
 from rnn_jax.training.record import read_record, to_disk, to_tensorboard
 from rnn_jax.training.save_restore import restore, save
 from rnn_jax.training.stateful import make_stateful_train_step
@@ -18,6 +19,7 @@ from rnn_jax.training.train_state import (
 from rnn_jax.training.train_step import make_monitored_train_step, make_train_step
 
 __all__ = [
+    "Evaluation",
     "MonitoredTrainState",
     "StatefulTrainState",
     "Telemetry",
@@ -26,6 +28,8 @@ __all__ = [
     "create_monitored_train_state",
     "create_stateful_train_state",
     "create_train_state",
+    "evaluate",
+    "evaluate_lengths",
     "fit",
     "make_monitored_train_step",
     "make_stateful_train_step",
