@@ -7,6 +7,7 @@ from rnn_jax.tasks._adding import adding
 from rnn_jax.tasks._associative_recall import associative_recall
 from rnn_jax.tasks._chorales import bach_chorales
 from rnn_jax.tasks._copying import copying
+from rnn_jax.tasks._curriculum import curriculum, padded
 from rnn_jax.tasks._delay import delay, delayed_xor
 from rnn_jax.tasks._digits import sequential_digits
 from rnn_jax.tasks._dyck import dyck
@@ -29,7 +30,6 @@ from rnn_jax.tasks.characters import (
     one_hot,
     streams,
 )
-from rnn_jax.tasks.curriculum import curriculum, padded
 from rnn_jax.tasks.sentences import Sentence, Templates, year_sentences
 from rnn_jax.tasks.task import Task
 from rnn_jax.tasks.text import Text, load_text, unigram_entropy

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from rnn_jax.cell import Cell, check_cell
 from rnn_jax.errors import check_key, check_size
 from rnn_jax.tasks import Task
-from rnn_jax.tasks.curriculum import at_lengths, check_task
+from rnn_jax.tasks._curriculum import at_lengths, check_task
 from rnn_jax.transforms.compiled import compiled
 from rnn_jax.types import Array, Key, Params
 from rnn_jax.unrolling.strategies import Strategy

@@ -87,7 +87,7 @@ def test_what_a_perfect_network_solves_at_every_length():
         state = (state + x[..., 1:]) % 2
         return state, (jnp.concatenate([1 - state, state], -1) - 0.5) * 1e3
 
-    cell = cells.from_function(step, jnp.zeros(1))
+    cell = cells.from_function(step, jnp.zeros(1, jnp.float32))
     found = training.evaluate_lengths(cell, {}, tasks.parity(batch_size=7), (2, 6, 30))
     np.testing.assert_array_equal(found.solved, 1)
     np.testing.assert_allclose(found.loss, 0, atol=1e-6)

@@ -49,8 +49,7 @@ def padded(task: Task, T: int) -> Task:
         )
         return behind(xs, 0), behind(targets, none)
 
-    of_length = task.of_length and (lambda steps: padded(task.of_length(steps), T))
-    return task._replace(batch=batch, mask=has_target, of_length=of_length)
+    return task._replace(batch=batch, mask=has_target, of_length=None)
 
 
 def curriculum(task: Task, lengths: Sequence[int], starts: Sequence[int]) -> Task:
