@@ -59,7 +59,15 @@ TASKS: dict[str, Callable[..., Task]] = {
 }
 """Makers of tasks. Every argument has a default; T is the length parameter of the task's paper."""
 
+DATA_SETS: dict[str, Callable[..., Task]] = {
+    "sequential_digits": sequential_digits,
+    "japanese_vowels": japanese_vowels,
+    "bach_chorales": bach_chorales,
+}
+"""Makers of tasks of real data, from packages of the extra [data]; arguments as for `TASKS`."""
+
 __all__ = [
+    "DATA_SETS",
     "TASKS",
     "Sentence",
     "StreamTask",

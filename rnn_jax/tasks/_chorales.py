@@ -37,7 +37,7 @@ def bach_chorales(
     *,
     T: int = 64,
     split: str = "train",
-    cache: str | Path | None = "~/.cache/rnn_jax/chorales.npz",
+    cache: str | Path = "~/.cache/rnn_jax/chorales.npz",
     batch_size: int = 32,
     dtype: DTypeLike = jnp.float32,
 ) -> Task:
@@ -52,7 +52,7 @@ def bach_chorales(
     Args:
       T: number of steps of a piece.
       split: "train" or "test", every fifth chorale.
-      cache: file that keeps the rolls, which take minutes to be read from scores; None for no file.
+      cache: file that keeps the rolls, which take minutes to be read from scores.
       batch_size: number of pieces, B.
       dtype: dtype of inputs and targets.
 
@@ -69,7 +69,9 @@ def bach_chorales(
     """
     T, dtype = check_size("T", T), check_dtype("dtype", dtype)
     choose("split", split, {"train": None, "test": None})
-    rolls = _rolls(None if cache is None else Path(cache).expanduser())
+    if not isinstance(cache, str | os.PathLike):
+        raise invalid("cache", cache, "a path", "Pass the name of a file.")
+    rolls = _rolls(Path(cache).expanduser())
     parts = {"test": rolls[HELD_OUT - 1 :: HELD_OUT]}
     parts["train"] = [roll for n, roll in enumerate(rolls) if n % HELD_OUT != HELD_OUT - 1]
     xs, targets, lengths = _pieces(parts[split], T)
@@ -105,10 +107,8 @@ def _pieces(rolls: list[np.ndarray], T: int) -> tuple[np.ndarray, np.ndarray, np
     return xs, targets, lengths
 
 
-def _rolls(cache: Path | None) -> list[np.ndarray]:
+def _rolls(cache: Path) -> list[np.ndarray]:
     """Return a roll `[steps, 88]`, 0 and 1, of each chorale, from the cache where there is one."""
-    if cache is None:
-        return [_roll(score) for score in _scores() if len(score.parts) == 4]
     if not cache.exists():
         rolls = [_roll(score) for score in _scores() if len(score.parts) == 4]
         cache.parent.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -72,6 +73,8 @@ def sequential_digits(
     """
     by_pixel = choose("order", order, ORDERS)
     choose("split", split, MNIST_FILES)
+    if not (path is None or isinstance(path, str | os.PathLike)):
+        raise invalid("path", path, "a path, or None", "Pass the folder of MNIST's files.")
     images, labels = _digits(split) if path is None else _mnist(Path(path), split)
     N, side = len(images), images.shape[-1]
     xs = images.reshape(N, -1, 1) if by_pixel else images

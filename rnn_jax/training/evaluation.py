@@ -12,6 +12,7 @@ from rnn_jax.cell import Cell, check_cell
 from rnn_jax.errors import check_key, check_size
 from rnn_jax.tasks import Task
 from rnn_jax.tasks._curriculum import at_lengths, check_task
+from rnn_jax.training.checks import check_params
 from rnn_jax.transforms.compiled import compiled
 from rnn_jax.types import Array, Key, Params
 from rnn_jax.unrolling.strategies import Strategy
@@ -57,7 +58,7 @@ def evaluate(
       ValueError: a cell, task or key that is none; a number of batches that is no positive integer;
         what `unroll` and `Task.mean_loss` raise.
     """
-    _check(cell, task, key)
+    _check(cell, params, task, key)
     batches = check_size("batches", batches)
     found = _evaluated(cell, params, key, task, None, batches, strategy)
     return Evaluation(*(value[0] for value in found))
@@ -92,15 +93,17 @@ def evaluate_lengths(
         `evaluate` raises.
     """
     key = jax.random.key(0) if key is None else key
-    _check(cell, task, key)
+    _check(cell, params, task, key)
     batches = check_size("batches", batches)
     at_lengths(task, lengths)  # what is wrong with them is said here
     return _evaluated(cell, params, key, task, tuple(map(int, lengths)), batches, strategy)
 
 
-def _check(cell: Cell, task: Task, key: Key) -> None:
-    """Raise ValueError for a cell, task or key that is none."""
+def _check(cell: Cell, params: Params, task: Task, key: Key) -> None:
+    """Raise ValueError for a cell, params, a task or a key that is none."""
     check_cell("cell", cell)
+    if jax.tree.leaves(params):  # a cell may have none
+        check_params(params)
     check_task(task)
     check_key("key", key)
 

@@ -43,7 +43,7 @@ MODULES = {
 # What functions return or hold. Building one does no work, and checks nothing.
 RECORDS = """
     Activation AffineParams BoundCheck Cell Correlation CovariantVectors CriticalPoint Decomposition
-    DiagonalParams Edge FastGRNNParams Feed GRUParams GRUResetBeforeParams GatedMeanField
+    DiagonalParams Edge Evaluation FastGRNNParams Feed GRUParams GRUResetBeforeParams GatedMeanField
     Generated Graph IndRNNParams InputParams JordanParams LEMParams LEMState LRUParams
     LearnedInitialStateParams
     LSTMState LayerNormParams LinenCell LogNorm LyapunovSpectrum MGUParams

@@ -1,6 +1,8 @@
 """Calls of linear algebra, losses and tasks."""
 
 import functools
+import pathlib
+import tempfile
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +28,8 @@ from tests.public_calls.call import (
     T,
     draw,
 )
+
+FOLDERS = tempfile.TemporaryDirectory()
 
 
 @functools.cache
@@ -136,13 +140,69 @@ LESS = {
 """A T that the task has none of."""
 
 
+def shapes(task):
+    drawn = jax.eval_shape(task.batch, KEY, 0)
+    return [np.zeros(x.shape, x.dtype) for x in drawn], np.float64(task.chance_loss)
+
+
+@functools.cache
+def rolls():
+    """A cache of two chorales."""
+    path = pathlib.Path(tempfile.mkdtemp(dir=FOLDERS.name)) / "rolls.npz"
+    draws = np.random.default_rng(0).integers(0, 2, (12, 88)).astype(np.uint8)
+    np.savez(path, format=1, sizes=np.array([5, 1, 2, 1, 3]), rolls=draws)
+    return path
+
+
+def data_calls():
+    """Calls of tasks of data, and of what changes a task."""
+    batch = {"batch_size": 2, "dtype": jnp.float32}
+    task = tasks.parity(batch_size=2)
+    return {
+        "from_arrays": Call(
+            tasks.from_arrays,
+            {
+                "xs": draw(1, T, 4, H),
+                "targets": np.array([0, 1, 1, 0]),
+                "lengths": np.array([3, 1, 2, 3]),
+                "batch_size": 2,
+                "output_size": 2,
+            },
+            then=shapes,
+            never={"lengths": [np.array([0, 1, 2, 3]), np.array([1, 2, 3, 4])], "batch_size": [5]},
+        ),
+        "sequential_digits": Call(
+            tasks.sequential_digits,
+            {"T": 8, "order": "rows", "split": "train", "path": None, **batch},
+            then=shapes,
+            kinds={"path": "path"},
+            never={"T": [7], "order": ["columns"], "split": ["held out"]},
+        ),
+        "japanese_vowels": Call(
+            tasks.japanese_vowels,
+            {"T": 29, "split": "train", **batch},
+            then=shapes,
+            never={"T": [28], "split": ["TRAIN"], "batch_size": [271]},
+        ),
+        "bach_chorales": Call(
+            tasks.bach_chorales,
+            {"T": 4, "split": "train", "cache": rolls(), **batch},
+            then=shapes,
+            kinds={"cache": "path"},
+        ),
+        "padded": Call(tasks.padded, {"task": task, "T": 50}, then=shapes, never={"T": [39]}),
+        "curriculum": Call(
+            tasks.curriculum,
+            {"task": task, "lengths": (3, 5), "starts": (0, 2)},
+            then=shapes,
+            never={"starts": [(0, 0), (1, 2), (0,)]},
+        ),
+    }
+
+
 def maker_calls():
     """Calls of the makers of tasks. Of what they draw the shapes are looked at, which is cheap."""
     common = {"batch_size": 2, "dtype": jnp.float32}
-
-    def shapes(task):
-        drawn = jax.eval_shape(task.batch, KEY, 0)
-        return [np.zeros(x.shape, x.dtype) for x in drawn], np.float64(task.chance_loss)
 
     return {
         name: Call(
@@ -158,6 +218,7 @@ def maker_calls():
 def task_calls():
     return {
         **maker_calls(),
+        **data_calls(),
         "load_text": Call(tasks.load_text, {"path": None, "held_out_fraction": 0.1}),
         "next_character": Call(
             tasks.next_character,

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from rnn_jax import (
-    training,
-)
-from tests.public_calls.call import CELL, LOSS, NO_LOSS, ON_BATCH, PARAMS, TARGETS, B, Call
+from rnn_jax import cells, tasks, training
+from tests.public_calls.call import CELL, KEY, LOSS, NO_LOSS, ON_BATCH, PARAMS, TARGETS, B, Call
 
+ADDING = tasks.adding(T=4, batch_size=2)
+ADDER = cells.readout(cells.elman(2), 1)
+ADDER_PARAMS = ADDER.init(KEY, ADDING.input_size)
 FRESH = "a folder of its own for each call"
 FOLDERS = tempfile.TemporaryDirectory()
 
@@ -107,6 +108,25 @@ def training_calls():
                 "progress": False,
             },
             kinds={"state": "skip", "label": "skip"},
+            cheap=False,
+        ),
+        "evaluate": Call(
+            training.evaluate,
+            {"cell": ADDER, "params": ADDER_PARAMS, "task": ADDING, "key": KEY, "batches": 2},
+            cheap=False,
+        ),
+        "evaluate_lengths": Call(
+            training.evaluate_lengths,
+            {
+                "cell": ADDER,
+                "params": ADDER_PARAMS,
+                "task": ADDING,
+                "lengths": (3, 5),
+                "key": KEY,
+                "batches": 2,
+            },
+            kinds={"params": "skip"},
+            never={"lengths": [()]},
             cheap=False,
         ),
         "save": Call(
