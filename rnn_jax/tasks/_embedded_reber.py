@@ -45,7 +45,8 @@ def embedded_reber(*, T: int = 40, batch_size: int = 32, dtype: DTypeLike = jnp.
     Reference: Hochreiter and Schmidhuber 1997, experiment 1; Fahlman 1991.
 
     Departure: fresh strings in each batch, not 256; strings of more than T + 1 symbols are left out
-    (with T = 40, one in ten thousand); cross-entropy of independent outputs, not squared error.
+    (with T = 40, four in a hundred thousand); cross-entropy of independent outputs, not squared
+    error.
     """
     remedy = f"The shortest string has {SHORTEST + 1} symbols."
     T, batch_size, dtype = check_common(T, batch_size, dtype, least=SHORTEST, remedy=remedy)

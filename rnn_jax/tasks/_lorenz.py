@@ -35,12 +35,14 @@ def lorenz(
     ẋ = 10 (y − x), ẏ = x (28 − z) − y, ż = x y − 8/3 z, sampled every 0.02 units of time, x divided
     by 7.9, about its standard deviation. Of x alone one cannot tell where x goes next: y and z must
     be inferred from its past. The first `washout` steps do not count. A sequence is solved if the
-    root of its mean squared error is below 0.1.
+    root of its mean squared error is below 0.05.
 
     Each sequence starts near the attractor, at (0, 0, 25) + 5 N(0, I), and its first 1000 steps are
     left out.
 
-    Chance: no closed form is known, so it is None and its loss NaN; the answer 0 has a loss near 1.
+    Chance: no closed form is known, so it is None and its loss NaN. The answer 0 has a loss near 1;
+    the variance that is left given x_t, measured in 400 bins of x_t, is 0.012, 0.24 and 0.93 at
+    horizons of 1, 6 and 84.
 
     Args:
       T: number of steps.

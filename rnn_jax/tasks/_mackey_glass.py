@@ -36,12 +36,14 @@ def mackey_glass(
 
     ẋ(t) = 0.2 x(t − τ) / (1 + x(t − τ)¹⁰) − 0.1 x(t), sampled at every unit of time, less 0.93 and
     divided by 0.227, about its mean and its standard deviation at τ = 17. The first `washout` steps
-    do not count. A sequence is solved if the root of its mean squared error is below 0.1.
+    do not count. A sequence is solved if the root of its mean squared error is below 0.05.
 
     Each sequence starts from a constant history of its own, x = U[0.5, 1.5], and its first 1000
     units of time are left out.
 
-    Chance: no closed form is known, so it is None and its loss NaN; the answer 0 has a loss near 1.
+    Chance: no closed form is known, so it is None and its loss NaN. The answer 0 has a loss near 1;
+    the variance that is left given x_t, measured in 400 bins of x_t, is 0.021, 0.53 and 0.72 at
+    horizons of 1, 6 and 84.
 
     Args:
       T: number of steps.

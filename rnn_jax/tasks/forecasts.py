@@ -14,7 +14,7 @@ from rnn_jax.tasks.examples import batch_of, check_common, steps_of
 from rnn_jax.tasks.task import Task
 from rnn_jax.types import Array, Key, wide_dtype
 
-TOLERANCE = 0.1
+TOLERANCE = 0.05
 """Error of an answer that counts as right, in standard deviations of the series."""
 
 

@@ -81,8 +81,9 @@ class Task(NamedTuple):
           ValueError: ys that do not fit xs; what `per_step` raises.
         """
         mask = self.mask(xs, targets)
-        E = per_step(self.loss, self._outputs(ys, xs), targets, mask)
-        E = at_least_float32(E)
+        # Without a mask there is nothing to fill in.
+        fill = None if self.mask is every_step else mask
+        E = at_least_float32(per_step(self.loss, self._outputs(ys, xs), targets, fill))
         return E.sum() / mask.sum().astype(E.dtype)
 
     def solved(self, ys: Array, xs: Array, targets: Array) -> Array:

@@ -70,6 +70,13 @@ def test_other_losses_at_the_edge(dtype):
     np.testing.assert_allclose(E, [0, 0, most / 2, np.log(2)], rtol=0.01)
 
 
+def test_the_mean_squared_error_is_a_mean_over_outputs():
+    y, target = normal(0, 4, 5), normal(1, 4, 5)
+    E = losses.mean_squared_error(y, target)
+    np.testing.assert_allclose(E, (np.asarray(y - target) ** 2).mean(-1), rtol=1e-12)
+    np.testing.assert_allclose(E, 2 / 5 * losses.squared_error(y, target), rtol=1e-12)
+
+
 def test_dtypes_and_integers():
     """Nothing is promoted by surprise: the wider float, integers as numbers."""
     y = normal(0, 4, 3)

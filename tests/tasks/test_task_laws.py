@@ -175,11 +175,36 @@ def test_chance_has_its_loss(case):
 
 @exact_case
 def test_chance_knows_the_time_and_the_input_alone(case):
-    task, xs = task_of(case), drawn(case)[0]
-    ys = np.asarray(task.chance(xs))
-    shuffled = jnp.roll(xs[::-1], 17, 1)
+    check_has_no_memory(task_of(case).chance, drawn(case)[0])
+
+
+def check_has_no_memory(chance, xs):
+    """Raise AssertionError where an answer depends on inputs of other steps or other examples."""
+    ys, shuffled = np.asarray(chance(xs)), jnp.roll(xs[::-1], 17, 1)
     for t in range(len(xs)):
-        np.testing.assert_array_equal(task.chance(shuffled.at[t].set(xs[t]))[t], ys[t])
+        kept = (t, slice(None, None, 2))
+        np.testing.assert_array_equal(chance(shuffled.at[kept].set(xs[kept]))[kept], ys[kept])
+
+
+def test_an_answer_with_memory_is_noticed():
+    task, xs = task_of("delay"), drawn("delay")[0]
+    for chance in (lambda xs: jnp.roll(xs, 3, 0), lambda xs: xs - xs.mean(1, keepdims=True)):
+        with pytest.raises(AssertionError):
+            check_has_no_memory(chance, xs)
+    # It may have less than the loss of chance: only memory can.
+    recalled = 100 * (2 * jnp.roll(xs, 3, 0) - 1)
+    assert float(task.mean_loss(recalled, *drawn("delay"))) < 1e-6
+
+
+def test_a_loss_of_steps_that_do_not_count_is_noticed():
+    """The task whose every step counts is another one, and no answer of the first solves it."""
+    task, (xs, targets) = task_of("delay"), drawn("delay")
+    every = task._replace(mask=Task._field_defaults["mask"])
+    recalled = 100 * (2 * jnp.roll(xs, 3, 0) - 1)
+    changed = recalled.at[:3].set(-recalled[:3])
+    assert task.solved(changed, xs, targets).all()
+    assert not every.solved(changed, xs, targets).any()
+    assert float(every.mean_loss(changed, xs, targets)) > 10
 
 
 @exact_case
@@ -226,9 +251,9 @@ def test_how_near_counts_as_right():
     np.testing.assert_array_equal(task.solved(near, xs, targets), [True, False])
     lorenz = task_of("lorenz")
     xs, targets = (values[:, :2] for values in drawn("lorenz"))
-    near = targets + jnp.array([0.099, 0.101], jnp.float32)[:, None]
+    near = targets + jnp.array([0.0495, 0.0505], jnp.float32)[:, None]
     np.testing.assert_array_equal(lorenz.solved(near, xs, targets), [True, False])
-    once = targets.at[15].add(0.4)  # among twenty that are right: 0.4² / 20 < 0.1²
+    once = targets.at[15].add(0.2)  # among twenty that are right: 0.2² / 20 < 0.05²
     assert lorenz.solved(once, xs, targets).all()
     assert not lorenz.correct(once, targets)[15].any()
 
