@@ -90,7 +90,7 @@ def _draw_channels(ax: Axes, values: np.ndarray, mask: np.ndarray, color: str) -
     steps = np.arange(len(values))
     if _are_symbols(values[mask]):
         at, channels = np.nonzero((values > 0.5) & mask[:, None])
-        size = max(2.5, min(5.0, 250 / max(len(values), 1)))
+        size = max(2.5, min(5.0, 250 / max(int(mask.sum()), 1)))
         ax.plot(at, -channels, "s", ms=size, mew=0, color=color)
         return
     scale = 0.4 / max(np.abs(values[mask]).max(initial=0), 1e-9)
