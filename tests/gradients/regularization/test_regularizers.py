@@ -167,7 +167,10 @@ def test_sigma_and_growth_at_every_scale(dtype):
         assert float(found.residual) < 20 * max(eps, np.finfo(np.float64).eps)
         outer = np.outer(u[:, 0], vh[0])
         np.testing.assert_allclose(np.asarray(gradient, np.float64), outer, atol=40 * eps)
-        rates.append(float(growth) - np.log(np.abs(np.linalg.eigvals(np.asarray(W, float))).max()))
+        # LAPACK scales what is very large or small; OpenBLAS 0.3.30 does not scale it back.
+        moderate = np.asarray(W, float) * 2.0**-exponent
+        log_radius = np.log(np.abs(np.linalg.eigvals(moderate)).max()) + exponent * np.log(2)
+        rates.append(float(growth) - log_radius)
     np.testing.assert_allclose(rates, rates[0], atol=100 * eps)
 
 
