@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from rnn_jax.errors import check_integer, check_sizes, invalid
 from rnn_jax.lengths import select
@@ -42,7 +43,7 @@ def padded(task: Task, T: int) -> Task:
         if more < 0:
             raise invalid("T", T, f"{len(xs)} steps or more, as the task has", "Pad to more steps.")
         is_class = jnp.issubdtype(targets.dtype, jnp.integer)
-        none = jnp.asarray(NO_CLASS if is_class else math.nan, targets.dtype)
+        none = np.asarray(NO_CLASS if is_class else math.nan, targets.dtype)
         targets = select(task.mask(xs, targets), targets, none)
         behind = lambda array, value: jnp.pad(
             array, [(0, more), *[(0, 0)] * (array.ndim - 1)], constant_values=value
