@@ -48,7 +48,7 @@ def ways(config: Config) -> dict[str, Any]:
     task = tasks.TASKS[config.task](batch_size=config.B)
     cell = cells.readout(cells.gru(config.H), task.output_size)
     params = jax.jit(cell.init, static_argnums=1)(jax.random.key(0), task.input_size)
-    each = [task.of_length(T) for T in config.lengths]
+    each = [tasks.TASKS[config.task](T=T, batch_size=config.B) for T in config.lengths]
     key = jax.random.key(1)
     return {
         "all lengths in one program": lambda: (
@@ -62,7 +62,7 @@ def first_call(way: str, config: Config) -> Row:
     """Return the seconds of the first call, the compilations of that call, and its losses."""
     call, programs = ways(config)[way], []
 
-    def listen(event: str, _: float, **names: Any) -> None:
+    def listen(event: str, duration_secs: float, **names: Any) -> None:
         if "backend_compile" in event:
             programs.append(names)
 
