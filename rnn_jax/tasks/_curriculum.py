@@ -92,6 +92,7 @@ def at_lengths(task: Task, lengths: Sequence[int]) -> list[Task]:
     if task.of_length is None:
         got = f"{task.name or 'a task'} of one length"
         raise invalid("task", got, "a task of any length", OF_LENGTHS)
+    lengths = lengths.tolist() if hasattr(lengths, "tolist") else lengths
     if not isinstance(lengths, Sequence) or len(lengths) == 0:
         raise invalid("lengths", lengths, "one length or more", "Pass (50, 100, 200), say.")
     each = lambda T: check_integer("lengths", T, remedy="Pass values of the task's T.")

@@ -52,22 +52,27 @@ def from_arrays(
       inputs, outputs: names of the channels, for `Task.show`.
 
     Raises:
-      ValueError: xs that are no such floats; targets or lengths that do not fit them, or are out of
-        range; a batch of more sequences than there are; classes beyond the output size.
+      ValueError: xs that are no such floats, or empty; targets or lengths that do not fit them, or
+        are out of range; targets that are not finite where they count; a batch of more sequences
+        than there are; classes beyond the output size.
     """
     xs = np.asarray(check_array("xs", xs, ("T", "N", "I"), remedy="Pass time-major sequences."))
     T, N, I = xs.shape
+    if T == 0 or N == 0:
+        raise invalid("xs", xs, "a sequence and a step at least", "Pass sequences to learn from.")
     lengths = _checked_lengths(lengths, T, N)
     targets = _checked_targets(targets, T, N)
     batch_size = check_size("batch_size", batch_size)
     if batch_size > N:
         raise invalid("batch_size", batch_size, f"at most {N} sequences", "Take a smaller batch.")
-    within = np.arange(T)[:, None] < lengths
-    counted = within if len(targets.shape) > 1 and targets.shape[:2] == (T, N) else None
-    if counted is None:
+    is_class = np.issubdtype(targets.dtype, np.integer)
+    counted = within = np.arange(T)[:, None] < lengths
+    if targets.ndim == (1 if is_class else 2):  # one for a whole sequence
         targets, counted = np.broadcast_to(targets, (T, *targets.shape)), np.zeros_like(within)
         counted[lengths - 1, np.arange(N)] = True
-    is_class = np.issubdtype(targets.dtype, np.integer)
+    if not (is_class or np.isfinite(np.asarray(targets[counted], float)).all()):
+        got = "numbers that are not finite, at steps that count"
+        raise invalid("targets", got, "finite numbers", "Leave out what is not known by lengths.")
     size = _output_size(output_size, targets, counted, is_class)
     put = lambda keep, array, other: np.where(
         keep.reshape(keep.shape + (1,) * (array.ndim - 2)), array, np.asarray(other, array.dtype)
@@ -128,10 +133,12 @@ def _checked_targets(targets: Any, T: int, N: int) -> np.ndarray:
     if lead not in ((T, N), (N,)):
         expected = " or ".join(str(list(shape)).replace("'", "") for shape in shapes)
         raise invalid("targets", targets, expected, "Pass one for each step, or one a sequence.")
-    if is_class and targets.size and targets.min() < 0:
-        got = f"{describe(targets)} from {targets.min()}"
+    most = np.iinfo(np.int32).max
+    if is_class and targets.size and not 0 <= targets.min() <= targets.max() < most:
+        got = f"{describe(targets)} from {targets.min()} to {targets.max()}"
         raise invalid("targets", got, "classes from 0", "Number the classes from 0 on.")
-    return targets
+    # Room for NO_CLASS, which bytes without a sign have none for.
+    return targets.astype(np.int32) if is_class else targets
 
 
 def _output_size(given: Any, targets: np.ndarray, counted: np.ndarray, is_class: bool) -> int:

@@ -136,5 +136,5 @@ def _evaluated(
 
     losses, solved = jax.lax.map(of_batch, jnp.arange(batches))
     xs = jax.eval_shape(stages[0].batch, key, 0)[0]
-    sequences = jnp.full(len(stages), batches * xs.shape[1])
+    sequences = jnp.full(len(stages), batches * xs.shape[1], jnp.int32)
     return Evaluation(losses.mean(0), solved.mean(0), sequences)

@@ -71,6 +71,26 @@ def test_what_counts(classes, each_step):
         assert not task.solved(-perfect, got, answers).any()
 
 
+def test_numbers_of_a_whole_sequence_are_so_whatever_their_sizes():
+    """Here T = N = O."""
+    targets = np.arange(9, dtype=np.float32).reshape(3, 3)
+    xs = np.zeros((3, 3, 1), np.float32)
+    task = tasks.from_arrays(xs, targets, batch_size=3, loss=squared_error)
+    got, answers = task.batch(jax.random.key(0), 0)
+    np.testing.assert_array_equal(task.mask(got, answers), np.arange(3)[:, None] == [2, 2, 2])
+    assert sorted(map(tuple, answers[-1].tolist())) == sorted(map(tuple, targets.tolist()))
+
+
+def test_classes_in_bytes_without_a_sign_are_classes():
+    """As the labels of images often are."""
+    labels = np.array([0, 255, 3, 1, 2, 9, 7], np.uint8)
+    task = tasks.from_arrays(numbered(), labels, batch_size=N)
+    xs, targets = task.batch(jax.random.key(0), 0)
+    assert task.mask(xs, targets).sum() == N
+    assert sorted(targets[-1].tolist()) == sorted(labels.tolist())
+    assert task.output_size == 256
+
+
 def test_as_many_steps_as_sequences_are_targets_of_every_step():
     targets = np.arange(9, dtype=np.int32).reshape(3, 3)
     task = tasks.from_arrays(np.zeros((3, 3, 1), np.float32), targets, batch_size=3)
@@ -84,7 +104,11 @@ def test_as_many_steps_as_sequences_are_targets_of_every_step():
     [
         ({"xs": np.zeros((T, N), np.float32)}, r"^xs: got .*; expected .*T, N, I"),
         ({"targets": np.zeros((N, T), np.int32)}, r"^targets: got .*\[T, N\]|\[5, 7\]"),
-        ({"targets": np.full(N, -1)}, r"^targets: got .* from -1; expected classes from 0"),
+        ({"targets": np.full(N, -1)}, r"^targets: got .* from -1 to -1; expected classes from 0"),
+        ({"targets": np.full(N, 2**40)}, r"^targets: got .* to 1099511627776; expected classes"),
+        ({"targets": np.full((N, 2), np.nan)}, r"^targets: got numbers that are not finite"),
+        ({"xs": np.zeros((0, N, 1), np.float32)}, r"^xs: got .*; expected a sequence and a step"),
+        ({"xs": np.zeros((T, 0, 1), np.float32)}, r"^xs: got .*; expected a sequence and a step"),
         ({"targets": np.ones(N, bool)}, r"^targets: got .*; expected integers or floats"),
         ({"lengths": LENGTHS - 1}, r"^lengths: got .* from 0 to 4; expected integers from 1 to 5"),
         ({"lengths": LENGTHS[1:]}, r"^lengths: got .*; expected "),
