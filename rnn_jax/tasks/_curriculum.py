@@ -79,7 +79,12 @@ def curriculum(task: Task, lengths: Sequence[int], starts: Sequence[int]) -> Tas
         draws = [lambda key, stage=stage: stage.batch(key, step) for stage in stages]
         return jax.lax.switch(stage, draws, key)
 
-    return stages[-1]._replace(batch=batch, mask=has_target, of_length=None, chance_loss=math.nan)
+    none: Any = {
+        "of_length": None,
+        "chance": None,
+        "chance_loss": math.nan,
+    }  # each length has its own
+    return stages[-1]._replace(batch=batch, mask=has_target, **none)
 
 
 def at_lengths(task: Task, lengths: Sequence[int]) -> list[Task]:

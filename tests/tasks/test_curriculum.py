@@ -31,6 +31,7 @@ def test_padding_changes_nothing_that_counts(name):
 def test_a_curriculum_draws_what_its_task_draws_at_that_length():
     task = tasks.adding(batch_size=3)
     grown = tasks.curriculum(task, lengths=(5, 9, 20), starts=(0, 4, 6))
+    assert grown.chance is None
     batch = jax.jit(grown.batch)
     for step, T in ((0, 5), (3, 5), (4, 9), (5, 9), (6, 20), (99, 20)):
         xs, targets = batch(KEY, step)
