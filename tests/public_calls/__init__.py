@@ -21,7 +21,8 @@ from tests.public_calls.call import Call
 from tests.public_calls.of_cells import cell_calls, initializer_calls
 from tests.public_calls.of_gradients import gradient_calls
 from tests.public_calls.of_networks import graph_calls, interop_calls, topology_calls, unroll_calls
-from tests.public_calls.of_numbers import linalg_calls, loss_calls, task_calls
+from tests.public_calls.of_numbers import linalg_calls, loss_calls
+from tests.public_calls.of_tasks import task_calls
 from tests.public_calls.of_theory import theory_calls
 from tests.public_calls.of_training import training_calls
 
