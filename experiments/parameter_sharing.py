@@ -31,7 +31,6 @@ from matplotlib.figure import Figure
 import rnn_jax
 from experiments.common.checks import Check, at_least, at_most, judged_if
 from experiments.common.numbers import Result
-from experiments.common.progress import training_progress
 from experiments.common.run_folder import RunFolder
 from experiments.common.settings import Limits, NotNegative, Positive, Seed, Settings, Size
 from experiments.common.study import Study
@@ -264,7 +263,7 @@ def _train_and_test(
         jax.jit(jax.vmap(create))(init_keys),
         batch_at=lambda step: (training_sets, orders, size),
         steps=config.steps,
-        **training_progress(f"{network.name}, {members} networks, {learner.arm}", config.steps),
+        label=f"{network.name}, {members} networks, {learner.arm}",
         checkpoint_dir=RunFolder(config.out).checkpoints / f"{network.name} {learner.arm}",
     )
 

@@ -18,7 +18,7 @@ from rnn_jax import cells, interop, topologies
 from tests.examples import Example, docstring_examples
 
 ROOT = Path(rnn_jax.__file__).parent
-NO_PYTHON = {"checkpoints.py"}
+NO_PYTHON = {"checkpoints.py", "state_folder.py"}
 """Files whose fenced blocks show something else: a tree of files."""
 
 EXAMPLES = [

@@ -12,7 +12,6 @@ import numpy as np
 import optax
 
 import rnn_jax
-from experiments.common.progress import training_progress
 from rnn_jax.cell import Cell
 from rnn_jax.errors import invalid
 from rnn_jax.losses import per_step
@@ -98,7 +97,7 @@ def train_text_ensemble(
         jax.vmap(lambda p: create_train_state(p, optimizer))(params),
         batch_at=lambda step: keys,
         steps=steps,
-        **training_progress(label, steps),
+        label=label,
         checkpoint_dir=checkpoints,
     )
     # Fetched, so that what follows runs on one device: see over_ensemble on jnp.linalg.

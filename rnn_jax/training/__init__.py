@@ -4,6 +4,7 @@ from rnn_jax.training._batch_mesh import batch_mesh
 from rnn_jax.training._fit import fit
 from rnn_jax.training.ensemble import over_ensemble
 from rnn_jax.training.evaluation import Evaluation, evaluate, evaluate_lengths
+from rnn_jax.training.held_out import HeldOut
 from rnn_jax.training.record import read_record, to_disk, to_tensorboard
 from rnn_jax.training.save_restore import restore, save
 from rnn_jax.training.stateful import make_stateful_train_step
@@ -20,6 +21,7 @@ from rnn_jax.training.train_step import make_monitored_train_step, make_train_st
 
 __all__ = [
     "Evaluation",
+    "HeldOut",
     "MonitoredTrainState",
     "StatefulTrainState",
     "Telemetry",

@@ -7,17 +7,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
 from rnn_jax.errors import check_flag, check_function, check_size, invalid
-from rnn_jax.training.checkpoints import Checkpoints, Found
+from rnn_jax.training.checkpoints import Checkpoints
 from rnn_jax.training.fingerprint import fingerprint_of, trace
+from rnn_jax.training.held_out import Evaluations, HeldOut
 from rnn_jax.training.history import History
 from rnn_jax.training.interrupts import Interrupts
+from rnn_jax.training.progress import Progress
 from rnn_jax.training.record import Recorder
 from rnn_jax.training.skipped import SkippedSteps
 
 State = TypeVar("State")
+Hook = Callable[[int, Any], None]
 
 STEPS_BETWEEN_READINGS = 10
 """Steps after which the loop waits for the device, to read and show their metrics."""
@@ -31,9 +32,13 @@ def fit(
     *,
     label: str = "training",
     progress: bool = True,
+    show: Sequence[str] | None = None,
+    held_out: HeldOut | None = None,
     checkpoint_dir: str | Path | None = None,
     checkpoint_every: int = 100,
+    keep: int = 2,
     recorders: Sequence[Recorder] = (),
+    hooks: Sequence[Hook] = (),
     max_skipped: int | None = 100,
     config: Mapping[str, Any] | None = None,
 ) -> tuple[State, Any]:
@@ -43,15 +48,8 @@ def fit(
     the same bits as if it had never stopped, also on another number of devices, where those compute
     the same bits; one that is complete goes on to more steps. After an exception, Ctrl-C among
     them, the last complete step is kept before it is raised again. One run at a time may use a
-    folder.
-
-    A checkpoint is refused, and what differs is named, unless these are equal: the leaves of the
-    state, their shapes and dtypes; the classes of the optimizer's state; the metrics; `clip_norm`;
-    the operations of the optimizer and of the loss, cell and gradient, and the constants of the
-    latter; `config`. What may change: `steps`, the learning rate, its schedule and every other
-    constant of the optimizer, the label, recorders and intervals. What is not seen: the data, and
-    the values of arrays that train_step closes over; say in `config` what must not change of
-    those. Operations are not compared after an update of JAX or optax, or on another platform.
+    folder, and a checkpoint of another run is refused (`training.fingerprint` says what it may
+    differ in).
 
     Args:
       train_step: `(state, batch) -> (state, metrics)`, jitted; over one network or, vmapped, over
@@ -60,15 +58,18 @@ def fit(
       batch_at: `step -> batch`, a pure function, so that a resumed run sees the same batches.
       steps: number of steps in all, those before a resumption included.
       label: text in front of the progress bar.
-      progress: show the bar, with the median over the ensemble of `loss`, or of the first metric
-        where there is none.
-      checkpoint_dir: keep states and metrics there (`training.checkpoints` says how), the last two
-        states, and start from the last one kept. One that is damaged is named in a warning, and
-        the one before it is taken. `training.restore` reads the state alone.
+      progress: show a bar on a terminal or in a notebook, elsewhere a line every ten seconds.
+      show: names of metrics that it shows, the median over an ensemble; the usual ones by default
+        (`training.progress`). Skipped steps are shown in any case.
+      held_out: evaluation of data that is not trained on; where it is best, the state is kept.
+      checkpoint_dir: keep states and metrics there (`training.checkpoints` says how), and start
+        from the last state kept. One that is damaged is named in a warning, and the one before it
+        is taken. `training.restore` reads the last or the best state alone.
       checkpoint_every: number of steps between checkpoints.
-      recorders: each is called with `(step, metrics)` whenever metrics have come from the device:
-        those of n steps by name, `[n, ...]`, the first of them `step`; a nested one's name is
-        `outer/inner`. `to_disk` and `to_tensorboard` make such.
+      keep: number of checkpoints that are kept, the newest ones; each holds the best state too.
+      recorders: each is called with `(step, metrics)` whenever metrics have come from the device
+        (`training.record`). `to_disk` and `to_tensorboard` make such.
+      hooks: each is called with `(step, state)` after each step, `step` the number taken so far.
       max_skipped: stop when the gradient of every network has not been finite, and the step was
         skipped (`make_train_step`), so many times in a row. The first skipped step is said in a
         warning, and so is a network of an ensemble that has been skipped so often. None to go on.
@@ -76,7 +77,7 @@ def fit(
 
     Returns:
       The state after the last step, and the metrics stacked over steps, `[steps, ...]`, nested as
-      those of one step are.
+      those of one step are; with `held_out`, a dict of them with that name for one more.
 
     Raises:
       ValueError: arguments of another kind; a train step that does not return a state like the one
@@ -88,20 +89,18 @@ def fit(
     """
     check_function("train_step", train_step, "(state, batch) -> (state, metrics)")
     check_function("batch_at", batch_at, "step -> batch")
-    steps, every = check_size("steps", steps), check_size("checkpoint_every", checkpoint_every)
-    most = None if max_skipped is None else check_size("max_skipped", max_skipped)
-    bar = _Bar(steps, str(label), not check_flag("progress", progress))
-    recorders = _checked_recorders(recorders)
+    run = _Run(state, steps, checkpoint_every, recorders, hooks, max_skipped)
+    bar = Progress(run.steps, str(label), show, hidden=not check_flag("progress", progress))
     program, one_step = trace(train_step, state, batch_at(0))
-    fingerprint = fingerprint_of(program, state, one_step, config)
+    evaluations = Evaluations(held_out, state, one_step)
+    fingerprint = fingerprint_of(program, state, one_step, config, evaluations.layout)
     interrupts = Interrupts(hold=checkpoint_dir is not None)
-    with bar, Checkpoints(checkpoint_dir, fingerprint) as checkpoints, interrupts:
-        found = checkpoints.restore(state, steps)
-        run = _Run(found.state if found else state, checkpoints, recorders, SkippedSteps(most), bar)
-        run.begin(History(one_step), found)
-        with _kept_after_an_error(run):
-            run.train(train_step, batch_at, steps, every, interrupts)
-    return run.state, run.history.as_tree()
+    with bar, Checkpoints(checkpoint_dir, fingerprint, keep) as checkpoints, interrupts:
+        run.begin(History(one_step), evaluations, checkpoints, bar)
+        with _kept_after_an_error(run, checkpoints):
+            run.train(train_step, batch_at, interrupts)
+            checkpoints.wait()
+    return run.state, evaluations.joined(run.history.as_tree())
 
 
 class _Run:
@@ -114,31 +113,49 @@ class _Run:
       history: metrics of the other steps.
     """
 
-    def __init__(self, state: Any, checkpoints: Any, recorders: Any, skipped: Any, bar: Any):
+    def __init__(
+        self, state: Any, steps: Any, every: Any, recorders: Any, hooks: Any, max_skipped: Any
+    ):
+        """Take arguments of `fit`. ValueError for those of another kind."""
         self.state, self.taken = state, 0
+        self.steps = check_size("steps", steps)
         self.unread: list[Any] = []
-        self._checkpoints, self._recorders = checkpoints, recorders
-        self._skipped, self._bar = skipped, bar
+        self._every = check_size("checkpoint_every", every)
+        self._recorders = _functions("recorders", recorders, "(step, metrics)")
+        self._hooks = _functions("hooks", hooks, "(step, state)")
+        most = None if max_skipped is None else check_size("max_skipped", max_skipped)
+        self._skipped = SkippedSteps(most)
 
-    def begin(self, history: History, found: Found | None) -> None:
+    def begin(
+        self, history: History, evaluations: Evaluations, checkpoints: Checkpoints, bar: Progress
+    ) -> None:
         """Go on from a checkpoint if there is one."""
-        self.history, self._recorded, self._saved = history, 0, 0
+        self.history, self._evaluations, self._recorded = history, evaluations, 0
+        self._checkpoints, self._bar = checkpoints, bar
+        found = checkpoints.restore(self.state, self.steps)
         if found is None:
             return
-        history.append_rows(found.rows, found.step)
-        self.taken = self._saved = found.step
-        self._bar.update(found.step)
+        history.append_rows(found.rows["metrics"], found.step)
+        evaluations.restore(found.rows["held_out"], found.best)
+        self.state, self.taken = found.state, found.step
+        bar.resume(found.step)
         self._skipped.recall(history.since(0))
         # What a recorder could not write when the run ended.
         self._record(found.recorded)
 
-    def train(
-        self, train_step: Any, batch_at: Any, steps: int, every: int, interrupts: Interrupts
-    ) -> None:
-        """Take the steps up to `steps`, and keep the state after each `every`."""
-        for step in range(self.taken, steps):
-            self.take(train_step, batch_at(step))
-            keep = self.taken == steps or self.taken % every == 0
+    def train(self, train_step: Any, batch_at: Any, interrupts: Interrupts) -> None:
+        """Take the steps that are left, and keep the state after each `every` and the last."""
+        # An error may have come between a step that is kept and its evaluation.
+        missing = self._is_due() and self._evaluations.last < self.taken
+        is_over = self.evaluate() if missing else self._evaluations.is_over()
+        while self.taken < self.steps and not is_over:
+            self.take(train_step, batch_at(self.taken))
+            for hook in self._hooks:
+                hook(self.taken, self.state)
+            if self._is_due():
+                self.read()
+                is_over = self.evaluate()
+            keep = is_over or self.taken == self.steps or self.taken % self._every == 0
             # To read is to wait for the device, which meanwhile has no next step to begin.
             if keep or len(self.unread) == STEPS_BETWEEN_READINGS:
                 self.read()
@@ -152,16 +169,24 @@ class _Run:
         self.taken, (self.state, metrics) = self.taken + 1, train_step(self.state, batch)
         self.unread.append(metrics)
 
+    def evaluate(self) -> bool:
+        """Evaluate the state, hand the metrics on, and return whether the run is over."""
+        self._evaluations.evaluate(self.taken, self.state)
+        self._recorded = self.taken - 1  # until every recorder has the evaluation too
+        self._record_evaluations(self._recorded)
+        self._recorded = self.taken
+        return self._evaluations.is_over()
+
     def read(self) -> None:
         """Wait for the metrics, and hand them on."""
         if not self.unread:
             return
+        count = len(self.unread)
         self.history.append(self.unread)
-        self._bar.update(len(self.unread))
         self.unread.clear()
         begin = self._recorded
         self._record(begin)
-        self._bar.show(self.history.since(self.taken - 1))
+        self._bar.update(self.history.since(self.taken - count), count)
         self._skipped.read(begin, self.history.since(begin))
 
     def save(self) -> None:
@@ -169,10 +194,13 @@ class _Run:
         # After an error the metrics of the last steps may be lost; a state ahead of its metrics
         # would leave a hole in the record of a resumed run.
         complete = self.history.steps == self.taken
-        if complete and self.taken > self._saved:
-            rows = self.history.take_rows()
-            self._checkpoints.save(self.taken, self.state, rows, self._recorded)
-            self._saved = self.taken
+        if complete and self.taken > self._checkpoints.newest:
+            rows = {"metrics": self.history.take_rows(), "held_out": self._evaluations.take_rows()}
+            best = self._evaluations.best
+            self._checkpoints.save(self.taken, self.state, best, rows, self._recorded)
+
+    def _is_due(self) -> bool:
+        return self._evaluations.is_due(self.taken, self.steps)
 
     def _record(self, begin: int) -> None:
         end = self.history.steps
@@ -180,16 +208,24 @@ class _Run:
             metrics = self.history.since(begin)
             for record in self._recorders:
                 record(begin, metrics)
+            self._record_evaluations(begin)
         self._recorded = end
+
+    def _record_evaluations(self, begin: int) -> None:
+        """Hand on the evaluations after step `begin`."""
+        for step, metrics in self._evaluations.after(begin):
+            for record in self._recorders:
+                record(step - 1, metrics)
+            self._bar.update(metrics, 0)
 
 
 @contextlib.contextmanager
-def _kept_after_an_error(run: _Run) -> Iterator[None]:
+def _kept_after_an_error(run: _Run, checkpoints: Checkpoints) -> Iterator[None]:
     """Keep the last complete step where something is raised, and raise it again."""
     try:
         yield
     except BaseException as error:
-        for last in (run.read, run.save):
+        for last in (run.read, run.save, checkpoints.wait):
             try:
                 last()
             except Exception as another:
@@ -197,38 +233,10 @@ def _kept_after_an_error(run: _Run) -> Iterator[None]:
         raise
 
 
-class _Bar:
-    """Progress bar with the loss."""
-
-    def __init__(self, steps: int, label: str, hidden: bool):
-        from tqdm import tqdm
-
-        self._bar = tqdm(total=steps, desc=label, disable=hidden)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_: Any):
-        self._bar.close()
-
-    def update(self, steps: int) -> None:
-        self._bar.update(steps)
-
-    def show(self, metrics: Mapping[str, np.ndarray]) -> None:
-        """Show the median of the last step's loss, or else of the first real metric."""
-        real = {name: values for name, values in metrics.items() if values.dtype.kind != "c"}
-        name = "loss" if "loss" in real else next(iter(real), None)
-        if not self._bar.disable and name is not None and real[name].size:
-            self._bar.set_postfix({name: f"{np.median(real[name][-1].astype(float)):.3f}"})
-
-
-def _checked_recorders(recorders: Any) -> list[Recorder]:
-    """Return the recorders as a list. ValueError for what is no sequence of functions."""
-    remedy = "Pass a list of what to_disk and to_tensorboard return, or functions like it."
-    expected = "a sequence of functions (step, metrics)"
-    if not isinstance(recorders, Iterable):
-        raise invalid("recorders", recorders, expected, remedy)
-    recorders = list(recorders)
-    if not all(map(callable, recorders)):
-        raise invalid("recorders", recorders, expected, remedy)
-    return recorders
+def _functions(argument: str, functions: Any, signature: str) -> list[Any]:
+    """Return them as a list. ValueError for what is no sequence of functions."""
+    found = list(functions) if isinstance(functions, Iterable) else [None]
+    if not all(map(callable, found)):
+        remedy = "Pass a list of them, such as what to_disk and to_tensorboard return."
+        raise invalid(argument, functions, f"a sequence of functions {signature}", remedy)
+    return found

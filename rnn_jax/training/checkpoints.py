@@ -1,42 +1,37 @@
-"""Checkpoints of a run: its state at the last steps, the metrics of all steps, a lock.
+"""Checkpoints of a run: its last states, the rows of its metrics, a lock.
 
 ```
 checkpoint_dir/
-  40/state.npz  the state after 40 steps, and what must be equal for a run to go on from it
-  20/state.npz  the one before it, for when the newest turns out damaged
-  metrics.rows  one row of bytes for each step, appended to; a checkpoint says how many are its own
-  lock          held by the process that trains here
+  40/            the state after 40 steps, and what must be equal for a run to go on from it
+  20/            the one before it, for when the newest turns out damaged
+  metrics.rows   one row of bytes for each step, appended to; a checkpoint says how many are its own
+  held_out.rows  one for each evaluation
+  lock           held by the process that trains here
 ```
-Each checkpoint is written aside and renamed, so that a kill leaves it complete or not there. It
-holds the state alone, so its size does not grow with the run.
+A checkpoint (`training.state_folder`) holds the state alone, so its size does not grow with the
+run. It is written by a thread of its own while training goes on.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
-import os
 import shutil
 import warnings
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
 from rnn_jax.errors import invalid
-from rnn_jax.training.files import check_path, make_folder, naming
+from rnn_jax.training.files import check_path, make_folder
 from rnn_jax.training.fingerprint import differences
-from rnn_jax.training.save_restore import (
-    STATE_FILE,
-    DamagedError,
-    packed,
-    placed,
-    unpacked,
-)
+from rnn_jax.training.leaves import DamagedError, arrays_of, placed
+from rnn_jax.training.rows import Rows
+from rnn_jax.training.state_folder import PARTIAL, read_manifest, read_tree, write_folder
 
 State = TypeVar("State")
-METRICS_FILE = "metrics.rows"
-KEPT = 2
-"""Number of checkpoints in the folder, the newest ones."""
+TABLES = ("metrics", "held_out")
+"""What a run appends rows to."""
 START_AGAIN = "Delete that folder to start again, or choose another."
 
 
@@ -46,33 +41,42 @@ class Found(NamedTuple):
     Attributes:
       step: number of steps taken.
       state: state after them.
-      rows: metrics of those steps, as `History.take_rows` returns them.
+      best: state at the best evaluation; None without evaluations.
+      rows: what was appended up to it, by table.
       recorded: number of steps that every recorder had been handed.
     """
 
     step: int
     state: Any
-    rows: bytes
+    best: Any
+    rows: dict[str, bytes]
     recorded: int
 
 
 class Checkpoints:
-    """The last states and the metrics of a run in a folder; does nothing where it is None."""
+    """The last states and the rows of a run in a folder; does nothing where it is None.
 
-    def __init__(self, directory: str | Path | None, fingerprint: Mapping[str, Any]):
-        """Take the folder, and the fingerprint (JSON) that its checkpoints must have."""
-        self._fingerprint = dict(fingerprint)
-        self._directory = None
+    Attributes:
+      newest: step of the newest checkpoint, one that is being written included; 0 for none.
+    """
+
+    def __init__(self, directory: str | Path | None, fingerprint: Mapping[str, Any], keep: int):
+        """Take the folder, the fingerprint (JSON) of the run, and how many states are kept."""
+        self._fingerprint, self._keep = dict(fingerprint), keep
+        self._directory = Path()
+        self._on = directory is not None
         if directory is not None:
             self._directory = check_path("checkpoint_dir", directory).absolute()
+        self._tables = {name: Rows(self._directory / f"{name}.rows") for name in TABLES}
         self._lock: IO[bytes] | None = None
         self._steps: list[int] = []
-        self._digest = hashlib.sha256()
-        self._size = 0
-        self._unwritten = b""
+        self._half_written: list[int] = []
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future[None] | None = None
+        self.newest = 0
 
     def __enter__(self):
-        if self._directory is None:
+        if not self._on:
             return self
         if self._directory.exists() and not self._directory.is_dir():
             got = f"{self._directory}, which is a file"
@@ -80,46 +84,56 @@ class Checkpoints:
             raise invalid("checkpoint_dir", got, "a folder", remedy, NotADirectoryError)
         make_folder(self._directory)
         self._lock = _locked(self._directory / "lock")
-        for partial in self._directory.glob(".*.partial"):
+        for partial in self._directory.glob(PARTIAL):
+            name = partial.name.split(".")[1]
+            self._half_written += [int(name)] if name.isdecimal() else []
             shutil.rmtree(partial, ignore_errors=True)
         return self
 
     def __exit__(self, *_: Any):
+        self._writer.shutdown()
         if self._lock is not None:
             self._lock.close()  # and with it goes the lock
 
-    def save(self, step: int, state: Any, rows: bytes, recorded: int) -> None:
-        """Keep the state after `step` steps, the metrics since the last call, and `recorded`.
+    def save(
+        self, step: int, state: Any, best: Any, rows: Mapping[str, bytes], recorded: int
+    ) -> None:
+        """Begin to keep the state after `step` steps, the rows since the last call, `recorded`.
+
+        What is kept is fetched from the device before this returns.
 
         Raises:
-          OSError: it cannot be written; the checkpoints before are as they were.
+          OSError: it cannot be written, or the one before could not be; those before are as they
+            were.
         """
-        if self._directory is None:
+        if not self._on:
             return
-        self._unwritten += rows  # and what a save before could not write
-        # Metrics first: a kill in between leaves rows that no checkpoint counts as its own, which
+        self.wait()
+        # Rows first: a kill in between leaves rows that no checkpoint counts as its own, which
         # the resumed run overwrites. The other way round, a checkpoint would lack its rows.
-        self._append()
-        metrics = {"bytes": self._size, "sha256": self._digest.hexdigest()}
+        for name, table in self._tables.items():
+            table.append(rows[name])
         about = {
             "step": step,
             "recorded": recorded,
-            "metrics": metrics,
+            "rows": {name: table.extent for name, table in self._tables.items()},
             "fingerprint": self._fingerprint,
         }
-        aside, folder = self._directory / f".{step}.partial", self._directory / str(step)
-        with naming(folder):
-            shutil.rmtree(aside, ignore_errors=True)
-            aside.mkdir()
-            (aside / STATE_FILE).write_bytes(packed(state, about))
-            if folder.exists():  # Damaged, or it would have been gone on from.
-                shutil.rmtree(folder)
-            aside.rename(folder)
-        self._steps = [s for s in self._steps if s < step] + [step]
-        # Last, once the new one is in place: at any moment there is one to go on from.
-        for old in self._steps[:-KEPT]:
-            shutil.rmtree(self._directory / str(old), ignore_errors=True)
-        del self._steps[:-KEPT]
+        trees = {"state": arrays_of(state)}
+        if best is not None:
+            trees["best"] = arrays_of(best)
+        self.newest = step
+        self._writing = self._writer.submit(self._write, step, trees, about)
+
+    def wait(self) -> None:
+        """Wait until what `save` began is written. OSError if it could not be."""
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            try:
+                writing.result()
+            except BaseException:
+                self.newest = max(self._steps, default=0)
+                raise
 
     def restore(self, state: State, most: int) -> Found | None:
         """Return the newest checkpoint that can be read, its state like `state`; None if none is.
@@ -130,62 +144,48 @@ class Checkpoints:
           ValueError: checkpoints, none of which can be read; one of another run, or of more steps
             than `most`.
         """
-        if self._directory is None:
+        if not self._on:
             return None
-        damages = []
+        damages = [f"{self._directory / str(step)} (half written)" for step in self._half_written]
         for step in sorted(self._numbered(), reverse=True):
             try:
-                arrays, manifest = self._read(step)
-                rows = self._rows(manifest["metrics"])
+                found = self._read(step, state, most)
             except DamagedError as damage:
                 damages.append(f"{self._directory / str(step)} ({damage})")
                 continue
-            self._check_same_run(step, manifest["fingerprint"], most)
             if damages:
                 self._warn(damages, f"training goes on from step {step}")
             self._steps = [s for s in sorted(self._numbered()) if s <= step]
-            self._cut(rows)
-            return Found(step, placed(arrays, state), rows, manifest["recorded"])
+            self.newest = step
+            self._cut(found.rows)
+            return found
         if any(any((self._directory / str(step)).iterdir()) for step in self._numbered()):
             got = f"no checkpoint that can be read: {'; '.join(damages)}"
             raise invalid("checkpoint_dir", got, "one of this run", START_AGAIN)
         if damages:
             self._warn(damages, "training starts from the beginning")
-        self._cut(b"")
+        self._cut(dict.fromkeys(TABLES, b""))
         return None
 
     def _numbered(self) -> list[int]:
         """Return the steps that folders are named after."""
-        assert self._directory is not None
         folders = [path for path in self._directory.iterdir() if path.is_dir()]
         return [int(path.name) for path in folders if path.name.isdecimal() and path.name.isascii()]
 
-    def _read(self, step: int) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return the arrays and the manifest of a checkpoint. DamagedError if they are not its."""
-        assert self._directory is not None
+    def _read(self, step: int, state: Any, most: int) -> Found:
+        """Return a checkpoint. DamagedError if it is not whole, ValueError if not of this run."""
         folder = self._directory / str(step)
-        if not (folder / STATE_FILE).exists():
-            raise DamagedError(f"no {STATE_FILE} in it")
-        arrays, manifest = unpacked(folder / STATE_FILE)
-        if not {"step", "recorded", "metrics", "fingerprint"} <= manifest.keys():
+        about = read_manifest(folder)
+        if not {"step", "recorded", "rows", "fingerprint"} <= about.keys():
             raise DamagedError("not a checkpoint of fit")
-        if manifest["step"] != step:
-            raise DamagedError(f"the state in it is that of step {manifest['step']}")
-        return arrays, manifest
-
-    def _rows(self, metrics: Mapping[str, Any]) -> bytes:
-        """Return the metrics of the steps up to a checkpoint."""
-        assert self._directory is not None
-        rows = b""
-        if metrics["bytes"]:
-            try:
-                with open(self._directory / METRICS_FILE, "rb") as file:
-                    rows = file.read(metrics["bytes"])
-            except OSError as error:
-                raise DamagedError(f"{error.strerror}: {self._directory / METRICS_FILE}") from None
-        if hashlib.sha256(rows).hexdigest() != metrics["sha256"]:
-            raise DamagedError(f"its metrics in {self._directory / METRICS_FILE} are damaged")
-        return rows
+        if about["step"] != step:
+            raise DamagedError(f"the state in it is that of step {about['step']}")
+        rows = {name: self._tables[name].read(extent) for name, extent in about["rows"].items()}
+        self._check_same_run(step, about["fingerprint"], most)
+        state_then = placed(read_tree(folder, "state"), state)
+        has_best = (folder / "best").is_dir()
+        best = placed(read_tree(folder, "best"), state) if has_best else None
+        return Found(step, state_then, best, rows, about["recorded"])
 
     def _check_same_run(self, step: int, kept: Mapping[str, Any], most: int) -> None:
         """Raise ValueError for a fingerprint of another run, and for more steps than asked for."""
@@ -197,31 +197,23 @@ class Checkpoints:
             got = f"{most}, where {self._directory} holds {step} steps already"
             raise invalid("steps", got, f"at least {step}", "Ask for more, or choose a new folder.")
 
+    def _write(self, step: int, trees: Mapping[str, Any], about: Mapping[str, Any]) -> None:
+        """Write a checkpoint, and let the oldest go. Runs in a thread of its own."""
+        write_folder(self._directory / str(step), trees, about)
+        self._steps = [s for s in self._steps if s < step] + [step]
+        # Last, once the new one is in place: at any moment there is one to go on from.
+        for old in self._steps[: -self._keep]:
+            shutil.rmtree(self._directory / str(old), ignore_errors=True)
+        self._steps = self._steps[-self._keep :]
+
     def _warn(self, damages: list[str], consequence: str) -> None:
         text = f"checkpoint_dir: cannot read {'; '.join(damages)}; {consequence}."
         warnings.warn(text, RuntimeWarning, stacklevel=4)
 
-    def _append(self) -> None:
-        """Write the rows that are not on the disk yet, behind those that are."""
-        assert self._directory is not None
-        rows, file = self._unwritten, self._directory / METRICS_FILE
-        if not rows:
-            return
-        # To a place, not in mode "a": a write that a full disk cut short is written over.
-        with naming(file), open(file, "r+b" if file.exists() else "w+b") as opened:
-            opened.seek(self._size)
-            opened.write(rows)
-        self._digest.update(rows)
-        self._size += len(rows)
-        self._unwritten = b""
-
-    def _cut(self, rows: bytes) -> None:
-        """Go on after these rows; what a killed run wrote beyond them is overwritten."""
-        assert self._directory is not None
-        self._digest, self._size = hashlib.sha256(rows), len(rows)
-        file = self._directory / METRICS_FILE
-        if file.exists():
-            os.truncate(file, len(rows))
+    def _cut(self, rows: Mapping[str, bytes]) -> None:
+        """Go on after these rows."""
+        for name, table in self._tables.items():
+            table.cut(rows[name])
 
 
 def _locked(path: Path) -> IO[bytes]:

@@ -1,5 +1,14 @@
 """Fingerprints of runs: what must be equal for a run to go on from a checkpoint.
 
+These are: the leaves of the state, their shapes and dtypes; the classes of the optimizer's state;
+the metrics, those of evaluations too, and what the best is chosen by; clipping levels; the
+operations of the optimizer and of the loss, cell and gradient, and the constants of the latter;
+what the user says of the run, `config`. The number of steps may change, and the learning rate, its
+schedule and every other constant of the optimizer, labels, recorders, hooks and intervals. The data
+is not seen, nor the values of arrays that a train step closes over: say in `config` what must not
+change of those. Operations are not compared after an update of JAX or optax, or on another
+platform.
+
 A train step is a function, and two functions cannot be compared; the programs that they are traced
 to can: the arithmetic of the optimizer, that of the loss with its gradient, the constants of the
 latter, and the settings that train steps write into scopes (`training.scopes`).
@@ -18,7 +27,7 @@ import jax
 import numpy as np
 
 from rnn_jax.errors import invalid
-from rnn_jax.training.save_restore import compare, layout
+from rnn_jax.training.leaves import compare, layout
 from rnn_jax.training.scopes import OPTIMIZER, SHARED
 
 MOVEMENT = {
@@ -57,14 +66,18 @@ def trace(train_step: Callable[[Any, Any], Any], state: Any, batch: Any) -> tupl
 
 
 def fingerprint_of(
-    program: Any, state: Any, metrics: Any, config: Mapping[str, Any] | None
+    program: Any,
+    state: Any,
+    metrics: Any,
+    config: Mapping[str, Any] | None,
+    held_out: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return the fingerprint of a run, JSON, from what `trace` returned.
 
     It holds, by name: `state`, the dtype and shape of each leaf of the state; `classes`, the
     classes that the state is made of, the optimizer's among them; `metrics`, the dtypes and
-    shapes of one step's; `program`, see `program_of`; `config`, what the caller says of the run;
-    `versions`.
+    shapes of one step's; `held_out`, those of an evaluation's, and what the best is chosen by;
+    `program`, see `program_of`; `config`, what the caller says of the run; `versions`.
 
     Raises:
       ValueError: a config that is no mapping or cannot be written as JSON.
@@ -75,6 +88,7 @@ def fingerprint_of(
         "state": layout(state),
         "classes": list(_classes(state)),
         "metrics": layout(metrics),
+        "held_out": dict(held_out),
         "program": program_of(program),
         "config": _as_json(config),
         "versions": packages | where,
@@ -95,6 +109,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     if not of_state and old != new:
         of_state = [f"classes of the state: {old} -> {new}"]
     found += of_state + compare("metric", before["metrics"], now["metrics"])
+    found += compare("held-out", before["held_out"], now["held_out"])
     old, new = before["versions"], now["versions"]
     same_versions = all(old[name] == new[name] for name in ("jax", "optax", "platform"))
     if same_versions and not of_state:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnn_jax.errors import invalid
-from rnn_jax.training.save_restore import layout, named_leaves
+from rnn_jax.training.leaves import layout, named_leaves
 from rnn_jax.types import Array
 
 
@@ -18,6 +19,7 @@ class History:
 
     Attributes:
       steps: number of steps.
+      bytes_per_step: bytes of a row of `take_rows`.
       layout: dtype and shape of one step's metrics, `float32[8]`, by name; a nested one's name is
         `outer/inner`.
     """
@@ -28,6 +30,8 @@ class History:
         self._shapes = named_leaves(one_step)
         self._blocks: dict[str, list[np.ndarray]] = {name: [] for name in self._shapes}
         self.layout = layout(one_step)
+        sizes = [np.dtype(s.dtype).itemsize * math.prod(s.shape) for s in self._shapes.values()]
+        self.bytes_per_step = sum(sizes)
         self.steps = 0
         self._taken = 0
 

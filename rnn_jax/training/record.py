@@ -1,7 +1,8 @@
 """Recorders of the metrics of `fit`, as they come: on disk, and in TensorBoard.
 
-A recorder is `(step, metrics) -> None`: metrics `[n, ...]` of n steps, the first of them `step`. A
-run that resumes hands it once more the steps that it takes once more, and nothing is kept twice.
+A recorder is `(step, metrics) -> None`: metrics by name, `[n, ...]` of n steps, the first of them
+`step`; the name of a nested one is `outer/inner`. A run that resumes hands it once more the steps
+that it takes once more, and nothing is kept twice.
 """
 
 from __future__ import annotations

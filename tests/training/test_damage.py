@@ -1,12 +1,18 @@
 """What damage to checkpoints and their metrics does: it is named, and never believed."""
 
+import contextlib
+import errno
+import os
 import shutil
+import tempfile
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.training.counting import assert_counted, count
+from rnn_jax.training import fit
+from tests.training.counting import FullDisk, assert_counted, count
 
 
 def damage(path, how, rng):
@@ -35,8 +41,9 @@ def test_damage_is_never_believed(tmp_path):
     said = 0
     for trial in range(60):
         folder = shutil.copytree(tmp_path / "sound", tmp_path / str(trial))
+        files = sorted(path for path in (folder / "11").rglob("*") if path.is_file())
         how = ("cut", "bit", "bit", "zeros", "longer", "gone")[trial % 6]
-        damage(folder / "11" / "state.npz", how, rng)
+        damage(files[trial // 6 % len(files)], how, rng)
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             assert_counted(count(folder, 12), 12)
@@ -47,6 +54,48 @@ def test_damage_is_never_believed(tmp_path):
             assert f"{folder}/11" in of_ours[0]
             assert "goes on from step 8" in of_ours[0]
     assert said > 40
+
+
+def test_a_full_disk_under_a_state_is_an_error_and_loses_nothing(tmp_path):
+    """Where rows still find room: the thread that writes the state says it, to the loop."""
+    state = {"w": np.random.default_rng(0).normal(size=5000), "n": np.zeros((), int)}
+    step = lambda state, batch: ({**state, "n": state["n"] + 1}, {"loss": batch})
+    go = lambda steps: fit(step, state, float, steps, progress=False,
+                           checkpoint_dir=tmp_path, checkpoint_every=3)  # fmt: skip
+    go(4)
+    with pytest.raises(OSError, match=f"{tmp_path}/6") as error, FullDisk(9000):
+        go(20)
+    assert {path.name for path in tmp_path.glob("[0-9.]*")} == {"3", "4"}
+    assert error.value.errno in (errno.EFBIG, errno.ENOSPC)
+    end, metrics = go(20)
+    assert end["n"] == 20
+    np.testing.assert_array_equal(metrics["loss"], np.arange(20))
+
+
+@contextlib.contextmanager
+def nobody():
+    """Files as another user than root sees them, who may write anywhere."""
+    me = os.geteuid()
+    if me == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(me)
+
+
+def test_a_folder_that_may_not_be_written_is_named():
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        count(folder, 4)
+        for read_only, writable in ((0o555, 0o755), (0o755, 0o755)):
+            folder.chmod(read_only)
+            (folder / "lock").chmod(0o444)
+            with nobody(), pytest.raises(PermissionError, match=name):
+                count(folder, 9)
+            folder.chmod(writable)
+            (folder / "lock").chmod(0o644)
+        assert_counted(count(folder, 9), 9)
 
 
 def test_damaged_metrics_are_refused(tmp_path):
