@@ -8,6 +8,7 @@ from rnn_jax.training.held_out import HeldOut
 from rnn_jax.training.record import read_record, to_disk, to_tensorboard
 from rnn_jax.training.save_restore import restore, save
 from rnn_jax.training.stateful import make_stateful_train_step
+from rnn_jax.training.task_step import make_task_train_step
 from rnn_jax.training.telemetry import Telemetry
 from rnn_jax.training.train_state import (
     MonitoredTrainState,
@@ -35,6 +36,7 @@ __all__ = [
     "fit",
     "make_monitored_train_step",
     "make_stateful_train_step",
+    "make_task_train_step",
     "make_train_step",
     "over_ensemble",
     "read_record",

@@ -22,7 +22,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
-from rnn_jax.errors import invalid
+from rnn_jax.errors import check_size, invalid
 from rnn_jax.training.files import check_path, make_folder
 from rnn_jax.training.fingerprint import differences
 from rnn_jax.training.leaves import DamagedError, arrays_of, placed
@@ -62,7 +62,7 @@ class Checkpoints:
 
     def __init__(self, directory: str | Path | None, fingerprint: Mapping[str, Any], keep: int):
         """Take the folder, the fingerprint (JSON) of the run, and how many states are kept."""
-        self._fingerprint, self._keep = dict(fingerprint), keep
+        self._fingerprint, self._keep = dict(fingerprint), check_size("keep", keep)
         self._directory = Path()
         self._on = directory is not None
         if directory is not None:

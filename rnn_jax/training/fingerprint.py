@@ -51,7 +51,7 @@ COMMUNICATION = {"psum", "psum2", "psum_invariant", "axis_index", "all_gather", 
 """Operations between devices."""
 COMPARISONS = {"lt", "le", "gt", "ge", "clamp", "clip"}
 """Operations by which an optimizer meets the threshold of a clip."""
-SETTING = re.compile(r"(clip_norm)=([0-9.einf+-]+)")
+SETTING = re.compile(r"(clip_norm|clip_value)=([0-9.einf+-]+)")
 
 
 def trace(train_step: Callable[[Any, Any], Any], state: Any, batch: Any) -> tuple[Any, Any]:

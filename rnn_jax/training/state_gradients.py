@@ -39,8 +39,8 @@ class StateGradients(NamedTuple):
     counted: Array
 
 
-def with_state_gradients(loss: Loss, devices: int) -> Gradient:
-    """Return the gradient of a loss with StateGradients; L is the mean over `devices`."""
+def with_state_gradients(loss: Loss, parts: int) -> Gradient:
+    """Return the gradient of a loss with StateGradients; L is the mean over so many parts."""
 
     def measured(params: Params, carried: State, batch: Any):
         scalars, spread, reverse = _scalars_for(loss, params, carried, batch)
@@ -56,9 +56,9 @@ def with_state_gradients(loss: Loss, devices: int) -> Gradient:
         at = log_norms.read
         counted = counted_steps(at, reverse=reverse).astype(at.dtype)
         back = _back(log_norms, reverse)
-        if devices > 1:
-            # What a device has differentiated is its own mean; L is the mean of those.
-            at, back = at - math.log(devices), back - math.log(devices)
+        if parts > 1:
+            # What a part of the batch has differentiated is its own mean; L is the mean of those.
+            at, back = at - math.log(parts), back - math.log(parts)
         return (value, grads), carried, StateGradients(at, back, counted)
 
     return measured

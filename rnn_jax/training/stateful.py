@@ -37,6 +37,7 @@ def make_stateful_train_step(
     k1: int | None = None,
     k2: int | None = None,
     clip_norm: float | None = None,
+    clip_value: float | None = None,
     mesh: Mesh | None = None,
     strategy: Strategy | str = "auto",
     telemetry: Telemetry | None = None,
@@ -67,7 +68,7 @@ def make_stateful_train_step(
         derivative goes back to the first step of the batch, whatever k1 and k2.
       k1, k2: BPTT(k2; k1) within each batch, as `gradients.truncated_gradient` has it; by default
         full BPTT to the batch's first step.
-      clip_norm: as for `make_train_step`.
+      clip_norm, clip_value: as for `make_train_step`.
       mesh: devices that share the streams (`batch_mesh`).
       strategy: as for `unroll`; with telemetry, as for `gradients.unroll_nudged`.
       telemetry: quantities to measure, the gradient within each batch; not with k1 and k2. The
@@ -91,6 +92,7 @@ def make_stateful_train_step(
         streams.mean_loss,
         optimizer,
         clip_norm=clip_norm,
+        clip_value=clip_value,
         mesh=mesh,
         batch_spec=None if mesh is None else _shared_axes(mesh),
         telemetry=telemetry,

@@ -12,9 +12,10 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh, PartitionSpec
 
-from rnn_jax.errors import check_function
+from rnn_jax.errors import check_function, check_size
 from rnn_jax.lengths import select_state
 from rnn_jax.training._batch_mesh import share
+from rnn_jax.training._micro_batches import accumulate as in_parts
 from rnn_jax.training.checks import check_mesh, check_scalar
 from rnn_jax.training.gradient import Gradient, Loss, Unroll, value_and_grad
 from rnn_jax.training.state_gradients import (
@@ -28,6 +29,8 @@ from rnn_jax.training.update import make_update
 from rnn_jax.types import Array, Params, State
 from rnn_jax.unrolling.unroll import unroll as plain_unroll
 
+TIME_MAJOR = PartitionSpec(None, "batch")
+"""The batch axis of arrays [T, B, ...]."""
 TrainStep = Callable[[TrainState, Any], tuple[TrainState, dict[str, Array]]]
 
 
@@ -36,8 +39,10 @@ def make_train_step(
     optimizer: optax.GradientTransformation,
     *,
     clip_norm: float | None = None,
+    clip_value: float | None = None,
+    accumulate: int = 1,
     mesh: Mesh | None = None,
-    batch_spec: Any = PartitionSpec(None, "batch"),
+    batch_spec: Any = TIME_MAJOR,
 ) -> TrainStep:
     """Return `train_step(state, batch) -> (state, metrics)`, to be jitted, vmapped or exported.
 
@@ -54,29 +59,42 @@ def make_train_step(
       clip_norm: the gradient is scaled down to this global norm where it is larger, before the
         optimizer sees it (Pascanu, Mikolov and Bengio 2013, algorithm 1); None to leave it. The
         direction is right for any finite gradient, also where its norm overflows.
+      clip_value: every number of the gradient is limited to ± this value, before its norm is
+        (Mikolov 2012); None to leave them.
+      accumulate: number of equal parts of a batch that are gone through one after another, before
+        one update with the mean of their gradients; the loss must be a mean over examples.
       mesh: devices that share each batch (`batch_mesh`); the loss must then be a mean over
         examples. Loss and gradients are averaged over devices once, after each has gone through
         all steps of its part.
-      batch_spec: with a mesh, which axis of each array of a batch is shared: a `PartitionSpec`, or
-        a pytree of them that is a prefix of the batch; by default the second axis, as in
-        time-major arrays.
+      batch_spec: which axis of each array of a batch is shared among devices and cut into parts: a
+        `PartitionSpec`, or a pytree of them that is a prefix of the batch; by default the second
+        axis, as in time-major arrays.
 
     Returns:
       The step. Its metrics are scalars: `loss`; `grad_norm`, the global norm before clipping, in
-      float32 at least, and inf beyond its largest number; `clipped`, 1 where the norm was scaled
-      down, whose mean is the clip rate; `skipped`, 1 where the gradient was not finite.
+      float32 at least, and inf beyond its largest number; `clipped`, 1 where clipping changed it,
+      whose mean is the clip rate; `skipped`, 1 where the gradient was not finite; `learning_rate`,
+      where the optimizer says it (`optax.inject_hyperparams`).
 
     Raises:
-      ValueError: a loss or a mesh that is none; an optimizer without `init` and `update`; a clip
-        norm that is not positive; a loss that is not a scalar; a state that is no TrainState; a
-        batch that the devices cannot share evenly.
+      ValueError: a loss or a mesh that is none; an optimizer without `init` and `update`; a level
+        of clipping that is not positive; a loss that is not a scalar; a state that is no
+        TrainState; a batch that the devices cannot share evenly, or cannot be cut.
     """
     check_function("loss", loss, "(params, batch) -> scalar")
 
     def scalar(params: Params, carried: State, batch: Any, unroll: Unroll) -> tuple[Array, State]:
         return check_scalar("loss", loss(params, batch)), carried
 
-    return compose(scalar, optimizer, clip_norm=clip_norm, mesh=mesh, batch_spec=batch_spec)
+    return compose(
+        scalar,
+        optimizer,
+        clip_norm=clip_norm,
+        clip_value=clip_value,
+        accumulate=accumulate,
+        mesh=mesh,
+        batch_spec=batch_spec,
+    )
 
 
 def make_monitored_train_step(
@@ -85,8 +103,10 @@ def make_monitored_train_step(
     telemetry: Telemetry,
     *,
     clip_norm: float | None = None,
+    clip_value: float | None = None,
+    accumulate: int = 1,
     mesh: Mesh | None = None,
-    batch_spec: Any = PartitionSpec(None, "batch"),
+    batch_spec: Any = TIME_MAJOR,
 ) -> TrainStep:
     """Return a train step with telemetry: the same updates, more metrics.
 
@@ -95,8 +115,8 @@ def make_monitored_train_step(
         `rnn_jax.unroll`, outside of any `vmap` of its own; `unroll=rnn_jax.unroll` as the default
         lets the same loss serve `make_train_step`. Strategies are those of
         `gradients.unroll_nudged`.
-      optimizer, clip_norm, mesh, batch_spec: as for `make_train_step`; with a mesh, the first batch
-        axis of the states is the one that is shared.
+      optimizer, clip_norm, clip_value, accumulate, mesh, batch_spec: as for `make_train_step`; the
+        first batch axis of the states is the one that is shared or cut.
       telemetry: quantities to measure.
 
     Returns:
@@ -117,6 +137,8 @@ def make_monitored_train_step(
         scalar,
         optimizer,
         clip_norm=clip_norm,
+        clip_value=clip_value,
+        accumulate=accumulate,
         mesh=mesh,
         batch_spec=batch_spec,
         telemetry=telemetry,
@@ -128,8 +150,10 @@ def compose(
     optimizer: optax.GradientTransformation,
     *,
     clip_norm: float | None,
+    clip_value: float | None,
     mesh: Mesh | None,
     batch_spec: Any,
+    accumulate: int = 1,
     telemetry: Telemetry | None = None,
     gradient: Gradient | None = None,
     prepare: Callable[[TrainState, Any], Any] = lambda state, batch: batch,
@@ -138,14 +162,18 @@ def compose(
 
     Args:
       loss: see `training.gradient`.
-      optimizer, clip_norm, mesh, batch_spec: as for `make_train_step`.
+      optimizer, clip_norm, clip_value, mesh, batch_spec, accumulate: as for `make_train_step`.
       telemetry: quantities to measure; None for none.
       gradient: gradient of the loss, if not the whole one; not with telemetry.
       prepare: `(state, batch) -> batch`, which checks both.
     """
-    update = make_update(optimizer, clip_norm)
+    update = make_update(optimizer, clip_norm, clip_value)
     check_mesh(mesh)
-    shared = lambda function: function if mesh is None else share(function, mesh, batch_spec)
+    parts = check_size("accumulate", accumulate)
+
+    def shared(function: Callable[..., Any]) -> Callable[..., Any]:
+        function = in_parts(function, parts, batch_spec)
+        return function if mesh is None else share(function, mesh, batch_spec)
 
     def value_alone(params: Params, carried: State, batch: Any):
         return loss(params, carried, batch, plain_unroll)[0], None, None
@@ -154,7 +182,7 @@ def compose(
     if telemetry is None:
         run = shared(gradient or value_and_grad(loss))
     else:
-        measured = shared(with_state_gradients(loss, 1 if mesh is None else mesh.size))
+        measured = shared(with_state_gradients(loss, parts * (mesh.size if mesh else 1)))
         run, unmeasured = measured, shared(without_state_gradients(loss))
 
     def train_step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Array]]:

@@ -20,7 +20,9 @@ from rnn_jax.types import Array, Params
 Update = Callable[..., tuple[TrainState, dict[str, Array]]]
 
 
-def make_update(optimizer: optax.GradientTransformation, clip_norm: float | None) -> Update:
+def make_update(
+    optimizer: optax.GradientTransformation, clip_norm: float | None, clip_value: float | None
+) -> Update:
     """Return `(state, gradient, value, value_fn) -> (state after the update, metrics)`.
 
     `value` is the loss and `value_fn` `params -> loss`, for optimizers that ask for them. The other
@@ -28,9 +30,10 @@ def make_update(optimizer: optax.GradientTransformation, clip_norm: float | None
     `make_train_step`.
     """
     check_optimizer(optimizer)
-    if clip_norm is not None:
-        remedy = "Pass a positive norm, or None, which does not clip."
-        check_number("clip_norm", clip_norm, above=0, infinite=True, remedy=remedy)
+    for name, level in (("clip_norm", clip_norm), ("clip_value", clip_value)):
+        if level is not None:
+            remedy = "Pass a positive number, or None, which does not clip."
+            check_number(name, level, above=0, infinite=True, remedy=remedy)
     extended = optax.with_extra_args_support(optimizer)
 
     def update(
@@ -41,10 +44,15 @@ def make_update(optimizer: optax.GradientTransformation, clip_norm: float | None
         # Zeros in place of what is not finite: an update that will not be used should not have to
         # be computed from NaN.
         grads = jax.tree.map(lambda g: jnp.where(is_finite, g, jnp.zeros_like(g)), grads)
-        before_clipping, is_clipped = grads, jnp.zeros((), bool)
+        before_clipping, is_clipped, clipping = grads, jnp.zeros((), bool), norm
+        if clip_value is not None:
+            with setting("clip_value", clip_value):
+                grads, is_clipped = _limit(grads, clip_value)
+            clipping = global_norm(grads)
         if clip_norm is not None:
             with setting("clip_norm", clip_norm):
-                grads, is_clipped = _clip(grads, norm, clip_norm)
+                grads, is_longer = _clip(grads, clipping, clip_norm)
+                is_clipped |= is_longer & is_finite
         # Checkpoints tell the optimizer's operations by this scope (`training.fingerprint`).
         with jax.named_scope(OPTIMIZER):
             extra = {"value": value, "grad": before_clipping, "value_fn": value_fn}
@@ -56,9 +64,33 @@ def make_update(optimizer: optax.GradientTransformation, clip_norm: float | None
         state = replace(state, step=state.step + 1, params=params, opt_state=opt_state)
         number = lambda flag: flag.astype(norm.value.dtype)
         metrics = {"clipped": number(is_clipped), "skipped": number(~is_finite)}
-        return state, {"grad_norm": norm.value, **metrics}
+        return state, {"grad_norm": norm.value, **metrics, **_learning_rate(opt_state)}
 
     return update
+
+
+def _limit(grads: Params, clip_value: float) -> tuple[Params, Array]:
+    """Return g with each number, of a complex one each part, in ±clip_value; whether any was not.
+
+    The level is rounded to the dtype of each leaf.
+    """
+
+    def limited(leaf: Array) -> Array:
+        if jnp.iscomplexobj(leaf):
+            return jax.lax.complex(limited(leaf.real), limited(leaf.imag))
+        most = jnp.asarray(clip_value).astype(leaf.dtype)
+        return jnp.clip(leaf, -most, most)
+
+    after = jax.tree.map(limited, grads)
+    changed = [(a != b).any() for a, b in zip(*map(jax.tree.leaves, (grads, after)), strict=True)]
+    return after, functools.reduce(jnp.logical_or, changed, jnp.zeros((), bool))
+
+
+def _learning_rate(opt_state: optax.OptState) -> dict[str, Array]:
+    """Return the learning rate of this step where `optax.inject_hyperparams` says it, once."""
+    found = optax.tree_utils.tree_get_all_with_path(opt_state, "learning_rate")
+    values = [value for _, value in found if getattr(value, "shape", None) == ()]
+    return {"learning_rate": values[0]} if len(values) == 1 else {}
 
 
 def _clip(grads: Params, norm: GlobalNorm, clip_norm: float) -> tuple[Params, Array]:

@@ -92,6 +92,19 @@ def training_calls():
             ),
             cheap=False,
         ),
+        "make_task_train_step": Call(
+            training.make_task_train_step,
+            {
+                "cell": ADDER,
+                "task": ADDING,
+                "optimizer": sgd,
+                "clip_norm": 1.0,
+                "clip_value": 1.0,
+                "accumulate": 2,
+            },
+            then=lambda step: step(training.create_train_state(ADDER_PARAMS, sgd), KEY)[1]["loss"],
+            cheap=False,
+        ),
         "over_ensemble": Call(
             training.over_ensemble,
             {"function": jnp.sin, "members": 2},
