@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +23,8 @@ Hook = Callable[[int, Any], None]
 
 STEPS_BETWEEN_READINGS = 10
 """Steps after which the loop waits for the device, to read and show their metrics."""
+SECONDS_BETWEEN_CHECKPOINTS = 10.0
+"""Seconds from one checkpoint to the next, unless the user says steps: to write one takes 0.1."""
 
 
 def fit(
@@ -35,7 +38,7 @@ def fit(
     show: Sequence[str] | None = None,
     held_out: HeldOut | None = None,
     checkpoint_dir: str | Path | None = None,
-    checkpoint_every: int = 100,
+    checkpoint_every: int | None = None,
     keep: int = 2,
     recorders: Sequence[Recorder] = (),
     hooks: Sequence[Hook] = (),
@@ -65,7 +68,8 @@ def fit(
       checkpoint_dir: keep states and metrics there (`training.checkpoints` says how), and start
         from the last state kept. One that is damaged is named in a warning, and the one before it
         is taken. `training.restore` reads the last or the best state alone.
-      checkpoint_every: number of steps between checkpoints.
+      checkpoint_every: number of steps between checkpoints; by default about ten seconds lie between
+        them. The last step, also of a run that ends early, has one in any case.
       keep: number of checkpoints that are kept, the newest ones; each holds the best state too.
       recorders: each is called with `(step, metrics)` whenever metrics have come from the device
         (`training.record`). `to_disk` and `to_tensorboard` make such.
@@ -120,7 +124,7 @@ class _Run:
         self.state, self.taken = state, 0
         self.steps = check_size("steps", steps)
         self.unread: list[Any] = []
-        self._every = check_size("checkpoint_every", every)
+        self._every = None if every is None else check_size("checkpoint_every", every)
         self._recorders = _functions("recorders", recorders, "(step, metrics)")
         self._hooks = _functions("hooks", hooks, "(step, state)")
         most = None if max_skipped is None else check_size("max_skipped", max_skipped)
@@ -131,7 +135,7 @@ class _Run:
     ) -> None:
         """Go on from a checkpoint if there is one."""
         self.history, self._evaluations, self._recorded = history, evaluations, 0
-        self._checkpoints, self._bar = checkpoints, bar
+        self._checkpoints, self._bar, self._saved_at = checkpoints, bar, time.monotonic()
         found = checkpoints.restore(self.state, self.steps)
         if found is None:
             return
@@ -155,7 +159,7 @@ class _Run:
             if self._is_due():
                 self.read()
                 is_over = self.evaluate()
-            keep = is_over or self.taken == self.steps or self.taken % self._every == 0
+            keep = is_over or self.taken == self.steps or self._is_to_be_kept()
             # To read is to wait for the device, which meanwhile has no next step to begin.
             if keep or len(self.unread) == STEPS_BETWEEN_READINGS:
                 self.read()
@@ -198,6 +202,12 @@ class _Run:
             rows = {"metrics": self.history.take_rows(), "held_out": self._evaluations.take_rows()}
             best = self._evaluations.best
             self._checkpoints.save(self.taken, self.state, best, rows, self._recorded)
+            self._saved_at = time.monotonic()
+
+    def _is_to_be_kept(self) -> bool:
+        if self._every is not None:
+            return self.taken % self._every == 0
+        return time.monotonic() - self._saved_at >= SECONDS_BETWEEN_CHECKPOINTS
 
     def _is_due(self) -> bool:
         return self._evaluations.is_due(self.taken, self.steps)
