@@ -68,8 +68,8 @@ def fit(
       checkpoint_dir: keep states and metrics there (`training.checkpoints` says how), and start
         from the last state kept. One that is damaged is named in a warning, and the one before it
         is taken. `training.restore` reads the last or the best state alone.
-      checkpoint_every: number of steps between checkpoints; by default about ten seconds lie between
-        them. The last step, also of a run that ends early, has one in any case.
+      checkpoint_every: number of steps between checkpoints, the last step apart, which has one in
+        any case; by default about ten seconds lie between them.
       keep: number of checkpoints that are kept, the newest ones; each holds the best state too.
       recorders: each is called with `(step, metrics)` whenever metrics have come from the device
         (`training.record`). `to_disk` and `to_tensorboard` make such.
