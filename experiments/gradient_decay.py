@@ -332,6 +332,8 @@ def plot(result: Result) -> dict[str, Figure]:
         "learning_curves": plotting.learning_curves(
             by_arm(lambda metrics: metrics["loss"].T / np.log(2)),
             baseline=float(result["unigram_entropy"]),
+            unit="bits per character",
+            baseline_label="unigram entropy",
         ),
         "gradient_norms": plotting.gradient_norms(by_arm(lambda metrics: metrics["grad_norm"].T)),
     }

@@ -15,8 +15,11 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 MEASURED, BOUND, PRODUCT, MUTED = "#1f5fa8", "#c2410c", "#5b8c2a", "#8a8f98"
+COLORS = (MEASURED, BOUND, PRODUCT, "#6b4fa0", "#0f7f7f", "#b3831f")
 MIN_WIDTH = 4.4
 """Least width of a figure in inches, so that there is room for its legend."""
+ROW = 0.19
+"""Height in inches of a row of a legend, two of which a figure has room for."""
 STYLE: dict[Any, Any] = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -62,6 +65,8 @@ def legend_below(figure: Figure, axes: Iterable[Axes], **options: Any) -> Legend
         if rows == len(entries) or legend.get_window_extent(renderer).width <= figure.bbox.width:
             break
         legend.remove()
+    # The panels keep their height.
+    figure.set_figheight(figure.get_figheight() + ROW * max(rows - 2, 0))
     return legend
 
 

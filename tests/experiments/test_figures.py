@@ -90,6 +90,34 @@ def test_curves_over_any_number_of_steps(steps, value):
     assert min(steps, 20) <= points <= max(min(steps, 40), steps // 10)
 
 
+@pytest.mark.parametrize("count", [1, 3, 9])
+@pytest.mark.parametrize("seeds", [1, 5])
+@pytest.mark.parametrize("baseline", [None, np.nan, 0.5])
+def test_arms_of_any_number_with_what_is_held_out(count, seeds, baseline):
+    """Each arm in a colour of its own, its evaluations in the same one; the clip level across."""
+    arms = {f"H = {n}": np.full((50, seeds), 1.0 / (n + 1)) for n in range(count)}
+    at = np.array([0, 25, 50])
+    held_out = {name: (at, np.full((3, seeds), 0.3)) for name in list(arms)[:2]}
+    curves = plotting.learning_curves(
+        {"adding": arms, NAMES[-1]: arms}, held_out={"adding": held_out}, baseline=baseline
+    )
+    norms = plotting.gradient_norms({"adding": arms}, clip_norm=0.7)
+    for figure in (curves, norms):
+        assert_all_is_inside(figure)
+        assert_every_label_is_explained(figure)
+    lines = {line.get_label(): line for line in curves.axes[0].lines}
+    trained = [lines[arm] for arm in arms]
+    known = baseline is not None and np.isfinite(baseline)
+    assert len(lines) == count + len(held_out) + known
+    assert len({str(line.get_color()) for line in trained}) == count
+    for arm in held_out:
+        one, other = (line for label, line in lines.items() if label.startswith(arm))
+        assert one.get_color() == other.get_color()
+        np.testing.assert_array_equal(other.get_xdata(), at)
+    (level,) = [line for line in norms.axes[0].lines if line.get_label() == "clipped to 0.7"]
+    np.testing.assert_array_equal(level.get_ydata(), 0.7)
+
+
 def test_lines_are_broken_where_they_may_be():
     from matplotlib.figure import Figure
 
