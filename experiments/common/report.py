@@ -19,8 +19,12 @@ def paragraph(text: str) -> str:
 
 
 def spread(values: np.ndarray, form: str = ".3f") -> str:
-    """Return "median (10 %–90 %)" of `values`."""
-    low, middle, high = np.percentile(values, (10, 50, 90))
+    """Return "median (10 %–90 %)" of `values`; of one, the value."""
+    if len(values) == 1:
+        return f"{values[0]:{form}}"
+    # Between an infinite value and another one there is nothing to interpolate.
+    method: Any = "linear" if np.isfinite(values).all() else "nearest"
+    low, middle, high = np.percentile(values, (10, 50, 90), method=method)
     return f"{middle:{form}} ({low:{form}}–{high:{form}})"
 
 

@@ -30,6 +30,7 @@ def learning_curves(
     baseline: float | None = None,
     unit: str = "loss",
     baseline_label: str = "without memory",
+    limits: tuple[float, float] | None = None,
     smooth: int = 10,
 ) -> Figure:
     """Draw losses over steps, of any number of arms: on training batches, and on held-out data.
@@ -43,6 +44,7 @@ def learning_curves(
       baseline: a loss to compare with, drawn across; None or NaN for none.
       unit: what the losses are measured in, the label of the axis.
       baseline_label: name of the baseline in the legend.
+      limits: lowest and highest loss shown; by default, the range where losses fall.
       smooth: steps averaged for each point, fewer where there are not many.
     """
     baseline = math.nan if baseline is None else baseline
@@ -56,7 +58,10 @@ def learning_curves(
         axes[0, 0].set_ylabel(unit)
         curves = [curves for arms in panels.values() for curves in arms.values()]
         curves += [v for arms in (held_out or {}).values() for _, v in arms.values()]
-        _limit_losses(axes[0, 0], np.concatenate([np.ravel(c) for c in curves]), baseline)
+        if limits is None:
+            _limit_losses(axes[0, 0], np.concatenate([np.ravel(c) for c in curves]), baseline)
+        else:
+            axes[0, 0].set_ylim(*limits)
         fit(figure, axes[0])
     return figure
 
