@@ -11,8 +11,13 @@ from jax.sharding import Mesh, PartitionSpec
 
 from rnn_jax.errors import check_function, check_size
 
+CACHE = 2**18
+"""Bytes of arguments of the members that a CPU core goes through at once."""
 
-def over_ensemble(function: Callable[..., Any], members: int) -> Callable[..., Any]:
+
+def over_ensemble(
+    function: Callable[..., Any], members: int, *, at_once: int | None = None
+) -> Callable[..., Any]:
     """Map a function of one network over the leading axis of every argument, jitted.
 
     The members are spread evenly over as many local devices as divide their number. They never
@@ -25,17 +30,46 @@ def over_ensemble(function: Callable[..., Any], members: int) -> Callable[..., A
     Args:
       function: arrays (pytrees of them) to arrays.
       members: the size of the leading axes.
+      at_once: most members that a device goes through at once, side by side in each operation; the
+        others follow. By default all on an accelerator, and on a CPU as many as its cache holds:
+        what a backward pass keeps of more of them is read from memory, which takes up to twice as
+        long.
 
     Raises:
-      ValueError: no function; a number of members that is not a positive integer.
+      ValueError: no function; a number of members, or of those at once, that is not a positive
+        integer.
     """
     check_function("function", function, "of arrays")
-    check_size("members", members)
+    members = check_size("members", members)
+    most = None if at_once is None else check_size("at_once", at_once)
     devices = jax.local_devices()
-    count = max(n for n in range(1, len(devices) + 1) if members % n == 0)
+    count = _largest_divisor(members, len(devices))
     mesh = Mesh(np.array(devices[:count]), ("member",))
     spec = PartitionSpec("member")
+
+    def of_device(*args: Any) -> Any:
+        width = _width(args, members // count, most, devices[0].platform)
+        if width == members // count:
+            return jax.vmap(function)(*args)
+        one = lambda args: function(*args)
+        return jax.lax.map(one, args, batch_size=width if width > 1 else None)
+
     # No argument is shared between the shards, so there is nothing for check_vma to check.
     return jax.jit(
-        jax.shard_map(jax.vmap(function), mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
+        jax.shard_map(of_device, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
     )
+
+
+def _width(args: Any, members: int, most: int | None, platform: str) -> int:
+    """Return how many of a device's members it goes through at once."""
+    if most is None:
+        if platform != "cpu":
+            return members
+        sizes = [leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(args)]
+        most = CACHE * members // max(sum(sizes), 1)
+    # A divisor: for a remainder the function would be compiled once more.
+    return _largest_divisor(members, max(most, 1))
+
+
+def _largest_divisor(number: int, most: int) -> int:
+    return max(n for n in range(1, min(number, most) + 1) if number % n == 0)

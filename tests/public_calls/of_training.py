@@ -107,7 +107,7 @@ def training_calls():
         ),
         "over_ensemble": Call(
             training.over_ensemble,
-            {"function": jnp.sin, "members": 2},
+            {"function": jnp.sin, "members": 2, "at_once": 1},
             then=lambda f: f(jnp.ones(2)),
         ),
         "fit": Call(

@@ -163,5 +163,8 @@ def test_an_ensemble_is_its_members(state):
         at_i = lambda leaf, i=i: leaf[i]
         chex.assert_trees_all_close(jax.tree.map(at_i, after), alone, rtol=1e-10, atol=1e-14)
         chex.assert_trees_all_close(jax.tree.map(at_i, metrics), alone_metrics, rtol=1e-12)
+    for at_once in (1, 2, 3):
+        again = over_ensemble(step, 4, at_once=at_once)(together, stacked)
+        chex.assert_trees_all_close(again, (after, metrics), rtol=1e-10, atol=1e-14)
     odd = over_ensemble(lambda x: 2 * x, 3)(jnp.arange(3.0))
     np.testing.assert_array_equal(odd, [0, 2, 4])
