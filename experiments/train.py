@@ -15,10 +15,13 @@ A few minutes on two cores: an LSTM solves the adding problem of 100 steps.
 from __future__ import annotations
 
 import inspect
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import jax
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -28,7 +31,7 @@ from experiments.common.checks import Check, at_least, at_most
 from experiments.common.numbers import Result
 from experiments.common.run_folder import RunFolder
 from experiments.common.settings import OpenUnit, Positive, Seed, Settings, Size
-from experiments.common.study import Study
+from experiments.common.study import Study, Together
 from experiments.common.task_ensemble import Members, Plan, Trained, held_out_key, train
 from experiments.tables import train as train_tables
 from rnn_jax import plotting
@@ -36,10 +39,13 @@ from rnn_jax.cells import readout
 from rnn_jax.errors import choose, invalid
 from rnn_jax.tasks import DATA_SETS, TASKS, Task
 from rnn_jax.training import Telemetry, to_tensorboard
+from rnn_jax.training.record import Recorder
 from rnn_jax.types import Params
 
 ALL_TASKS = {**TASKS, **DATA_SETS}
 PHASES = ("first", "best", "last")
+TOGETHER = ("seed", "learning_rate", "clip_norm")
+"""What members of one program may have of their own."""
 SHOWN = 3
 """Examples in the figure of the task."""
 
@@ -121,28 +127,55 @@ def prepare(config: Config) -> tuple[dict[str, object], Plan]:
 
 def measure(config: Config, plan: Plan) -> tuple[Result, dict[str, Params]]:
     """Return all numbers, and the networks `[seeds, ...]`."""
-    folder, seeds = RunFolder(config.out), np.arange(config.seeds)
-    members = Members(
-        seed=config.seed + seeds,
-        learning_rate=np.full(len(seeds), config.learning_rate),
-        clip_norm=np.full(len(seeds), config.clip_norm or np.inf),
-    )
+    folder = RunFolder(config.out)
+    seeds = [replace(config, seed=config.seed + n) for n in range(config.seeds)]
     events = [to_tensorboard(folder.path / "tensorboard")] if config.telemetry else []
-    label = f"{config.task}, {config.cell}"
-    trained = train(plan, members, folder.checkpoints / "training", label, events)
+    trained = _train(seeds, plan, folder.checkpoints / "training", events)
+    measured = _gradients(plan, trained)
     networks = dict(zip(PHASES, trained[:3], strict=True))
-    return {**result_of(config, plan, trained), **description(config, plan)}, networks
+    numbers = {"metrics": trained.metrics, "laboratory": measured}
+    return {**numbers, **description(config, plan)}, networks
 
 
-def result_of(config: Config, plan: Plan, trained: Trained) -> dict[str, Any]:
-    """Return the numbers of the networks, `[..., members]`."""
+def measure_together(
+    configs: Sequence[Config], plan: Plan, checkpoints: Path
+) -> Sequence[tuple[Result, dict[str, Params]]]:
+    """Return what `measure` returns of each of several runs, trained in one program.
+
+    They end together, once all of them have solved the task.
+    """
+    trained = _train(configs, plan, checkpoints, [])
+    measured = _gradients(plan, trained)
+    steps = trained.metrics["held_out"].pop("step")
+    runs = []
+    for n, config in enumerate(configs):
+        only = lambda tree, axis=0, n=n: jax.tree.map(lambda v: v.take([n], axis), tree)
+        metrics = only(trained.metrics, 1)
+        metrics["held_out"]["step"] = steps
+        networks = {name: only(net) for name, net in zip(PHASES, trained[:3], strict=True)}
+        numbers = {"metrics": metrics, "laboratory": only(measured)}
+        runs.append(({**numbers, **description(config, plan)}, networks))
+    return runs
+
+
+def _train(
+    configs: Sequence[Config], plan: Plan, checkpoints: Path, recorders: Sequence[Recorder]
+) -> Trained:
+    """Train a network for each config, which differ in `TOGETHER` alone."""
+    members = Members(
+        seed=np.array([config.seed for config in configs]),
+        learning_rate=np.array([config.learning_rate for config in configs]),
+        clip_norm=np.array([config.clip_norm or np.inf for config in configs]),
+    )
+    label = f"{configs[0].task}, {configs[0].cell}"
+    return train(plan, members, checkpoints, label, recorders)
+
+
+def _gradients(plan: Plan, trained: Trained) -> dict[str, dict[str, np.ndarray]]:
+    """Return the laboratory's numbers of the networks of each phase, `[members]`."""
     print("measuring the gradients of the first, the best and the last parameters", flush=True)
     xs = plan.held_out.batch(held_out_key(), 0)[0]
-    measured = {
-        phase: laboratory.measure(plan.cell, params, xs)
-        for phase, params in zip(PHASES, trained[:3], strict=True)
-    }
-    return {"metrics": trained.metrics, "laboratory": measured}
+    return laboratory.measure(plan.cell, dict(zip(PHASES, trained[:3], strict=True)), xs)
 
 
 def description(config: Config, plan: Plan) -> dict[str, Any]:
@@ -170,6 +203,22 @@ def title(config: Config, task: Task) -> str:
     """Return the name of the task and its length."""
     length = "" if config.T is None else f", T = {config.T}"
     return f"{(task.name or config.task).replace('_', ' ')}{length}"
+
+
+def rows(result: Result) -> Iterator[tuple[str, float, float]]:
+    """Yield the median seed's metrics at each evaluation, training's as means since the last."""
+    metrics, held_out = result["metrics"], result["metrics"]["held_out"]
+    steps = held_out["step"].tolist()
+    for n, step in enumerate(steps):
+        for name in ("loss", "solved"):
+            yield f"held_out_{name}", step, float(np.median(held_out[name][n]))
+        for name in ("loss", "grad_norm", "clipped", "skipped"):
+            if n > 0:
+                since = metrics[name][steps[n - 1] : step]
+                yield name, step, float(np.median(since.mean(0)))
+    for phase, numbers in result["laboratory"].items():
+        for name, values in numbers.items():
+            yield f"{phase}_{name}", math.nan, float(np.median(values))
 
 
 def checks(result: Result) -> list[Check]:
@@ -224,7 +273,18 @@ def plot(result: Result) -> dict[str, Figure]:
     return figures
 
 
-STUDY = Study(__doc__, Config, measure, checks, train_tables.training, plot, prepare, ensemble=True)
+STUDY = Study(
+    __doc__,
+    Config,
+    measure,
+    checks,
+    train_tables.training,
+    plot,
+    prepare,
+    ensemble=True,
+    together=Together(TOGETHER, measure_together),
+    rows=rows,
+)
 main = STUDY.main
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def command_line(
     """
     import tyro
 
-    try:
+    def run() -> None:
         if plot is not None and sys.argv[1:2] == ["plot"]:
             what = "Redraw the figures of a run."
             redraw(plot, tyro.cli(tyro.conf.Positional[Path], args=sys.argv[2:], description=what))
@@ -45,6 +45,14 @@ def command_line(
         print(announcement(doc), flush=True)
         main(settings)
         refuse_nan(Path(settings.out) / "summary.md")
+
+    guarded(run)
+
+
+def guarded(run: Callable[[], Any]) -> None:
+    """Run; end with a sentence and an exit status where settings, files or a user stop it."""
+    try:
+        run()
     except KeyboardInterrupt:
         print("Stopped. The same command goes on from what is in its run folder.", file=sys.stderr)
         sys.stdout.flush()

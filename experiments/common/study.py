@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+import shutil
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 
@@ -19,6 +22,24 @@ from experiments.common.settings import Settings
 def no_inputs(config: Any) -> tuple[Mapping[str, Any]]:
     """Return the record of a study that reads nothing and prepares nothing."""
     return ({},)
+
+
+class Together(NamedTuple):
+    """How runs that differ in some settings alone are measured in one program.
+
+    Attributes:
+      fields: names of those settings.
+      measure: `(configs, *data, checkpoints) -> [(result, networks), ..]`, one for each config; it
+        goes on from what is in the folder `checkpoints`.
+    """
+
+    fields: tuple[str, ...]
+    measure: Callable[..., Sequence[Any]]
+
+
+def rows_of_checks(checks: Sequence[Check]) -> list[tuple[str, float, float]]:
+    """Return what was measured, claim by claim, as rows `(metric, step, value)` without a step."""
+    return [(check.claim, math.nan, float(check.measured)) for check in checks]
 
 
 @dataclass(frozen=True)
@@ -37,6 +58,9 @@ class Study:
         handed to `measure`. What does not fit raises here, before any folder is made.
       ensemble: give JAX one CPU device a core on the command line: networks of an ensemble are then
         trained side by side.
+      together: how runs of a sweep are measured in one program; None if each is by itself.
+      rows: the result as rows `(metric, step, value)` of a sweep's table, step NaN for what has
+        none; by default, what was measured for the checks.
     """
 
     doc: str
@@ -47,6 +71,8 @@ class Study:
     plot: Callable[[Result], Figures]
     prepare: Callable[[Any], tuple[Any, ...]] = no_inputs
     ensemble: bool = False
+    together: Together | None = None
+    rows: Callable[[Result], Iterable[tuple[str, float, float]]] | None = None
 
     def main(self, config: Any) -> Result:
         """Measure, and leave a run folder behind; return the result that is in it.
@@ -57,12 +83,37 @@ class Study:
         config.check()
         inputs, *data = self.prepare(config)
         with RunFolder(config.out).running(config, inputs) as folder:
-            measured = self.measure(config, *data)
-            result, networks = measured if isinstance(measured, tuple) else (measured, {})
-            summary = f"{self.summarize(result)}\n\n{checks_table(self.checks(result))}"
-            folder.finish(result, summary, self.plot(result), networks)
+            result, summary = self._finish(folder, self.measure(config, *data))
         print(f"\n{summary}\nFigures and numbers are in {folder.path}/")
         return result
+
+    def main_together(self, configs: Sequence[Any], checkpoints: Path) -> None:
+        """Measure runs that differ in `together.fields` in one program; leave a folder for each.
+
+        Their figures are left to `plot FOLDER`. The checkpoints go once all folders are written.
+        """
+        assert self.together is not None
+        for config in configs:
+            config.check()
+        inputs, *data = self.prepare(configs[0])
+        measured = self.together.measure(configs, *data, checkpoints)
+        for config, of_one in zip(configs, measured, strict=True):
+            with RunFolder(config.out).running(config, inputs) as folder:
+                self._finish(folder, of_one, figures=False)
+        shutil.rmtree(checkpoints, ignore_errors=True)
+
+    def rows_of(self, result: Result) -> list[tuple[str, float, float]]:
+        """Return a result as rows of a sweep's table."""
+        if self.rows is None:
+            return rows_of_checks(self.checks(result))
+        return list(self.rows(result))
+
+    def _finish(self, folder: RunFolder, measured: Any, figures: bool = True) -> tuple[Result, str]:
+        """Write what a run leaves; return its result and summary."""
+        result, networks = measured if isinstance(measured, tuple) else (measured, {})
+        summary = f"{self.summarize(result)}\n\n{checks_table(self.checks(result))}"
+        folder.finish(result, summary, self.plot(result) if figures else {}, networks)
+        return result, summary
 
     def command_line(self) -> None:
         """Run `python -m experiments.NAME`."""

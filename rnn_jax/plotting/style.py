@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
+import matplotlib
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -102,7 +103,7 @@ def _broken(line: str, fits: Callable[[str], bool]) -> Iterator[str]:
 
 
 def grid_of_panels(
-    rows: int, columns: int, *, width: float, height: float, sharey: Literal["all", "row"]
+    rows: int, columns: int, *, width: float, height: float, sharey: Literal["all", "row", False]
 ) -> tuple[Figure, Any]:
     """Return a figure and its `[rows, columns]` panels, of a size in inches for each."""
     size = (max(width * columns, MIN_WIDTH), height * rows + 0.5)
@@ -117,6 +118,13 @@ def draw_band(
     low, middle, high = band
     ax.fill_between(x, low, high, color=color, alpha=alpha, lw=0)
     ax.plot(x, middle, color=color, label=label, **line)
+
+
+def arm_color(number: int, count: int) -> Any:
+    """Return the colour of an arm: one of a few, or of many in their order."""
+    if count <= len(COLORS):
+        return COLORS[number]
+    return matplotlib.colormaps["viridis"](number / (count - 1))
 
 
 def powers_of_ten(axis: Any) -> None:

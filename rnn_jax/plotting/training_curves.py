@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from rnn_jax.plotting.style import COLORS, MUTED, STYLE, draw_band, fit, grid_of_panels
+from rnn_jax.plotting.style import MUTED, STYLE, arm_color, draw_band, fit, grid_of_panels
 
 MIN_POINTS = 20
 """Least number of points of a curve, unless there are fewer steps."""
@@ -100,7 +100,7 @@ def _training_curves(axes: Any, panels: Curves, smooth: int) -> None:
             averaged = _averaged(curves, stride)
             at = (np.arange(len(averaged)) + 0.5) * stride
             line = {"ls": LINES[number % len(LINES)], "label": arm}
-            _draw(ax, at, averaged, _color(number, len(arms)), **line)
+            _draw(ax, at, averaged, arm_color(number, len(arms)), **line)
         if any(curves.shape[1] > 1 for curves in arms.values()):
             ax.fill_between([], [], color=MUTED, alpha=0.2, lw=0, label="10–90 % of the seeds")
         ax.set(title=title, xlabel="training step")
@@ -111,7 +111,7 @@ def _held_out_curves(ax: Any, arms: Mapping[str, Any], held_out: Mapping[str, An
     for number, arm in enumerate(arms):
         if arm in held_out:
             at, values = held_out[arm]
-            color = _color(number, len(arms))
+            color = arm_color(number, len(arms))
             _draw(ax, at, values, color, label=f"{arm}, held out", **HELD_OUT)
 
 
@@ -120,13 +120,6 @@ def _draw(ax: Any, at: np.ndarray, curves: np.ndarray, color: Any, **line: Any) 
     if len(curves):
         band = np.percentile(curves, PERCENTILES, axis=1, method="nearest")
         draw_band(ax, at, band, color, **line)
-
-
-def _color(number: int, count: int) -> Any:
-    """Return the colour of an arm: one of a few, or of many in their order."""
-    if count <= len(COLORS):
-        return COLORS[number]
-    return matplotlib.colormaps["viridis"](number / (count - 1))
 
 
 def _limit_losses(ax: Any, losses: np.ndarray, baseline: float) -> None:

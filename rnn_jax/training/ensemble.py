@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from rnn_jax.errors import check_function, check_size
+from rnn_jax.errors import check_function, check_size, is_traced
 
 CACHE = 2**18
 """Bytes of arguments of the members that a CPU core goes through at once."""
@@ -55,9 +56,21 @@ def over_ensemble(
         return jax.lax.map(one, args, batch_size=width if width > 1 else None)
 
     # No argument is shared between the shards, so there is nothing for check_vma to check.
-    return jax.jit(
-        jax.shard_map(of_device, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
-    )
+    shards = jax.shard_map(of_device, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
+    sharding = NamedSharding(mesh, spec)
+    on_all = jax.jit(shards, in_shardings=sharding)
+
+    @functools.wraps(function)
+    def run(first: Any, *others: Any) -> Any:
+        leaf = next(iter(jax.tree.leaves(first)), None)
+        # The state that a loop begins with lies on one device, and those that come out on all: two
+        # types of argument, and two compilations, unless it is put there.
+        if not is_traced(leaf) and getattr(leaf, "sharding", None) != sharding:
+            first = jax.device_put(first, sharding)
+        return on_all(first, *others)
+
+    run.lower = on_all.lower  # type: ignore[attr-defined]
+    return run
 
 
 def _width(args: Any, members: int, most: int | None, platform: str) -> int:

@@ -155,8 +155,9 @@ def test_an_ensemble_is_its_members(state):
     together = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
     batches = [batch_at(i) for i in range(4)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *batches)
-    run = over_ensemble(step, 4)
+    run = over_ensemble(chex.assert_max_traces(step, n=1), 4)
     after, metrics = run(together, stacked)
+    run(after, stacked)  # which lies on both devices now
     assert len(after.params.V.sharding.device_set) == 2
     for i in range(4):
         alone, alone_metrics = jax.jit(step)(states[i], batches[i])

@@ -1,0 +1,149 @@
+"""The folder of a sweep: its runs, one table and one figure of them.
+
+```
+sweep/
+  sweep.json        the experiment and the settings that all runs have in common
+  runs/NAME/        a run's folder, as the experiment itself leaves it
+  table.csv         a row for each run, metric and step, with what the run varies
+  table.npz         the same, an array for each column
+  figures/          one figure of all runs
+  summary.md        the last value of each metric, over seeds
+  checkpoints/      of what is not finished
+  jobs/             what jobs in other processes have written
+```
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.common.folder_lock import locked
+from experiments.common.grid import Run
+from experiments.common.report import spread, table
+from experiments.common.run_folder import RunFolder, write_figures
+from experiments.common.settings import Settings
+from experiments.common.study import Study
+from experiments.figures.sweep import figure_of
+from rnn_jax.errors import invalid
+from rnn_jax.training.files import write_aside
+
+Table = dict[str, list[Any]]
+"""Columns by name: `run`, what varies, `metric`, `step` (NaN for none) and `value`."""
+
+
+class SweepFolder:
+    """One sweep's folder."""
+
+    def __init__(self, path: Path):
+        self.path = Path(path)
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @contextlib.contextmanager
+    def running(
+        self, experiment: str, base: Settings, values: Mapping[str, Sequence[Any]]
+    ) -> Iterator[None]:
+        """Begin a sweep, or go on with the one here, which may have had fewer values.
+
+        Raises:
+          BlockingIOError: another process sweeps into the folder.
+          FileExistsError: the folder holds something else.
+          ValueError: the sweep here has other settings in common.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        file, names = self.path / "sweep.json", {entry.name for entry in self.path.iterdir()}
+        with locked(self.path):
+            if names - {".lock"} and not file.exists():
+                got = f"{self.path}, which holds {', '.join(sorted(names)[:3])}"
+                remedy = "Choose another --out."
+                raise invalid(
+                    "out", got, "a new folder or that of a sweep", remedy, FileExistsError
+                )
+            common = {
+                k: v for k, v in dataclasses.asdict(base).items() if k not in ("out", *values)
+            }
+            common |= {name: several[0] for name, several in values.items() if len(several) == 1}
+            record = {
+                "experiment": experiment,
+                "common": json.loads(json.dumps(common, default=str)),
+            }
+            if file.exists():
+                self._check_same(json.loads(file.read_text()), record)
+            else:
+                write_aside(file, f"{json.dumps(record, indent=2)}\n".encode())
+            yield
+
+    def is_finished(self, run: Run) -> bool:
+        """Return whether a run has left all of its files."""
+        return (Path(run.config.out) / "config.json").exists()
+
+    def conclude(self, study: Study, runs: Sequence[Run]) -> Table:
+        """Write the table, the figure and the summary of these runs; return the table."""
+        columns: Table = {}
+        varied = list(runs[0].varied) if runs else []
+        rows = []
+        for run in runs:
+            _, result = RunFolder(run.config.out).read()
+            settings = [run.varied[name] for name in varied]
+            rows += [(run.name, *settings, *row) for row in study.rows_of(result)]
+        names = ["run", *varied, "metric", "step", "value"]
+        columns = {name: [row[n] for row in rows] for n, name in enumerate(names)}
+        with open(self.path / "table.csv", "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(names)
+            writer.writerows(rows)
+        arrays: dict[str, Any] = {name: _array(column) for name, column in columns.items()}
+        np.savez_compressed(self.path / "table.npz", allow_pickle=False, **arrays)
+        if rows:
+            write_figures(self.path / "figures", {"sweep": figure_of(columns, varied)})
+        summary = summary_of(columns, varied)
+        (self.path / "summary.md").write_text(summary)
+        print(f"\n{summary}\nThe table, the figure and the runs are in {self.path}/")
+        return columns
+
+    def _check_same(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        """Raise ValueError where what all runs have in common is not what it was."""
+        old, new = before["common"], now["common"]
+        # What varies now, or did, is part of the names of runs.
+        differing = [
+            f"{name} = {old[name]}" for name in old if name in new and old[name] != new[name]
+        ]
+        if before["experiment"] != now["experiment"] or differing:
+            got = f"{self.path}, a sweep of {before['experiment']} with {', '.join(differing)}"
+            remedy = "Choose another --out, or the same settings."
+            raise invalid("out", got, "a new folder, or the same sweep to go on", remedy)
+
+
+def summary_of(columns: Table, varied: Sequence[str]) -> str:
+    """Return the last value of each metric, over the seeds of each combination, in Markdown."""
+    settings = [name for name in varied if name != "seed"]
+    last: dict[tuple[Any, ...], dict[str, dict[str, float]]] = {}
+    metrics = dict.fromkeys(columns["metric"])
+    for n, metric in enumerate(columns["metric"]):
+        key = tuple(columns[name][n] for name in settings)
+        of_run = last.setdefault(key, {}).setdefault(columns["run"][n], {})
+        of_run[metric] = columns["value"][n]
+    rows = []
+    for key, runs in last.items():
+        values = ([run[m] for run in runs.values() if m in run] for m in metrics)
+        said = ", ".join(f"{n} = {v}" for n, v in zip(settings, key, strict=True)) or "all"
+        rows.append([said, len(runs), *(spread(np.array(v), ".4g") for v in values)])
+    headers = ["settings", "runs", *metrics]
+    body = table(rows, headers) if rows else "No run has finished."
+    return f"# Sweep\n\nLast values, median (10 %–90 %) over runs:\n\n{body}\n"
+
+
+def _array(column: Sequence[Any]) -> np.ndarray:
+    """Return a column as an array of numbers, or of text."""
+    is_number = all(isinstance(value, int | float) for value in column)
+    return np.array(column if is_number else [str(value) for value in column])
