@@ -32,7 +32,7 @@ from experiments.common.numbers import Result
 from experiments.common.run_folder import RunFolder
 from experiments.common.settings import OpenUnit, Positive, Seed, Settings, Size
 from experiments.common.study import Study, Together
-from experiments.common.task_ensemble import Members, Plan, Trained, held_out_key, train
+from experiments.common.task_ensemble import PHASES, Members, Plan, Trained, held_out_key, train
 from experiments.tables import train as train_tables
 from rnn_jax import plotting
 from rnn_jax.cells import readout
@@ -43,7 +43,6 @@ from rnn_jax.training.record import Recorder
 from rnn_jax.types import Params
 
 ALL_TASKS = {**TASKS, **DATA_SETS}
-PHASES = ("first", "best", "last")
 TOGETHER = ("seed", "learning_rate", "clip_norm")
 """What members of one program may have of their own."""
 SHOWN = 3
@@ -216,8 +215,8 @@ def rows(result: Result) -> Iterator[tuple[str, float, float]]:
             if n > 0:
                 since = metrics[name][steps[n - 1] : step]
                 yield name, step, float(np.median(since.mean(0)))
-    for phase, numbers in result["laboratory"].items():
-        for name, values in numbers.items():
+    for phase in PHASES:
+        for name, values in sorted(result["laboratory"][phase].items()):
             yield f"{phase}_{name}", math.nan, float(np.median(values))
 
 

@@ -86,6 +86,10 @@ class Trained(NamedTuple):
     metrics: dict[str, Any]
 
 
+PHASES = Trained._fields[:3]
+"""Names of the networks' parameters, in time."""
+
+
 def train(
     plan: Plan,
     members: Members,

@@ -98,7 +98,11 @@ def _dots(columns: Mapping[str, Sequence[Any]], keys: Sequence[Key]) -> Figure:
     combinations = list(dict.fromkeys(keys))
     rows = -(-len(metrics) // COLUMNS)
     figure, axes = grid_of_panels(
-        rows, min(len(metrics), COLUMNS), width=3.0, height=2.4, sharey=False
+        rows,
+        min(len(metrics), COLUMNS),
+        width=max(2.4, 0.5 * len(combinations)),
+        height=3.2,
+        sharey=False,
     )
     for ax in axes.flat[len(metrics) :]:
         ax.remove()
@@ -113,7 +117,7 @@ def _dots(columns: Mapping[str, Sequence[Any]], keys: Sequence[Key]) -> Figure:
             if values:
                 ax.plot([x - 0.25, x + 0.25], [np.median(values)] * 2, color=MUTED, lw=1.5)
         labels = ["\n".join(combination) or "all" for combination in combinations]
-        ax.set_xticks(range(len(labels)), labels, fontsize=7)
-        ax.set(title=metric, xlim=(-0.6, len(labels) - 0.4))
+        ax.set_xticks(range(len(labels)), labels, fontsize=7, rotation=90)
+        ax.set(title=metric, xlim=(-0.6, len(labels) - 0.4), ylabel="measured")
     fit(figure, list(axes.flat[: len(metrics)]), legend=False)
     return figure

@@ -6,6 +6,7 @@ import numpy as np
 
 from experiments.common.numbers import Result
 from experiments.common.report import spread, table
+from experiments.common.task_ensemble import PHASES
 
 
 def training(result: Result) -> str:
@@ -25,6 +26,7 @@ def training(result: Result) -> str:
         ["steps clipped", f"{metrics['clipped'].mean():.1%}"],
         ["steps skipped", f"{int(metrics['skipped'].sum()):,}"],
     ]
+    by_phase = result["laboratory"]
     laboratory = [
         [
             phase,
@@ -32,7 +34,7 @@ def training(result: Result) -> str:
             spread(of["horizon"], ".3g"),
             spread(of["largest_exponent"], "+.4f"),
         ]
-        for phase, of in result["laboratory"].items()
+        for phase, of in ((phase, by_phase[phase]) for phase in PHASES)
     ]
     gradients = ["parameters", "decay rate", "horizon", "λ₁"]
     return (
