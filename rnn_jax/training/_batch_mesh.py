@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from rnn_jax.errors import invalid
 from rnn_jax.training.scopes import SHARED
@@ -15,15 +15,15 @@ from rnn_jax.types import Params, State
 
 
 def batch_mesh(devices: Sequence[jax.Device] | None = None) -> Mesh:
-    """Return the devices, all local ones by default, in a row named "batch".
+    """Return the devices, by default all of all processes, in a row named "batch".
 
     Raises:
       ValueError: no devices, or what is no device.
     """
-    devices = jax.local_devices() if devices is None else devices
+    devices = jax.devices() if devices is None else devices
     listed = isinstance(devices, Sequence | np.ndarray) and len(devices) > 0
     if not listed or not all(isinstance(device, jax.Device) for device in devices):
-        remedy = "Pass some of jax.local_devices()."
+        remedy = "Pass some of jax.devices()."
         raise invalid("devices", devices, "a sequence of at least one jax.Device", remedy)
     return Mesh(np.array(devices), ("batch",))
 
@@ -50,15 +50,32 @@ def share(function: Callable[..., Any], mesh: Mesh, batch_spec: Any) -> Callable
         return mean_over_devices(averaged, mesh), by_stream, by_step
 
     replicated, streams, time_major = specs(mesh)
+    in_specs = (replicated, streams, batch_spec)
     # Parameters come in whole, and a device differentiates its own mean without communication in
     # between: with check_vma, JAX would sum the gradient over devices on its own.
-    return jax.shard_map(
+    run = jax.shard_map(
         on_its_part,
         mesh=mesh,
-        in_specs=(replicated, streams, batch_spec),
+        in_specs=in_specs,
         out_specs=(replicated, streams, time_major),
         check_vma=False,
     )
+    return lambda *args: run(*sharded_as(in_specs, args, mesh))
+
+
+def sharded_as(spec: Any, tree: Any, mesh: Mesh) -> Any:
+    """Return arrays of the types that `shard_map` takes as `spec`, a prefix of the tree.
+
+    Over explicit axes the sharding is part of an array's type; over others it is JAX's business.
+    """
+    if AxisType.Explicit not in mesh.axis_types:
+        return tree
+
+    def of_part(spec: PartitionSpec, part: Any) -> Any:
+        sharding = NamedSharding(mesh, spec)
+        return jax.tree.map(lambda leaf: jax.sharding.reshard(leaf, sharding), part)
+
+    return jax.tree.map(of_part, spec, tree, is_leaf=lambda s: isinstance(s, PartitionSpec))
 
 
 def specs(mesh: Mesh) -> tuple[PartitionSpec, PartitionSpec, PartitionSpec]:

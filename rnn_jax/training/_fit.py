@@ -14,6 +14,7 @@ from rnn_jax.training.fingerprint import fingerprint_of, trace
 from rnn_jax.training.held_out import Evaluations, HeldOut
 from rnn_jax.training.history import History
 from rnn_jax.training.interrupts import Interrupts
+from rnn_jax.training.processes import are_several, is_first
 from rnn_jax.training.progress import Progress
 from rnn_jax.training.record import Recorder
 from rnn_jax.training.skipped import SkippedSteps
@@ -25,6 +26,8 @@ STEPS_BETWEEN_READINGS = 10
 """Steps after which the loop waits for the device, to read and show their metrics."""
 SECONDS_BETWEEN_CHECKPOINTS = 10.0
 """Seconds from one checkpoint to the next, unless the user says steps: to write one takes 0.1."""
+STEPS_BETWEEN_CHECKPOINTS = 100
+"""Steps instead of seconds where there are several processes."""
 
 
 def fit(
@@ -94,7 +97,8 @@ def fit(
     check_function("train_step", train_step, "(state, batch) -> (state, metrics)")
     check_function("batch_at", batch_at, "step -> batch")
     run = _Run(state, steps, checkpoint_every, recorders, hooks, max_skipped)
-    bar = Progress(run.steps, str(label), show, hidden=not check_flag("progress", progress))
+    hidden = not check_flag("progress", progress) or not is_first()
+    bar = Progress(run.steps, str(label), show, hidden=hidden)
     program, one_step = trace(train_step, state, batch_at(0))
     evaluations = Evaluations(held_out, state, one_step)
     fingerprint = fingerprint_of(program, state, one_step, config, evaluations.layout)
@@ -125,7 +129,8 @@ class _Run:
         self.steps = check_size("steps", steps)
         self.unread: list[Any] = []
         self._every = None if every is None else check_size("checkpoint_every", every)
-        self._recorders = _functions("recorders", recorders, "(step, metrics)")
+        recorders = _functions("recorders", recorders, "(step, metrics)")
+        self._recorders = recorders if is_first() else []
         self._hooks = _functions("hooks", hooks, "(step, state)")
         most = None if max_skipped is None else check_size("max_skipped", max_skipped)
         self._skipped = SkippedSteps(most)
@@ -205,8 +210,8 @@ class _Run:
             self._saved_at = time.monotonic()
 
     def _is_to_be_kept(self) -> bool:
-        if self._every is not None:
-            return self.taken % self._every == 0
+        if self._every is not None or are_several():  # whose clocks differ
+            return self.taken % (self._every or STEPS_BETWEEN_CHECKPOINTS) == 0
         return time.monotonic() - self._saved_at >= SECONDS_BETWEEN_CHECKPOINTS
 
     def _is_due(self) -> bool:
@@ -235,6 +240,8 @@ def _kept_after_an_error(run: _Run, checkpoints: Checkpoints) -> Iterator[None]:
     try:
         yield
     except BaseException as error:
+        if are_several():
+            raise  # alone, while the others may be waiting for this one elsewhere
         for last in (run.read, run.save, checkpoints.wait):
             try:
                 last()

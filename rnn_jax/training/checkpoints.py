@@ -22,10 +22,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Any, NamedTuple, TypeVar
 
+import jax
+
 from rnn_jax.errors import check_size, invalid
 from rnn_jax.training.files import check_path, make_folder
 from rnn_jax.training.fingerprint import differences
 from rnn_jax.training.leaves import DamagedError, arrays_of, placed
+from rnn_jax.training.processes import is_first, of_first
 from rnn_jax.training.rows import Rows
 from rnn_jax.training.state_folder import PARTIAL, read_manifest, read_tree, write_folder
 
@@ -82,12 +85,13 @@ class Checkpoints:
             got = f"{self._directory}, which is a file"
             remedy = "Choose another path, or remove the file."
             raise invalid("checkpoint_dir", got, "a folder", remedy, NotADirectoryError)
-        make_folder(self._directory)
-        self._lock = _locked(self._directory / "lock")
-        for partial in self._directory.glob(PARTIAL):
-            name = partial.name.split(".")[1]
-            self._half_written += [int(name)] if name.isdecimal() else []
-            shutil.rmtree(partial, ignore_errors=True)
+        if is_first():
+            make_folder(self._directory)
+            self._lock = _locked(self._directory / "lock")
+            for partial in self._directory.glob(PARTIAL):
+                name = partial.name.split(".")[1]
+                self._half_written += [int(name)] if name.isdecimal() else []
+                shutil.rmtree(partial, ignore_errors=True)
         return self
 
     def __exit__(self, *_: Any):
@@ -108,7 +112,13 @@ class Checkpoints:
         """
         if not self._on:
             return
+        trees = {"state": arrays_of(state)}
+        if best is not None:
+            trees["best"] = arrays_of(best)
         self.wait()
+        if not is_first():
+            self.newest = step
+            return
         # Rows first: a kill in between leaves rows that no checkpoint counts as its own, which
         # the resumed run overwrites. The other way round, a checkpoint would lack its rows.
         for name, table in self._tables.items():
@@ -119,9 +129,6 @@ class Checkpoints:
             "rows": {name: table.extent for name, table in self._tables.items()},
             "fingerprint": self._fingerprint,
         }
-        trees = {"state": arrays_of(state)}
-        if best is not None:
-            trees["best"] = arrays_of(best)
         self.newest = step
         self._writing = self._writer.submit(self._write, step, trees, about)
 
@@ -138,14 +145,31 @@ class Checkpoints:
     def restore(self, state: State, most: int) -> Found | None:
         """Return the newest checkpoint that can be read, its state like `state`; None if none is.
 
-        One that cannot be read is named in a warning, and the one before it is taken.
+        One that cannot be read is named in a warning, and the one before it is taken. Of several
+        processes, all take the one that the first does.
 
         Raises:
           ValueError: checkpoints, none of which can be read; one of another run, or of more steps
-            than `most`.
+            than `most`; a folder that another process does not see.
         """
         if not self._on:
             return None
+        found = self._newest(state, most) if is_first() else None
+        step = of_first(found.step if found is not None else 0)
+        if is_first() or step == 0:
+            return found
+        try:
+            return self._read(step, state, most)
+        except DamagedError as damage:
+            got = f"{self._directory / str(step)} ({damage}) in process {jax.process_index()}"
+            expected, remedy = (
+                "a folder that all processes share",
+                "Put it on a shared file system.",
+            )
+            raise invalid("checkpoint_dir", got, expected, remedy) from None
+
+    def _newest(self, state: State, most: int) -> Found | None:
+        """Return the newest checkpoint that can be read, and go on after it."""
         damages = [f"{self._directory / str(step)} (half written)" for step in self._half_written]
         for step in sorted(self._numbered(), reverse=True):
             try:

@@ -10,19 +10,26 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from rnn_jax.errors import check_function, check_size, is_traced
+from rnn_jax.errors import check_function, check_size, invalid, is_traced
+from rnn_jax.training._batch_mesh import sharded_as
+from rnn_jax.training.checks import check_mesh
+from rnn_jax.training.processes import are_several
 
 CACHE = 2**18
 """Bytes of arguments of the members that a CPU core goes through at once."""
 
 
 def over_ensemble(
-    function: Callable[..., Any], members: int, *, at_once: int | None = None
+    function: Callable[..., Any],
+    members: int,
+    *,
+    at_once: int | None = None,
+    mesh: Mesh | None = None,
 ) -> Callable[..., Any]:
     """Map a function of one network over the leading axis of every argument, jitted.
 
-    The members are spread evenly over as many local devices as divide their number. They never
-    wait for each other: no communication is compiled in.
+    The members are spread evenly over as many devices, of all processes, as divide their number.
+    They never wait for each other: no communication is compiled in.
 
     Keep `jnp.linalg` out of the function where jaxlib is older than 0.12: two batched LAPACK calls
     that run at the same time on the CPU, be it in two devices or in one program, can there wait for
@@ -35,33 +42,43 @@ def over_ensemble(
         others follow. By default all on an accelerator, and on a CPU as many as its cache holds:
         what a backward pass keeps of more of them is read from memory, which takes up to twice as
         long.
+      mesh: the devices, if not all: the members are spread over all of its axes.
 
     Raises:
       ValueError: no function; a number of members, or of those at once, that is not a positive
-        integer.
+        integer; a mesh that is none, or of more devices than members can be spread over evenly.
     """
     check_function("function", function, "of arrays")
     members = check_size("members", members)
     most = None if at_once is None else check_size("at_once", at_once)
-    devices = jax.local_devices()
-    count = _largest_divisor(members, len(devices))
-    mesh = Mesh(np.array(devices[:count]), ("member",))
-    spec = PartitionSpec("member")
+    check_mesh(mesh)
+    if mesh is None:
+        devices = jax.devices()
+        mesh = Mesh(np.array(devices[: _largest_divisor(members, len(devices))]), ("member",))
+    elif members % mesh.size:
+        expected = f"one of as many devices as divide {members} members"
+        raise invalid("mesh", mesh, expected, "Leave it out, or change the number of members.")
+    on_each, platform = members // mesh.size, mesh.devices.flat[0].platform
+    spec = PartitionSpec(mesh.axis_names)
 
     def of_device(*args: Any) -> Any:
-        width = _width(args, members // count, most, devices[0].platform)
-        if width == members // count:
+        width = _width(args, on_each, most, platform)
+        if width == on_each:
             return jax.vmap(function)(*args)
         one = lambda args: function(*args)
         return jax.lax.map(one, args, batch_size=width if width > 1 else None)
 
     # No argument is shared between the shards, so there is nothing for check_vma to check.
     shards = jax.shard_map(of_device, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
+    run_all = lambda *args: shards(*sharded_as(spec, args, mesh))
     sharding = NamedSharding(mesh, spec)
-    on_all = jax.jit(shards, in_shardings=sharding)
+    # Of several processes each has all members in its own memory, which JAX takes its part of.
+    on_all = jax.jit(run_all) if are_several() else jax.jit(run_all, in_shardings=sharding)
 
     @functools.wraps(function)
     def run(first: Any, *others: Any) -> Any:
+        if are_several():
+            return on_all(first, *others)
         leaf = next(iter(jax.tree.leaves(first)), None)
         # The state that a loop begins with lies on one device, and those that come out on all: two
         # types of argument, and two compilations, unless it is put there.

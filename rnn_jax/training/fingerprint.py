@@ -83,7 +83,7 @@ def fingerprint_of(
       ValueError: a config that is no mapping or cannot be written as JSON.
     """
     packages = {package: version(package) for package in ("jax", "optax")}
-    where = {"platform": jax.default_backend(), "devices": jax.local_device_count()}
+    where = {"platform": jax.default_backend(), "devices": jax.device_count()}
     return {
         "state": layout(state),
         "classes": list(_classes(state)),

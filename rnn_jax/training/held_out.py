@@ -13,6 +13,7 @@ import numpy as np
 from rnn_jax.errors import check_function, check_size, describe, invalid
 from rnn_jax.lengths import select
 from rnn_jax.training.history import History
+from rnn_jax.training.processes import to_host
 
 HELD_OUT = "held_out"
 
@@ -169,7 +170,7 @@ class Evaluations:
             expected = "a floating number, or one for each member of an ensemble"
             got = f"{self._given.best_by} of {describe(value)}"
             raise invalid("evaluate", got, expected, "Return its mean.")
-        return np.asarray(value, np.float64)
+        return to_host(value).astype(np.float64)
 
     def _note(self, step: int, found: Mapping[str, Any], state: Any) -> None:
         """Append an evaluation, and keep the state where it is the best so far."""

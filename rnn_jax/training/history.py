@@ -11,6 +11,7 @@ import numpy as np
 
 from rnn_jax.errors import invalid
 from rnn_jax.training.leaves import layout, named_leaves
+from rnn_jax.training.processes import to_host
 from rnn_jax.types import Array
 
 
@@ -47,7 +48,7 @@ class History:
         if not fits or any(_of_one(v) != _of_one(s, 0) for v, s in _pairs(stacked, self._shapes)):
             remedy = "Return the same metrics, in the same shapes, at each step."
             raise invalid("train_step", "one whose metrics change", str(self.layout), remedy)
-        arrays = {name: np.asarray(values) for name, values in stacked.items()}
+        arrays = {name: to_host(values) for name, values in stacked.items()}
         self._add(len(metrics), arrays)
 
     def append_rows(self, rows: bytes, steps: int) -> None:

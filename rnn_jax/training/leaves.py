@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rnn_jax.errors import describe, invalid
+from rnn_jax.training.processes import to_host
 
 Tree = TypeVar("Tree")
 
@@ -53,7 +54,7 @@ def compare(what: str, before: Mapping[str, Any], now: Mapping[str, Any]) -> lis
 def arrays_of(tree: Any) -> dict[str, np.ndarray]:
     """Return the leaves by name, on the host; a random key as its data."""
     plain = lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf
-    return {name: np.asarray(plain(leaf)) for name, leaf in _checked(tree)}
+    return {name: to_host(plain(leaf)) for name, leaf in _checked(tree)}
 
 
 def placed(arrays: Mapping[str, np.ndarray], like: Tree) -> Tree:

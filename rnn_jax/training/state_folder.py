@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from rnn_jax.training.files import naming
@@ -85,10 +86,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 def read_tree(folder: Path, name: str) -> dict[str, np.ndarray]:
     """Return the arrays of a tree by leaf, without those of size 0; DamagedError if unreadable."""
-    import orbax.checkpoint as ocp
-
     try:
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        with _checkpointer() as checkpointer:
             found = checkpointer.restore((folder / name).absolute())
     except Exception as error:  # whatever a library makes of a folder that is not its own
         raise DamagedError(f"{name}: {_first_line(error)}") from None
@@ -96,12 +95,11 @@ def read_tree(folder: Path, name: str) -> dict[str, np.ndarray]:
 
 
 def _write_tree(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    # Imported where it is used: it takes as long as all of rnn_jax.
     import orbax.checkpoint as ocp
 
     stored = {name: array for name, array in arrays.items() if array.size}
     try:
-        with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as checkpointer:
+        with _checkpointer() as checkpointer:
             checkpointer.save(folder.absolute(), args=ocp.args.PyTreeSave(stored))
     except OSError:
         raise
@@ -111,6 +109,19 @@ def _write_tree(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
         if code is None:
             raise OSError(errno.EIO, _first_line(error)) from None
         raise OSError(int(code[1]), os.strerror(int(code[1]))) from None
+
+
+def _checkpointer() -> Any:
+    """Return orbax's, of this process alone: what it writes and reads is whole on the host."""
+    # Imported where it is used: it takes as long as all of rnn_jax.
+    import orbax.checkpoint as ocp
+
+    me = jax.process_index()
+    alone = ocp.options.MultiprocessingOptions(
+        primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"process_{me}"
+    )
+    handler = ocp.PyTreeCheckpointHandler(multiprocessing_options=alone)
+    return ocp.Checkpointer(handler, multiprocessing_options=alone)
 
 
 def _files(folder: Path) -> Iterator[Path]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from jax.sharding import PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 import rnn_jax
 from rnn_jax import cells, losses
@@ -87,6 +87,31 @@ def test_devices_that_share_a_batch_train_as_one(strategy):
         assert sum(clipped) > 0
         ends.append((state, metrics))
     chex.assert_trees_all_close(*ends, rtol=1e-11, atol=1e-13)
+
+
+def test_explicit_axes_train_as_automatic_ones(state):
+    """A mesh whose axes are part of types: handed to the makers, and left to the partitioner."""
+    mesh = jax.make_mesh((2,), ("batch",), axis_types=(AxisType.Explicit,))
+    batch = batch_at(0)
+    alone = jax.jit(make_train_step(loss, OPTIMIZER, clip_norm=0.1))
+    expected = alone(state, batch)
+    with jax.set_mesh(mesh):
+        for how in ({}, {"accumulate": 2}):
+            step = make_train_step(loss, OPTIMIZER, clip_norm=0.1, mesh=mesh, **how)
+            chex.assert_trees_all_close(jax.jit(step)(state, batch), expected, rtol=1e-11)
+        sharded = jax.device_put(batch, NamedSharding(mesh, PartitionSpec(None, "batch")))
+        everywhere = jax.device_put(state, NamedSharding(mesh, PartitionSpec()))
+        got = jax.jit(make_train_step(loss, OPTIMIZER, clip_norm=0.1))(everywhere, sharded)
+        chex.assert_trees_all_close(got, expected, rtol=1e-11)
+        together, stacked = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), (state, batch))
+        got = over_ensemble(make_train_step(loss, OPTIMIZER, clip_norm=0.1), 2, mesh=mesh)(
+            together, stacked
+        )
+    both = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), expected)
+    chex.assert_trees_all_close(jax.device_get(got), both, rtol=1e-11)
+    for bad in (mesh, "mesh"):
+        with pytest.raises(ValueError, match=r"^mesh: got .*; expected"):
+            over_ensemble(loss, 3, mesh=bad)
 
 
 def test_a_batch_that_devices_cannot_share_is_refused(state):
