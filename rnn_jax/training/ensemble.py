@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from rnn_jax.errors import check_function, check_size, invalid, is_traced
 from rnn_jax.training._batch_mesh import sharded_as
@@ -72,12 +72,14 @@ def over_ensemble(
     shards = jax.shard_map(of_device, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
     run_all = lambda *args: shards(*sharded_as(spec, args, mesh))
     sharding = NamedSharding(mesh, spec)
-    # Of several processes each has all members in its own memory, which JAX takes its part of.
-    on_all = jax.jit(run_all) if are_several() else jax.jit(run_all, in_shardings=sharding)
+    # Of several processes each has all members in its own memory, which JAX takes its part of; over
+    # explicit axes it takes arguments as they are.
+    as_they_are = are_several() or AxisType.Explicit in mesh.axis_types
+    on_all = jax.jit(run_all) if as_they_are else jax.jit(run_all, in_shardings=sharding)
 
     @functools.wraps(function)
     def run(first: Any, *others: Any) -> Any:
-        if are_several():
+        if as_they_are:
             return on_all(first, *others)
         leaf = next(iter(jax.tree.leaves(first)), None)
         # The state that a loop begins with lies on one device, and those that come out on all: two
