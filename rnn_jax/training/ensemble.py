@@ -28,8 +28,9 @@ def over_ensemble(
 ) -> Callable[..., Any]:
     """Map a function of one network over the leading axis of every argument, jitted.
 
-    The members are spread evenly over as many devices, of all processes, as divide their number.
-    They never wait for each other: no communication is compiled in.
+    The members are spread evenly over as many devices as divide their number; where there are
+    several processes, over all devices of all of them. They never wait for each other: no
+    communication is compiled in.
 
     Keep `jnp.linalg` out of the function where jaxlib is older than 0.12: two batched LAPACK calls
     that run at the same time on the CPU, be it in two devices or in one program, can there wait for
@@ -54,7 +55,11 @@ def over_ensemble(
     check_mesh(mesh)
     if mesh is None:
         devices = jax.devices()
-        mesh = Mesh(np.array(devices[: _largest_divisor(members, len(devices))]), ("member",))
+        count = _largest_divisor(members, len(devices))
+        if are_several() and count < len(devices):
+            expected, remedy = f"a multiple of {len(devices)} devices", "Or pass a mesh of some."
+            raise invalid("members", members, expected, remedy)
+        mesh = Mesh(np.array(devices[:count]), ("member",))
     elif members % mesh.size:
         expected = f"one of as many devices as divide {members} members"
         raise invalid("mesh", mesh, expected, "Leave it out, or change the number of members.")

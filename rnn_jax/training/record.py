@@ -18,6 +18,7 @@ import numpy as np
 
 from rnn_jax.errors import check_size, invalid, optional
 from rnn_jax.training.files import check_path, make_folder
+from rnn_jax.training.held_out import HELD_OUT
 from rnn_jax.training.on_disk import OnDisk
 
 Metrics = Mapping[str, np.ndarray]
@@ -79,8 +80,9 @@ def read_record(folder: str | Path) -> dict[str, np.ndarray]:
 def to_tensorboard(folder: str | Path, *, every: int = 1) -> Recorder:
     """Return a recorder into an event file of TensorBoard, of one step in `every`.
 
-    Those are the steps that `every` divides; of a `Telemetry` that does not measure at each step,
-    one that its own divides shows the measurements. An event with telemetry takes up to 1 ms.
+    Those are the steps that `every` divides, and all evaluations; of a `Telemetry` that does not
+    measure at each step, one that its own divides shows the measurements. An event with telemetry
+    takes up to 1 ms.
 
     A scalar is written as it is, a metric of up to 8 numbers (the gates of an LSTM) elementwise, as
     `name/0`, `name/1` and so on, and a larger one, such as the profile `state_log_norms`, as a
@@ -104,7 +106,9 @@ def to_tensorboard(folder: str | Path, *, every: int = 1) -> Recorder:
             weakref.finalize(record, writer[0].close)
         from tensorboardX.proto.event_pb2 import Event
 
-        shown = range(-step % every, len(next(iter(metrics.values()))), every)
+        steps = len(next(iter(metrics.values())))
+        is_evaluation = all(name.startswith(f"{HELD_OUT}/") for name in metrics)
+        shown = range(steps) if is_evaluation else range(-step % every, steps, every)
         for offset in shown:
             summary = _summary(metrics, offset)
             event = Event(step=step + offset, wall_time=time.time(), summary=summary)

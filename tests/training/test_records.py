@@ -89,8 +89,12 @@ def test_tensorboard_shows_one_step_in_so_many(tmp_path):
     loss = np.arange(30.0)
     for begin, end in ((3, 4), (4, 13), (13, 16), (16, 17), (17, 30)):
         record(begin, {"loss": loss[begin:end]})
+        record(end - 1, {"held_out/loss": loss[end - 1 : end]})  # evaluations come with any step
     scalars, _ = events(tmp_path)
-    assert scalars == {"loss": {step: step for step in (4, 8, 12, 16, 20, 24, 28)}}
+    assert scalars == {
+        "loss": {step: step for step in (4, 8, 12, 16, 20, 24, 28)},
+        "held_out/loss": {step: step for step in (3, 12, 15, 16, 29)},
+    }
     with pytest.raises(ValueError, match="every: got int 0; expected"):
         to_tensorboard(tmp_path, every=0)
 
