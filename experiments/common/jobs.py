@@ -61,13 +61,18 @@ def run_jobs(
         running, calls_left = dict(enumerate(waiting)), []
     else:
         running, calls_left = {}, list(enumerate(calls))
-    while running or calls_left:
-        # Slurm keeps to the number of workers by itself, local processes do not.
-        while calls_left and len(running) < where.workers:
-            number, call = calls_left.pop(0)
-            running[number] = executor.submit(function, *call)
-        ended = [number for number, job in running.items() if job.done()]
-        for number in ended:
-            yield number, running.pop(number).exception()
-        if not ended:
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+    try:
+        while running or calls_left:
+            # Slurm keeps to the number of workers by itself, local processes do not.
+            while calls_left and len(running) < where.workers:
+                number, call = calls_left.pop(0)
+                running[number] = executor.submit(function, *call)
+            ended = [number for number, job in running.items() if job.done()]
+            for number in ended:
+                yield number, running.pop(number).exception()
+            if not ended:
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+    finally:
+        # After Ctrl-C, that is: what a job has finished or kept is in its folder.
+        for job in running.values():
+            job.cancel()

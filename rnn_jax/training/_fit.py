@@ -14,6 +14,7 @@ from rnn_jax.training.fingerprint import fingerprint_of, trace
 from rnn_jax.training.held_out import Evaluations, HeldOut
 from rnn_jax.training.history import History
 from rnn_jax.training.interrupts import Interrupts
+from rnn_jax.training.leaves import named_leaves
 from rnn_jax.training.processes import are_several, is_first
 from rnn_jax.training.progress import Progress
 from rnn_jax.training.record import Recorder
@@ -101,6 +102,7 @@ def fit(
     bar = Progress(run.steps, str(label), show, hidden=hidden)
     program, one_step = trace(train_step, state, batch_at(0))
     evaluations = Evaluations(held_out, state, one_step)
+    bar.check_shown([*named_leaves(one_step), *evaluations.names])
     fingerprint = fingerprint_of(program, state, one_step, config, evaluations.layout)
     interrupts = Interrupts(hold=checkpoint_dir is not None)
     with bar, Checkpoints(checkpoint_dir, fingerprint, keep) as checkpoints, interrupts:

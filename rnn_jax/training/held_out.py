@@ -91,6 +91,11 @@ class Evaluations:
         """Return whether there are evaluations."""
         return self._held_out is not None
 
+    @property
+    def names(self) -> list[str]:
+        """Return the names of the metrics as recorders and the bar have them."""
+        return [f"{HELD_OUT}/{n}" for n in self.layout if n not in ("step", "best_by")]
+
     def is_due(self, step: int, last: int) -> bool:
         """Return whether to evaluate the state after `step` steps, `last` in all."""
         return self._held_out is not None and (step % self._held_out.every == 0 or step == last)

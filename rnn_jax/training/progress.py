@@ -42,6 +42,13 @@ class Progress:
             self._say()
         self._bar.close()
 
+    def check_shown(self, known: Iterable[str]) -> None:
+        """Raise ValueError for a name that is none of those of the metrics."""
+        known = list(known)
+        for name in self._named or ():
+            if name not in known:
+                raise invalid("show", name, f"some of {', '.join(known)}", "Check the name.")
+
     def resume(self, steps: int) -> None:
         """Count the steps that another process has taken."""
         self._before = self._done = steps
