@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
@@ -18,6 +19,31 @@ TOLERANCE = 0.05
 """Error of an answer that counts as right, in standard deviations of the series."""
 
 
+class Chance(NamedTuple):
+    """The best answer that knows s_t alone, E[s_{t+1} | s_t], as it was measured.
+
+    It is the piecewise linear function, of knots that are equally far from each other, that fits
+    2.4 million steps best in least squares. Its loss is that of 50,000 other sequences of 400
+    steps; with 64 knots and with 1,000 bins of s_t it was the same to 1e-5.
+
+    Attributes:
+      first, last: first and last knot.
+      values: the answer at each.
+      loss: its mean loss.
+    """
+
+    first: float
+    last: float
+    values: tuple[float, ...]
+    loss: float
+
+    def __call__(self, xs: Array) -> Array:
+        """Return the answer to `xs [T, B, 1]`."""
+        wide = wide_dtype(xs.dtype)
+        knots = jnp.linspace(self.first, self.last, len(self.values), dtype=wide)
+        return jnp.interp(xs.astype(wide), knots, jnp.asarray(self.values, wide)).astype(xs.dtype)
+
+
 def forecast(
     series: Callable[[Key, int, Any], Array],
     name: str,
@@ -26,6 +52,8 @@ def forecast(
     washout: Any,
     batch_size: Any,
     dtype: Any,
+    chance: Callable[[Array], Array] | None = None,
+    chance_loss: float = math.nan,
 ) -> Task:
     """Return the task of forecasting a series: xs = s_t, targets s_{t+horizon}, `[T, B, 1]`.
 
@@ -37,6 +65,8 @@ def forecast(
       washout: number of first steps that do not count.
       batch_size: number of sequences, B.
       dtype: dtype of inputs and targets.
+      chance, chance_loss: the best answer that knows s_t alone, and its loss; None and NaN if they
+        were not measured.
 
     Raises:
       ValueError: sizes that are no such integers; a dtype that is none of floats.
@@ -60,6 +90,8 @@ def forecast(
         batch=batch_of(draw, batch_size),
         mask=after_washout,
         correct=within(TOLERANCE),
+        chance=chance,
+        chance_loss=chance_loss,
         name=name,
         inputs=("now",),
         outputs=(f"{horizon} later",),

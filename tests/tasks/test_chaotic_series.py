@@ -83,6 +83,27 @@ def test_forecasts_of_a_standardized_series(make, integrated):
     assert float(task.mean_loss(jnp.zeros_like(xs), xs, targets)) == pytest.approx(1, abs=0.15)
 
 
+@pytest.mark.parametrize("make", [mackey_glass, lorenz])
+def test_chance_one_step_ahead_is_as_it_was_measured(make):
+    """Over 10,000 sequences, within three standard errors; and no polynomial of x_t is better."""
+    task = make(batch_size=2000)
+    batches = [jax.jit(task.batch)(jax.random.key(9), i) for i in range(5)]
+    xs, targets = (np.concatenate(part, 1)[100:, :, 0] for part in zip(*batches, strict=True))
+    ys = np.asarray(task.chance(jnp.asarray(xs)[..., None]))[..., 0]
+    each = np.square(ys.astype(float) - targets).mean(0)
+    error = each.std() / len(each) ** 0.5
+    assert len(each) == 10_000
+    assert abs(each.mean() - task.chance_loss) < 3 * error
+    assert 100 * error < task.chance_loss
+    fitted = np.polynomial.Polynomial.fit(xs.ravel(), targets.ravel(), 15)
+    best = np.square(fitted(xs.astype(float)) - targets).mean()
+    assert each.mean() < best + 1e-5
+    for other in ({"horizon": 2}, {"T": 400}, {"washout": 0}, {"tau": 20}):
+        if make is mackey_glass or "tau" not in other:
+            assert make(**other).chance is None
+            assert np.isnan(make(**other).chance_loss)
+
+
 def test_the_whole_task_is_scipys_series():
     """The task's own first steps, from the history that its key draws."""
     task = mackey_glass(T=3, batch_size=1, dtype=jnp.float64, washout=0)
