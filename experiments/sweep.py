@@ -32,7 +32,7 @@ from experiments.common.grid import Run, groups_of, runs_of
 from experiments.common.jobs import Where, run_jobs
 from experiments.common.settings import Settings, Size
 from experiments.common.study import Study
-from experiments.common.sweep_folder import SweepFolder, Table
+from experiments.common.sweep_folder import SweepFolder, Table, is_finished
 from rnn_jax.errors import invalid
 
 
@@ -124,12 +124,22 @@ def with_seeds(values: dict[str, Any], seeds: int) -> dict[str, Any]:
 
 
 def run_group(experiment: str, group: Sequence[Run], checkpoints: Path) -> None:
-    """Measure the runs of a group: one by itself, several in one program."""
+    """Measure the runs of a group: one by itself, several in one program.
+
+    Args:
+      experiment: name of the study.
+      group: the runs; those that have finished meanwhile, as in a process that outlived a sweep
+        that was killed, are left out.
+      checkpoints: folder for what is kept of all groups.
+    """
     study = study_named(experiment)
-    if len(group) == 1:
-        study.main(group[0].config)
-    else:
-        study.main_together([run.config for run in group], checkpoints)
+    left = [run for run in group if not is_finished(run)]
+    if len(left) == 1:
+        study.main(left[0].config)
+    elif left:
+        names = "\n".join(run.name for run in left).encode()
+        kept = checkpoints / hashlib.sha256(names).hexdigest()[:16]
+        study.main_together([run.config for run in left], kept)
 
 
 def run_job(devices: int, *call: Any) -> None:
@@ -156,12 +166,12 @@ def main(experiment: str, args: Sequence[str]) -> Table:
     study.prepare(runs[0].config)
     folder = SweepFolder(sweep.out)
     with folder.running(experiment, base, values):
-        left = [run for run in runs if not folder.is_finished(run)]
+        left = [run for run in runs if not is_finished(run)]
         together = study.together.fields if study.together is not None else ()
         groups = groups_of(left, together, sweep.together)
         print(f"{len(runs):,} runs: {len(runs) - len(left):,} finished, {len(left):,} left")
         failed = _run(experiment, groups, sweep, folder)
-        table = folder.conclude(study, [run for run in runs if folder.is_finished(run)])
+        table = folder.conclude(study, [run for run in runs if is_finished(run)])
     for run, error in failed:
         print(f"{run.name}: {error}", file=sys.stderr)
     if failed:
@@ -174,7 +184,7 @@ def _run(
 ) -> list[tuple[Run, str]]:
     """Measure all groups; return the runs that failed, with what was raised."""
     here = sweep.workers == 1 and sweep.cluster == "local"
-    calls = [(experiment, group, folder.checkpoints / _digest(group)) for group in groups]
+    calls = [(experiment, group, folder.checkpoints) for group in groups]
     failed, begun, done = [], time.monotonic(), 0
     ended: Iterator[tuple[int, Exception | None]]
     if here:
@@ -204,11 +214,6 @@ def _error_of(function: Any, call: tuple[Any, ...]) -> Exception | None:
     except Exception as error:
         return error
     return None
-
-
-def _digest(group: Sequence[Run]) -> str:
-    """Return a name for what is kept of a group while it is trained."""
-    return hashlib.sha256("\n".join(run.name for run in group).encode()).hexdigest()[:16]
 
 
 def command_line(argv: Sequence[str]) -> None:

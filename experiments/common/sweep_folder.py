@@ -39,6 +39,11 @@ Table = dict[str, list[Any]]
 """Columns by name: `run`, what varies, `metric`, `step` (NaN for none) and `value`."""
 
 
+def is_finished(run: Run) -> bool:
+    """Return whether a run has left all of its files."""
+    return (Path(run.config.out) / "config.json").exists()
+
+
 class SweepFolder:
     """One sweep's folder."""
 
@@ -82,10 +87,6 @@ class SweepFolder:
             else:
                 write_aside(file, f"{json.dumps(record, indent=2)}\n".encode())
             yield
-
-    def is_finished(self, run: Run) -> bool:
-        """Return whether a run has left all of its files."""
-        return (Path(run.config.out) / "config.json").exists()
 
     def conclude(self, study: Study, runs: Sequence[Run]) -> Table:
         """Write the table, the figure and the summary of these runs; return the table."""

@@ -129,6 +129,16 @@ def test_runs_of_one_program_are_measured_together_and_more_seeds_join_them(fake
         go("--kind", "a", "b", "--seeds", "5", "--rate", "0.7")
 
 
+def test_a_run_that_has_finished_meanwhile_is_left_as_it_is(fake, tmp_path):
+    """As where a process has outlived the sweep that began it, and a second sweep has it listed."""
+    sweep.main("fake", ["--seeds", "2", "--out", str(tmp_path)])
+    group = runs_of(Config(), {"seed": (0, 1)}, tmp_path)
+    before = (tmp_path / "runs" / "seed=0" / "config.json").stat().st_mtime_ns
+    sweep.run_group("fake", group[:1], tmp_path / "checkpoints")
+    sweep.run_group("fake", group, tmp_path / "checkpoints")
+    assert (tmp_path / "runs" / "seed=0" / "config.json").stat().st_mtime_ns == before
+
+
 def test_a_run_that_fails_ends_no_other(fake, tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         sweep.main("fake", ["--fail", "True", "False", "--seeds", "2", "--out", str(tmp_path)])
@@ -224,10 +234,12 @@ def test_two_workers_killed_in_the_middle_lose_no_finished_run(tmp_path):
         time.sleep(0.2)
     os.killpg(begun.pid, signal.SIGKILL)
     begun.communicate()
+    # Jobs are processes of their own, and outlive the one that began them.
+    jobs = str(tmp_path / "out" / "jobs")
+    while subprocess.run(["pkill", "-9", "-f", jobs], check=False).returncode == 0:
+        time.sleep(0.2)
     kept = {file: file.stat().st_mtime_ns for file in finished()}
     assert kept
-    for job in (tmp_path / "out" / "jobs").glob("*_submitted.pkl"):
-        subprocess.run(["pkill", "-9", "-f", str(job.parent)], check=False)
     again = begin(tmp_path / "out", "--workers", "2", "--together", "1")
     said, _ = again.communicate(timeout=300)
     assert again.returncode == 0, said

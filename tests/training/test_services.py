@@ -28,6 +28,7 @@ import wandb
 run = wandb.init(mode="offline", dir=folder, project="rnn")
 train(recorders["to_wandb"](run))
 run.finish()
+wandb.teardown()  # the process that writes the file ends
 
 from wandb.proto import wandb_internal_pb2
 
