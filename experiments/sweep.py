@@ -15,6 +15,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib
+import json
 import os
 import sys
 import time
@@ -22,7 +23,7 @@ import typing
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import jax
 
@@ -30,14 +31,15 @@ import experiments
 from experiments.common.command_line import MISTAKE, guarded
 from experiments.common.grid import Run, groups_of, runs_of
 from experiments.common.jobs import Where, run_jobs
-from experiments.common.settings import Settings, Size
+from experiments.common.provenance import settings_of
+from experiments.common.settings import Checked, Limits, Settings, Size
 from experiments.common.study import Study
 from experiments.common.sweep_folder import SweepFolder, Table, is_finished
 from rnn_jax.errors import invalid
 
 
 @dataclass(frozen=True)
-class Sweep(Settings):
+class Sweep(Checked):
     """Where the runs of a sweep go, and how they run."""
 
     out: Path = Path("runs/sweep")
@@ -56,7 +58,7 @@ class Sweep(Settings):
     """Slurm's partition."""
     cpus: Size = 1
     """CPU cores of each process."""
-    gpus: int = 0
+    gpus: Annotated[int, Limits(least=0)] = 0
     """GPUs of each process."""
 
 
@@ -137,8 +139,8 @@ def run_group(experiment: str, group: Sequence[Run], checkpoints: Path) -> None:
     if len(left) == 1:
         study.main(left[0].config)
     elif left:
-        names = "\n".join(run.name for run in left).encode()
-        kept = checkpoints / hashlib.sha256(names).hexdigest()[:16]
+        settings = json.dumps([settings_of(run.config) for run in left]).encode()
+        kept = checkpoints / hashlib.sha256(settings).hexdigest()[:16]
         study.main_together([run.config for run in left], kept)
 
 

@@ -29,7 +29,7 @@ def record_of(config: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
     devices = jax.local_devices()
     return {
         "experiment": experiment_of(type(config)),
-        "config": json.loads(json.dumps(dataclasses.asdict(config), default=str)),
+        "config": settings_of(config),
         "inputs": dict(inputs),
         "command": shlex.join(sys.orig_argv),
         "commit": commit(),
@@ -38,6 +38,11 @@ def record_of(config: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
         "devices": f"{len(devices)} of {devices[0].device_kind} ({devices[0].platform})",
         "begun": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
     }
+
+
+def settings_of(config: Any) -> dict[str, Any]:
+    """Return the settings as config.json holds them."""
+    return json.loads(json.dumps(dataclasses.asdict(config), default=str))
 
 
 def experiment_of(defined: Any) -> str:

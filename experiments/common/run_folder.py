@@ -107,6 +107,14 @@ class RunFolder:
             aside.rename(self.path / ".finished")
             self._recover()
 
+    def record(self) -> dict[str, Any] | None:
+        """Return config.json of a finished run, None where there is none; ValueError if broken."""
+        if (self.path / ".finished").is_dir():
+            with locked(self.path):
+                self._recover()
+        file = self.path / "config.json"
+        return _read_json(file) if file.is_file() else None
+
     def read(self) -> tuple[dict[str, Any], Result]:
         """Return config.json and the result of a finished run.
 
@@ -114,18 +122,16 @@ class RunFolder:
           FileNotFoundError: no folder, or no finished run there.
           ValueError: a config or numbers that are broken, or that do not fit each other.
         """
-        if (self.path / ".finished").is_dir():
-            with locked(self.path):
-                self._recover()
+        record = self.record()
         for needed, got in (
             (self.path.is_dir(), f"{self.path}, which is no folder"),
-            ((self.path / "config.json").is_file(), f"{self.path} without config.json"),
+            (record is not None, f"{self.path} without config.json"),
             ((self.path / "numbers.npz").exists(), f"{self.path} without numbers.npz"),
         ):
             if not needed:
                 expected = "the folder of a finished run"
                 raise invalid("run folder", got, expected, REMEDY, FileNotFoundError)
-        record = _read_json(self.path / "config.json")
+        assert record is not None
         return record, nest(read_numbers(self.path / "numbers.npz", record.get("arrays")))
 
     def _begin(self, record: dict[str, Any], *, overwrite: bool) -> None:

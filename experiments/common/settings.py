@@ -35,13 +35,8 @@ InputFile = Annotated[Path, Readable()]
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The base of every experiment's `Config`; a subclass adds its fields and an `out`."""
-
-    out: Path = Path("runs/experiment")
-    """The run folder."""
-    overwrite: bool = False
-    """Replace the finished run in the run folder; the old one stays until the new one is done."""
+class Checked:
+    """Fields that are checked against their types; a subclass adds them."""
 
     def check(self) -> None:
         """Raise ValueError for the first field that is out of its limits, or does not fit others.
@@ -55,6 +50,16 @@ class Settings:
 
     def check_together(self) -> None:
         """Raise ValueError where fields, each within its limits, do not fit each other."""
+
+
+@dataclass(frozen=True)
+class Settings(Checked):
+    """The base of every experiment's `Config`; a subclass adds its fields and an `out`."""
+
+    out: Path = Path("runs/experiment")
+    """The run folder."""
+    overwrite: bool = False
+    """Replace the finished run in the run folder; the old one stays until the new one is done."""
 
 
 def _check(name: str, value: Any, hint: Any) -> None:

@@ -2,7 +2,7 @@
 
 ```
 sweep/
-  sweep.json        the experiment and the settings that all runs have in common
+  sweep.json        the experiment, and the settings that were asked for last
   runs/NAME/        a run's folder, as the experiment itself leaves it
   table.csv         a row for each run, metric and step, with what the run varies
   table.npz         the same, an array for each column
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import dataclasses
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ import numpy as np
 
 from experiments.common.folder_lock import locked
 from experiments.common.grid import Run
+from experiments.common.provenance import NOT_COMPARED, settings_of
 from experiments.common.report import spread, table
 from experiments.common.run_folder import RunFolder, write_figures
 from experiments.common.settings import Settings
@@ -40,8 +40,22 @@ Table = dict[str, list[Any]]
 
 
 def is_finished(run: Run) -> bool:
-    """Return whether a run has left all of its files."""
-    return (Path(run.config.out) / "config.json").exists()
+    """Return whether a run has left all of its files.
+
+    Raises:
+      ValueError: a finished run of that name has other settings.
+    """
+    folder = RunFolder(run.config.out)
+    record = folder.record()
+    if record is None:
+        return False
+    before, now = record["config"], settings_of(run.config)
+    apart = [name for name in now if name not in NOT_COMPARED and before.get(name) != now[name]]
+    if apart:
+        had = ", ".join(f"{name} = {before.get(name)}" for name in apart)
+        got, expected = f"{folder.path}, a run with {had}", "runs of these settings in the folder"
+        raise invalid("out", got, expected, "Choose another --out.")
+    return True
 
 
 class SweepFolder:
@@ -58,12 +72,12 @@ class SweepFolder:
     def running(
         self, experiment: str, base: Settings, values: Mapping[str, Sequence[Any]]
     ) -> Iterator[None]:
-        """Begin a sweep, or go on with the one here, which may have had fewer values.
+        """Begin a sweep, or go on with the one here, which may have had other values.
 
         Raises:
           BlockingIOError: another process sweeps into the folder.
           FileExistsError: the folder holds something else.
-          ValueError: the sweep here has other settings in common.
+          ValueError: the sweep here is of another experiment.
         """
         self.path.mkdir(parents=True, exist_ok=True)
         file, names = self.path / "sweep.json", {entry.name for entry in self.path.iterdir()}
@@ -74,18 +88,18 @@ class SweepFolder:
                 raise invalid(
                     "out", got, "a new folder or that of a sweep", remedy, FileExistsError
                 )
-            common = {
-                k: v for k, v in dataclasses.asdict(base).items() if k not in ("out", *values)
-            }
-            common |= {name: several[0] for name, several in values.items() if len(several) == 1}
-            record = {
-                "experiment": experiment,
-                "common": json.loads(json.dumps(common, default=str)),
-            }
             if file.exists():
-                self._check_same(json.loads(file.read_text()), record)
-            else:
-                write_aside(file, f"{json.dumps(record, indent=2)}\n".encode())
+                before = json.loads(file.read_text())["experiment"]
+                if before != experiment:
+                    got = f"{self.path}, a sweep of {before}"
+                    remedy = "Choose another --out."
+                    raise invalid("out", got, f"a new folder or one of {experiment}", remedy)
+            common = {
+                k: v for k, v in settings_of(base).items() if k not in (*NOT_COMPARED, *values)
+            }
+            record = {"experiment": experiment, "settings": {**common, **values}}
+            content = json.dumps(record, indent=2, default=str)
+            write_aside(file, f"{content}\n".encode())
             yield
 
     def conclude(self, study: Study, runs: Sequence[Run]) -> Table:
@@ -111,18 +125,6 @@ class SweepFolder:
         (self.path / "summary.md").write_text(summary)
         print(f"\n{summary}\nThe table, the figure and the runs are in {self.path}/")
         return columns
-
-    def _check_same(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
-        """Raise ValueError where what all runs have in common is not what it was."""
-        old, new = before["common"], now["common"]
-        # What varies now, or did, is part of the names of runs.
-        differing = [
-            f"{name} = {old[name]}" for name in old if name in new and old[name] != new[name]
-        ]
-        if before["experiment"] != now["experiment"] or differing:
-            got = f"{self.path}, a sweep of {before['experiment']} with {', '.join(differing)}"
-            remedy = "Choose another --out, or the same settings."
-            raise invalid("out", got, "a new folder, or the same sweep to go on", remedy)
 
 
 def summary_of(columns: Table, varied: Sequence[str]) -> str:

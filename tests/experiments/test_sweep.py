@@ -110,7 +110,8 @@ def test_the_table_has_a_row_for_each_number(fake, tmp_path, capsys):
     assert "16 runs: 0 finished, 16 left" in out
     assert "rate = 0.1, kind = a, limit = None" in out
     record = json.loads((tmp_path / "sweep.json").read_text())
-    assert record["common"]["sizes"] == [3, 4]
+    assert record["settings"]["sizes"] == [3, 4]
+    assert record["settings"]["rate"] == [0.1, 0.2]
 
 
 def test_runs_of_one_program_are_measured_together_and_more_seeds_join_them(fake, tmp_path):
@@ -125,8 +126,21 @@ def test_runs_of_one_program_are_measured_together_and_more_seeds_join_them(fake
     again = go("--kind", "a", "b", "--seeds", "5")
     assert again["value"] == table["value"]
     assert len(TOGETHER) == 4
-    with pytest.raises(ValueError, match=r"^out: got .*rate = 0.5.*the same sweep to go on"):
+    with pytest.raises(ValueError, match=r"^out: got .*seed=0, a run with rate = 0.5; expected"):
         go("--kind", "a", "b", "--seeds", "5", "--rate", "0.7")
+
+
+def test_a_finished_run_of_other_settings_is_never_taken_for_this_sweeps(fake, tmp_path):
+    """A setting that varied, or did not, and now does not, or does: names alone do not tell."""
+    go = lambda *args: sweep.main("fake", [*args, "--seeds", "2", "--out", str(tmp_path)])
+    go("--rate", "0.1", "0.2")
+    assert go("--rate", "0.1")["value"] == [0.1, 1.1]  # a name without the rate
+    with pytest.raises(ValueError, match=r"^out: got .*seed=0, a run with rate = 0.1; expected"):
+        go("--rate", "0.2")
+    table = go("--rate", "0.1", "0.2", "0.3")
+    assert table["value"] == [0.1, 1.1, 0.2, 1.2, 0.3, 1.3]
+    with pytest.raises(ValueError, match=r"^out: got .*a sweep of fake; expected"):
+        sweep.main("another", ["--out", str(tmp_path)])
 
 
 def test_a_run_that_has_finished_meanwhile_is_left_as_it_is(fake, tmp_path):
