@@ -22,7 +22,8 @@ HELD_OUT = "held_out"
 class HeldOut:
     """Evaluation of data that is not trained on, while `fit` trains.
 
-    The state before the first step, that after each `every` and that after the last are evaluated.
+    The state before the first step, that after each `every` and that after the last are evaluated;
+    of a run that goes on to more steps, also that after what was the last.
     `fit` returns the metrics as `held_out`, `[evaluations, ...]`, and with them `step`, the number
     of steps before each. Recorders get one after n steps as of step n − 1, under `held_out/loss`
     and so on.

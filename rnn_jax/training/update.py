@@ -88,9 +88,10 @@ def _limit(grads: Params, clip_value: float) -> tuple[Params, Array]:
 
 def _learning_rate(opt_state: optax.OptState) -> dict[str, Array]:
     """Return the learning rate of this step where `optax.inject_hyperparams` says it, once."""
-    found = optax.tree_utils.tree_get_all_with_path(opt_state, "learning_rate")
-    values = [value for _, value in found if getattr(value, "shape", None) == ()]
-    return {"learning_rate": values[0]} if len(values) == 1 else {}
+    says = lambda node: hasattr(node, "hyperparams")
+    states = [node for node in jax.tree.leaves(opt_state, is_leaf=says) if says(node)]
+    rates = [s.hyperparams["learning_rate"] for s in states if "learning_rate" in s.hyperparams]
+    return {"learning_rate": rates[0]} if len(rates) == 1 else {}
 
 
 def _clip(grads: Params, norm: GlobalNorm, clip_norm: float) -> tuple[Params, Array]:

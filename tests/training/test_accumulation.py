@@ -139,3 +139,26 @@ def test_a_step_says_the_learning_rate_that_it_took():
         rates.append(float(metrics["learning_rate"]))
         np.testing.assert_allclose(before - state.params, rates[-1])
     np.testing.assert_allclose(rates, [1, 0.75, 0.5, 0.25])
+
+
+def test_only_the_optimizer_says_a_learning_rate():
+    """Not a parameter of that name, whose momentum is in the optimizer's state; not two at once."""
+    loss = lambda w, b: w["learning_rate"] + w["w"].sum()
+    params = {"learning_rate": jnp.ones(()), "w": jnp.ones(2)}
+    inject = lambda rate: optax.inject_hyperparams(optax.sgd)(learning_rate=rate)
+    for optimizer, said in (
+        (optax.sgd(0.1, momentum=0.9), None),
+        (optax.chain(inject(0.1), optax.trace(0.9)), 0.1),
+        (
+            optax.multi_transform(
+                {"a": inject(0.1), "b": inject(0.2)}, {"learning_rate": "a", "w": "b"}
+            ),
+            None,
+        ),
+    ):
+        step = jax.jit(make_train_step(loss, optimizer))
+        _, metrics = step(create_train_state(params, optimizer), None)
+        if said is None:
+            assert "learning_rate" not in metrics
+        else:
+            np.testing.assert_allclose(metrics["learning_rate"], said)
