@@ -164,6 +164,7 @@ def measure(
         by_label, trained = _train_and_measure(config, group, text, task, *keys)
         result |= by_label
         networks |= trained
+    result["clip_norm"] = np.array(config.clip_norm)
     result["labels"] = np.array([label for group in studied for label in group.labels])
     return result, networks
 
@@ -335,7 +336,10 @@ def plot(result: Result) -> dict[str, Figure]:
             unit="bits per character",
             baseline_label="unigram entropy",
         ),
-        "gradient_norms": plotting.gradient_norms(by_arm(lambda metrics: metrics["grad_norm"].T)),
+        "gradient_norms": plotting.gradient_norms(
+            by_arm(lambda metrics: metrics["grad_norm"].T),
+            clip_norm=result.get("clip_norm"),  # which runs of earlier versions have not
+        ),
     }
 
 

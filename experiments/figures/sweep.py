@@ -15,7 +15,9 @@ from rnn_jax.plotting.style import (
     MUTED,
     STYLE,
     arm_color,
+    band_of,
     draw_band,
+    explain_band,
     fit,
     grid_of_panels,
 )
@@ -70,14 +72,16 @@ def _curves(columns: Mapping[str, Sequence[Any]], keys: Sequence[Key], metric: s
         arm = ", ".join(key[1:] if split else key)
         at = sorted({step for curve in of_key.values() for step in curve})
         values = np.array([_filled(curve, at) for curve in of_key.values()])
-        band = np.percentile(values, (10, 50, 90), axis=0, method="nearest")
         color = arm_color(arms.index(arm), len(arms))
-        draw_band(ax, at, band, color, arm or metric.replace("_", " "), lw=1.3)
-    lowest = min(min(curve.values()) for of in runs.values() for curve in of.values())
+        draw_band(ax, at, band_of(values.T), color, arm or metric.replace("_", " "), lw=1.3)
+    every = np.array([v for of in runs.values() for curve in of.values() for v in curve.values()])
+    lowest = min(every[np.isfinite(every)], default=0.0)
     for ax, title in zip(axes[0], titles, strict=True):
         ax.set(title=title, xlabel="training step")
         if lowest > 0:
             ax.set_yscale("log")
+        if any(len(of_key) > 1 for of_key in runs.values()):
+            explain_band(ax)
     axes[0, 0].set_ylabel(metric.replace("_", " "))
     fit(figure, axes[0])
     return figure

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal
 
 import matplotlib
+import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -118,6 +119,21 @@ def draw_band(
     low, middle, high = band
     ax.fill_between(x, low, high, color=color, alpha=alpha, lw=0)
     ax.plot(x, middle, color=color, label=label, **line)
+
+
+def band_of(curves: Any) -> np.ndarray:
+    """Return the 10th, 50th and 90th percentiles over seeds of `[n, seeds]`: `[3, n]`.
+
+    NaN counts as larger than any number: a seed that diverges does not hide the others.
+    """
+    known = np.where(np.isnan(curves), np.inf, curves)
+    return np.percentile(known, (10, 50, 90), axis=1, method="nearest")
+
+
+def explain_band(ax: Axes) -> None:
+    """Add to the legend what lines and bands of `band_of` are."""
+    label = "lines: medians; bands: 10–90 % of the seeds"
+    ax.fill_between([], [], color=MUTED, alpha=0.2, lw=0, label=label)
 
 
 def arm_color(number: int, count: int) -> Any:

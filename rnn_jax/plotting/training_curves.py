@@ -11,12 +11,19 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from rnn_jax.plotting.style import MUTED, STYLE, arm_color, draw_band, fit, grid_of_panels
+from rnn_jax.plotting.style import (
+    MUTED,
+    STYLE,
+    arm_color,
+    band_of,
+    draw_band,
+    fit,
+    grid_of_panels,
+)
 
 MIN_POINTS = 20
 """Least number of points of a curve, unless there are fewer steps."""
 LINES = ("-", "--", "-.", ":")
-PERCENTILES = (10, 50, 90)
 HELD_OUT = {"marker": "o", "ms": 3, "mfc": "white", "lw": 1.0}
 
 Curves = Mapping[str, Mapping[str, np.ndarray]]
@@ -102,7 +109,9 @@ def _training_curves(axes: Any, panels: Curves, smooth: int) -> None:
             line = {"ls": LINES[number % len(LINES)], "label": arm}
             _draw(ax, at, averaged, arm_color(number, len(arms)), **line)
         if any(curves.shape[1] > 1 for curves in arms.values()):
-            ax.fill_between([], [], color=MUTED, alpha=0.2, lw=0, label="10–90 % of the seeds")
+            ax.fill_between(
+                [], [], color=MUTED, alpha=0.2, lw=0, label="10–90 % of the seeds; lines: medians"
+            )
         ax.set(title=title, xlabel="training step")
 
 
@@ -118,8 +127,7 @@ def _held_out_curves(ax: Any, arms: Mapping[str, Any], held_out: Mapping[str, An
 def _draw(ax: Any, at: np.ndarray, curves: np.ndarray, color: Any, **line: Any) -> None:
     """Draw `[n, seeds]` at n steps; of one seed, a line without a band."""
     if len(curves):
-        band = np.percentile(curves, PERCENTILES, axis=1, method="nearest")
-        draw_band(ax, at, band, color, **line)
+        draw_band(ax, at, band_of(curves), color, **line)
 
 
 def _limit_losses(ax: Any, losses: np.ndarray, baseline: float) -> None:

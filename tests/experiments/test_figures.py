@@ -118,6 +118,14 @@ def test_arms_of_any_number_with_what_is_held_out(count, seeds, baseline):
     np.testing.assert_array_equal(level.get_ydata(), 0.7)
 
 
+def test_a_seed_that_diverges_does_not_hide_the_others():
+    curves = np.tile(np.linspace(1, 0.5, 40)[:, None], (1, 5))
+    curves[20:, 0] = np.nan
+    figure = plotting.learning_curves({"adding": {"lstm": curves}})
+    (line,) = figure.axes[0].lines
+    assert np.isfinite(line.get_ydata()).all()
+
+
 def test_lines_are_broken_where_they_may_be():
     from matplotlib.figure import Figure
 
