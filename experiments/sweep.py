@@ -86,6 +86,11 @@ def sweepable(config: type[Settings]) -> dict[str, Any]:
     return {name: hint for name, hint in hints.items() if name not in own}
 
 
+def is_tuple(hint: Any) -> bool:
+    """Return whether a setting is a tuple itself, or one or None: it takes one value."""
+    return any(typing.get_origin(part) is tuple for part in (hint, *typing.get_args(hint)))
+
+
 def parsed(study: Study, args: Sequence[str]) -> tuple[Sweep, Settings, dict[str, Any]]:
     """Return the sweep, the settings that stay, and the values of those that vary.
 
@@ -95,9 +100,9 @@ def parsed(study: Study, args: Sequence[str]) -> tuple[Sweep, Settings, dict[str
 
     base, fields = study.config(), []
     for name, hint in sweepable(study.config).items():
-        value, is_tuple = getattr(base, name), typing.get_origin(hint) is tuple
-        several: Any = hint if is_tuple else tuple.__class_getitem__((hint, ...))
-        default = value if is_tuple else (value,)
+        value, one = getattr(base, name), is_tuple(hint)
+        several: Any = hint if one else tuple.__class_getitem__((hint, ...))
+        default = value if one else (value,)
         fields.append((name, several, dataclasses.field(default=default)))
     name = study.config.__module__
     arguments = dataclasses.make_dataclass("Arguments", fields, bases=(Sweep,), frozen=True)
@@ -106,7 +111,7 @@ def parsed(study: Study, args: Sequence[str]) -> tuple[Sweep, Settings, dict[str
     values = {}
     for name, hint in sweepable(study.config).items():
         value = getattr(chosen, name)
-        if typing.get_origin(hint) is tuple:
+        if is_tuple(hint):
             base = dataclasses.replace(base, **{name: value})
         else:
             values[name] = value

@@ -24,7 +24,7 @@ def accumulate(function: Callable[..., Any], parts: int, batch_spec: Any) -> Cal
         none where it names none.
 
     Raises:
-      ValueError: a batch that cannot be cut into so many equal parts.
+      ValueError: a batch that cannot be cut into so many equal parts, or along several axes.
     """
     if parts == 1:
         return function
@@ -60,6 +60,8 @@ def _cut(leaf: Any, spec: PartitionSpec, parts: int) -> Array:
     axes = [axis for axis, name in enumerate(spec) if name is not None]
     if not axes:
         return jnp.broadcast_to(leaf, (parts, *leaf.shape))
+    if len(axes) > 1:
+        raise invalid("batch_spec", spec, "one axis of each array at most", "Name one of them.")
     (axis,) = axes
     size = leaf.shape[axis] if axis < leaf.ndim else 0
     if size == 0 or size % parts:

@@ -47,7 +47,8 @@ def over_ensemble(
 
     Raises:
       ValueError: no function; a number of members, or of those at once, that is not a positive
-        integer; a mesh that is none, or of more devices than members can be spread over evenly.
+        integer, or is not the size of every leading axis; a mesh that is none, or of more devices
+        than members can be spread over evenly.
     """
     check_function("function", function, "of arrays")
     members = check_size("members", members)
@@ -84,6 +85,7 @@ def over_ensemble(
 
     @functools.wraps(function)
     def run(first: Any, *others: Any) -> Any:
+        _check_leading((first, others), members)
         if as_they_are:
             return on_all(first, *others)
         leaf = next(iter(jax.tree.leaves(first)), None)
@@ -95,6 +97,15 @@ def over_ensemble(
 
     run.lower = on_all.lower  # type: ignore[attr-defined]
     return run
+
+
+def _check_leading(args: Any, members: int) -> None:
+    """Raise ValueError unless the leading axis of each array is that of the members."""
+    for leaf in jax.tree.leaves(args):
+        if np.shape(leaf)[:1] != (members,):
+            got = f"{members} for an array {list(np.shape(leaf))}"
+            remedy = "Stack the members along the first axis of every array."
+            raise invalid("members", got, "the size of every leading axis", remedy)
 
 
 def _width(args: Any, members: int, most: int | None, platform: str) -> int:

@@ -78,7 +78,8 @@ def _limit(grads: Params, clip_value: float) -> tuple[Params, Array]:
     def limited(leaf: Array) -> Array:
         if jnp.iscomplexobj(leaf):
             return jax.lax.complex(limited(leaf.real), limited(leaf.imag))
-        most = jnp.asarray(clip_value).astype(leaf.dtype)
+        # To infinity nothing is rounded: the largest number limits nothing either.
+        most = jnp.minimum(clip_value, float(jnp.finfo(leaf.dtype).max)).astype(leaf.dtype)
         return jnp.clip(leaf, -most, most)
 
     after = jax.tree.map(limited, grads)

@@ -199,6 +199,9 @@ def test_every_study_can_be_swept():
         defaults = dataclasses.asdict(found.config())
         assert {k: v[0] for k, v in values.items()}.items() <= defaults.items()
         assert dataclasses.asdict(base) == defaults
+    _, base, values = sweep.parsed(sweep.study_named("gradient_decay"), ["--gains", "0.5", "2"])
+    assert base.gains == (0.5, 2.0)
+    assert "gains" not in values
 
 
 def test_figures_of_curves_and_of_values():

@@ -42,6 +42,16 @@ def after(steps, make, state, batch, **how):
     return state, metrics
 
 
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32])
+def test_a_level_beyond_the_dtype_limits_nothing(dtype):
+    largest = float(jnp.finfo(dtype).max)
+    grads = jnp.array([largest, -1.0], dtype)
+    for level in (largest, 1e300, np.inf):
+        (same,), metrics = step_of([grads], clip_value=level)
+        np.testing.assert_array_equal(same, np.asarray(grads))
+        assert metrics["clipped"] == 0
+
+
 @pytest.mark.parametrize("mesh", [None, batch_mesh()], ids=["one device", "two"])
 @pytest.mark.parametrize("clip_norm", [None, 0.01])
 def test_parts_train_as_the_whole(mesh, clip_norm):
@@ -92,6 +102,9 @@ def test_a_batch_that_cannot_be_cut_is_refused():
         step = make_train_step(loss, ADAM, accumulate=parts, batch_spec=spec)
         with pytest.raises(ValueError, match=r"^accumulate: got .*; expected a number of equal"):
             step(state, (XS, TARGETS, jnp.asarray(1.0)))
+    two = (PartitionSpec("a", "b"), PartitionSpec(), PartitionSpec())
+    with pytest.raises(ValueError, match=r"^batch_spec: got .*; expected one axis"):
+        make_train_step(loss, ADAM, accumulate=2, batch_spec=two)(state, (XS, TARGETS, 1.0))
     for parts in (0, 1.5, True):
         with pytest.raises(ValueError, match=r"^accumulate: got"):
             make_train_step(loss, ADAM, accumulate=parts)

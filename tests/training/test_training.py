@@ -109,6 +109,10 @@ def test_explicit_axes_train_as_automatic_ones(state):
         )
     both = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), expected)
     chex.assert_trees_all_close(jax.device_get(got), both, rtol=1e-11)
+    for wrong in (jnp.ones((3, 2)), jnp.ones((8, 2)), jnp.ones(())):
+        for args in ((wrong, jnp.ones(4)), (jnp.ones(4), wrong)):
+            with pytest.raises(ValueError, match=r"^members: got 4 for an array .*; expected"):
+                over_ensemble(lambda x, y: (x, y), 4)(*args)
     for bad in (mesh, "mesh"):
         with pytest.raises(ValueError, match=r"^mesh: got .*; expected"):
             over_ensemble(loss, 3, mesh=bad)
