@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jax
+from jax.experimental.compilation_cache import compilation_cache
 
 import experiments
 from experiments.common.command_line import MISTAKE, guarded
@@ -149,14 +150,30 @@ def run_group(experiment: str, group: Sequence[Run], checkpoints: Path) -> None:
         study.main_together([run.config for run in left], kept)
 
 
-def run_job(devices: int, *call: Any) -> None:
+def keep_programs(folder: Path) -> None:
+    """Keep what this process compiles, for the other runs of the sweep; a user's folder stays."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(folder))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        # What was compiled before has settled that there is none.
+        compilation_cache.reset_cache()
+
+
+def run_job(devices: int, programs: Path | None, *call: Any) -> None:
     """Measure a group in a process of its own, on so many CPU devices."""
     jax.config.update("jax_num_cpu_devices", devices)
+    if programs is not None:
+        keep_programs(programs)
     run_group(*call)
 
 
-def main(experiment: str, args: Sequence[str]) -> Table:
+def main(experiment: str, args: Sequence[str], own_process: bool = False) -> Table:
     """Sweep, and return the table of all runs that have finished.
+
+    Args:
+      experiment: name of the study.
+      args: what the command line says after it.
+      own_process: whether the process is the sweep's own, so that what it compiles may be kept.
 
     Raises:
       ValueError, OSError: an experiment, settings or a folder that do not serve.
@@ -173,6 +190,8 @@ def main(experiment: str, args: Sequence[str]) -> Table:
     study.prepare(runs[0].config)
     folder = SweepFolder(sweep.out)
     with folder.running(experiment, base, values):
+        if own_process:
+            keep_programs(folder.programs)
         left = [run for run in runs if not is_finished(run)]
         together = study.together.fields if study.together is not None else ()
         groups = groups_of(left, together, sweep.together)
@@ -200,7 +219,9 @@ def _run(
         where = Where(
             sweep.workers, sweep.cluster, sweep.minutes, sweep.partition, sweep.cpus, sweep.gpus
         )
-        jobs = [(sweep.cpus, *call) for call in calls]
+        # The machines of a cluster differ, and a program of one may not run on another.
+        programs = folder.programs if sweep.cluster == "local" else None
+        jobs = [(sweep.cpus, programs, *call) for call in calls]
         ended = run_jobs(run_job, jobs, where, folder.path / "jobs")
     total = sum(map(len, groups))
     for number, error in ended:
@@ -232,7 +253,7 @@ def command_line(argv: Sequence[str]) -> None:
     def run() -> None:
         if study_named(argv[0]).ensemble:
             jax.config.update("jax_num_cpu_devices", os.cpu_count())
-        main(argv[0], argv[1:])
+        main(argv[0], argv[1:], own_process=True)
 
     guarded(run)
 

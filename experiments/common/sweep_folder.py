@@ -10,6 +10,7 @@ sweep/
   summary.md        the last value of each metric, over seeds
   checkpoints/      of what is not finished
   jobs/             what jobs in other processes have written
+  programs/         what has been compiled, for runs of the same shapes
 ```
 """
 
@@ -67,6 +68,10 @@ class SweepFolder:
     @property
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
+
+    @property
+    def programs(self) -> Path:
+        return self.path / "programs"
 
     @contextlib.contextmanager
     def running(
