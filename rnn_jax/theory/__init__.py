@@ -15,15 +15,29 @@ from rnn_jax.theory.random_matrix_exponents import (
     fraction_of_exponents_below,
     gaussian_product_exponents,
 )
+from rnn_jax.theory.stack_machines import (
+    Configuration,
+    Rule,
+    StackMachine,
+    encode_stack,
+    run_stack_machine,
+    turing_machine,
+)
+from rnn_jax.theory.stack_networks import StackNetwork, stack_machine_network
 
 __all__ = [
+    "Configuration",
     "Correlation",
     "CriticalPoint",
     "GatedMeanField",
     "MeanField",
+    "Rule",
+    "StackMachine",
+    "StackNetwork",
     "correlation",
     "critical_gain",
     "critical_line",
+    "encode_stack",
     "forget_rate",
     "fraction_of_exponents_below",
     "gaussian_mean",
@@ -34,5 +48,8 @@ __all__ = [
     "linear_state_power",
     "mean_field",
     "normalized_sensitivity_power",
+    "run_stack_machine",
+    "stack_machine_network",
     "tied_growth",
+    "turing_machine",
 ]

@@ -43,15 +43,15 @@ MODULES = {
 
 # What functions return or hold. Building one does no work, and checks nothing.
 RECORDS = """
-    Activation AffineParams BoundCheck Cell Correlation CovariantVectors CriticalPoint Decomposition
-    DiagonalParams Edge Evaluation FastGRNNParams Feed GRUParams GRUResetBeforeParams GatedMeanField
-    Generated Graph IndRNNParams InputParams JordanParams LEMParams LEMState LRUParams
-    LearnedInitialStateParams
-    LSTMState LayerNormParams LinenCell LogNorm LyapunovSpectrum MGUParams
-    MGUResetAfterParams Masks MeanField MonitoredTrainState NNXCell Node Nudges
-    OscillatorState Parallel Path PeepholeParams RGLRUParams ReadoutParams SLSTMState Scan
-    SelectiveParams Sentence SingularSpectra SingularValue StatefulTrainState StepJacobian
-    StreamTask Task Templates Text TrainState TruncationError WindowedDecomposition
+    Activation AffineParams BoundCheck Cell Configuration Correlation CovariantVectors CriticalPoint
+    Decomposition DiagonalParams Edge Evaluation FastGRNNParams Feed GRUParams GRUResetBeforeParams
+    GatedMeanField Generated Graph IndRNNParams InputParams JordanParams LEMParams LEMState
+    LRUParams LearnedInitialStateParams LSTMState LayerNormParams LinenCell LogNorm
+    LyapunovSpectrum MGUParams MGUResetAfterParams Masks MeanField MonitoredTrainState NNXCell
+    Node Nudges OscillatorState Parallel Path PeepholeParams RGLRUParams ReadoutParams SLSTMState
+    Scan Rule SelectiveParams Sentence SingularSpectra SingularValue StackMachine StackNetwork
+    StatefulTrainState StepJacobian StreamTask Task Templates Text TrainState TruncationError
+    WindowedDecomposition
 """
 
 

@@ -9,6 +9,8 @@ from rnn_jax import (
 )
 from tests.public_calls.call import Call
 
+MACHINE = theory.StackMachine((theory.Rule("A", "a", ("*",), "A", ("1",)),), "A")
+
 
 def theory_calls():
     numbers = lambda *names: dict.fromkeys(names, "numbers")
@@ -51,6 +53,20 @@ def theory_calls():
         "mean_field": slow(t.mean_field, of | {"activation": "tanh"}, never={"weight_std": [-1.5]}),
         "normalized_sensitivity_power": call(
             t.normalized_sensitivity_power, {"factor": 0.5}, never={"factor": [2.0, -1.0]}
+        ),
+        "encode_stack": call(t.encode_stack, {"bits": "01"}, kinds=stds | {"bits": "skip"}),
+        "run_stack_machine": call(
+            t.run_stack_machine,
+            {"machine": MACHINE, "symbols": ["a"]},
+            kinds=stds | dict.fromkeys(("machine", "symbols"), "skip"),
+        ),
+        "stack_machine_network": call(
+            t.stack_machine_network, {"machine": MACHINE}, kinds=stds | {"machine": "skip"}
+        ),
+        "turing_machine": call(
+            t.turing_machine,
+            {"table": {("A", 0): (1, "R", "A")}, "start": "A"},
+            kinds=stds | dict.fromkeys(("table", "start"), "skip"),
         ),
         "tied_growth": call(t.tied_growth, {"p": 0.1, "q": 0.2, "v": 0.5, "kappa": 0.1}),
     }
