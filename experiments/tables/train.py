@@ -23,7 +23,7 @@ def training(result: Result) -> str:
         ["loss without memory", _number(float(result["chance_loss"]))],
         ["held-out sequences solved, first", _percent(held_out["solved"][0])],
         ["held-out sequences solved, best", _percent(at_best(held_out["solved"]))],
-        ["steps clipped", f"{metrics['clipped'].mean():.1%}"],
+        ["steps clipped", f"{metrics['clipped'].mean():.1%}" if len(metrics["clipped"]) else "–"],
         ["steps skipped", f"{int(metrics['skipped'].sum()):,}"],
     ]
     by_phase = result["laboratory"]

@@ -173,6 +173,7 @@ class _Run:
             if keep:
                 self.save()
             interrupts.check()
+        self.save()  # where the run was over before its first step
 
     def take(self, train_step: Any, batch: Any) -> None:
         """Take one step."""

@@ -35,6 +35,8 @@ from rnn_jax.training.state_folder import PARTIAL, read_manifest, read_tree, wri
 State = TypeVar("State")
 TABLES = ("metrics", "held_out")
 """What a run appends rows to."""
+NONE = -1
+"""The step of no checkpoint: one of step 0 is that of a run that was over before it began."""
 START_AGAIN = "Delete that folder to start again, or choose another."
 
 
@@ -60,7 +62,7 @@ class Checkpoints:
     """The last states and the rows of a run in a folder; does nothing where it is None.
 
     Attributes:
-      newest: step of the newest checkpoint, one that is being written included; 0 for none.
+      newest: step of the newest checkpoint, one that is being written included; −1 for none.
     """
 
     def __init__(self, directory: str | Path | None, fingerprint: Mapping[str, Any], keep: int):
@@ -76,7 +78,7 @@ class Checkpoints:
         self._half_written: list[int] = []
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[None] | None = None
-        self.newest = 0
+        self.newest = NONE
 
     def __enter__(self):
         if not self._on:
@@ -139,7 +141,7 @@ class Checkpoints:
             try:
                 writing.result()
             except BaseException:
-                self.newest = max(self._steps, default=0)
+                self.newest = max(self._steps, default=NONE)
                 raise
 
     def restore(self, state: State, most: int) -> Found | None:
@@ -155,8 +157,8 @@ class Checkpoints:
         if not self._on:
             return None
         found = self._newest(state, most) if is_first() else None
-        step = of_first(found.step if found is not None else 0)
-        if is_first() or step == 0:
+        step = of_first(found.step if found is not None else NONE)
+        if is_first() or step == NONE:
             return found
         try:
             return self._read(step, state, most)

@@ -53,7 +53,7 @@ class History:
 
     def append_rows(self, rows: bytes, steps: int) -> None:
         """Add `steps` steps of what `take_rows` returned, which will not return them again."""
-        table = np.frombuffer(rows, np.uint8).reshape(steps, -1)
+        table = np.frombuffer(rows, np.uint8).reshape(steps, self.bytes_per_step)
         arrays, begin = {}, 0
         for name, shape in self._shapes.items():
             dtype = np.dtype(shape.dtype)

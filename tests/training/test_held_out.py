@@ -124,6 +124,21 @@ def test_training_stops_where_it_is_told_to(tmp_path):
     assert metrics["loss"].shape == (0,)
 
 
+def test_a_run_that_is_over_before_it_begins_is_kept_all_the_same(tmp_path):
+    for _ in range(2):
+        state, metrics = train(tmp_path, stop_when=lambda metrics: True)
+        assert_evaluated(metrics, [0])
+        for best in (False, True):
+            np.testing.assert_array_equal(
+                restore(tmp_path, start(), best=best)["last"], state["last"]
+            )
+        assert (tmp_path / "0").is_dir()
+    on, metrics = train(tmp_path)
+    through, expected = train(None)
+    np.testing.assert_array_equal(on["last"], through["last"])
+    np.testing.assert_array_equal(metrics["held_out"]["loss"], expected["held_out"]["loss"])
+
+
 def test_the_best_state_outlives_donated_buffers(tmp_path):
     donating = jax.jit(step, donate_argnums=0)
     train(tmp_path, train_step=donating, state=jax.tree.map(jnp.copy, start()))
