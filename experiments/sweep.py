@@ -184,20 +184,25 @@ def main(experiment: str, args: Sequence[str], own_process: bool = False) -> Tab
     if study.together is not None and "seeds" in {f.name for f in dataclasses.fields(base)}:
         one: dict[str, Any] = {"seeds": 1}
         base = dataclasses.replace(base, **one)
+    for name, several in values.items():
+        if not several:
+            raise invalid(name, "no value", "one at least", "Pass values, separated by spaces.")
     runs = runs_of(base, with_seeds(values, sweep.seeds), sweep.out)
+    together = study.together.fields if study.together is not None else ()
     for run in runs:
         run.config.check()
-    study.prepare(runs[0].config)
+    # What does not fit in any of them is said before the first one is trained.
+    for group in groups_of(runs, together or ("seed",), len(runs)):
+        study.prepare(group[0].config)
     folder = SweepFolder(sweep.out)
     with folder.running(experiment, base, values):
         if own_process:
             keep_programs(folder.programs)
         left = [run for run in runs if not is_finished(run)]
-        together = study.together.fields if study.together is not None else ()
         groups = groups_of(left, together, sweep.together)
         print(f"{len(runs):,} runs: {len(runs) - len(left):,} finished, {len(left):,} left")
         failed = _run(experiment, groups, sweep, folder)
-        table = folder.conclude(study, [run for run in runs if is_finished(run)])
+        table = folder.conclude(study, runs)
     for run, error in failed:
         print(f"{run.name}: {error}", file=sys.stderr)
     if failed:
@@ -223,6 +228,8 @@ def _run(
         programs = folder.programs if sweep.cluster == "local" else None
         jobs = [(sweep.cpus, programs, *call) for call in calls]
         ended = run_jobs(run_job, jobs, where, folder.path / "jobs")
+        logs = folder.path / "jobs"
+        print(f"what each process says is in {logs}/*_log.*", flush=True)
     total = sum(map(len, groups))
     for number, error in ended:
         group = groups[number]

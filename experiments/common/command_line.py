@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import sys
@@ -37,7 +38,10 @@ def command_line(
     def run() -> None:
         if plot is not None and sys.argv[1:2] == ["plot"]:
             what = "Redraw the figures of a run."
-            redraw(plot, tyro.cli(tyro.conf.Positional[Path], args=sys.argv[2:], description=what))
+            name = f"{Path(sys.argv[0]).stem} plot"
+            parser = argparse.ArgumentParser(prog=name, description=what)
+            parser.add_argument("folder", type=Path, help="its run folder")
+            redraw(plot, parser.parse_args(sys.argv[2:]).folder)
             return
         more = "" if plot is None else "\n\n`plot FOLDER` redraws a run's figures."
         settings = tyro.cli(config, description=f"{doc}{more}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
 import re
@@ -10,21 +11,24 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from experiments.common.provenance import NOT_COMPARED
 from experiments.common.settings import Settings
 from rnn_jax.errors import invalid
+
+LONGEST = 150
+"""Letters in the name of a folder."""
 
 
 class Run(NamedTuple):
     """One run of a sweep.
 
     Attributes:
-      name: what it differs in from others, `learning_rate=0.01,seed=3`; the name of its folder.
-      varied: those settings.
+      name: of its folder: the settings that are not the experiment's defaults,
+        `learning_rate=0.01,seed=3`, so that it is the same in whatever sweep.
       config: all of its settings.
     """
 
     name: str
-    varied: dict[str, Any]
     config: Settings
 
 
@@ -33,7 +37,7 @@ def runs_of(base: Settings, values: Mapping[str, Sequence[Any]], out: Path) -> l
 
     Args:
       base: all other settings.
-      values: name of a setting -> its values; one value is no part of a name.
+      values: name of a setting -> its values.
       out: folder of the sweep.
 
     Raises:
@@ -42,19 +46,28 @@ def runs_of(base: Settings, values: Mapping[str, Sequence[Any]], out: Path) -> l
     for name, several in values.items():
         if len(set(several)) < len(several):
             raise invalid(name, several, "each value once", "Leave out the one that repeats.")
-    varied = [name for name, several in values.items() if len(several) > 1]
     runs = {}
     for combination in itertools.product(*values.values()):
-        settings = dict(zip(values, combination, strict=True))
-        differs = {name: settings[name] for name in varied}
-        said = ",".join(f"{name}={value}" for name, value in differs.items()) or "run"
-        name = re.sub(r"[^\w.,=+-]", "_", said)
+        config = replace(base, **dict(zip(values, combination, strict=True)))
+        name = name_of(config)
         if name in runs:
-            remedy = "Name them otherwise."
-            raise invalid(varied[0], f"two runs {name}", "a name for each", remedy)
-        config = replace(base, **settings, out=out / "runs" / name)
-        runs[name] = Run(name, differs, config)
+            expected, remedy = "a name for each", "Name their values otherwise."
+            raise invalid("settings", f"two runs {name}", expected, remedy)
+        runs[name] = Run(name, replace(config, out=out / "runs" / name))
     return list(runs.values())
+
+
+def name_of(config: Settings) -> str:
+    """Return the settings that are not the defaults as the name of a folder; "defaults" if none."""
+    default, settings = asdict(type(config)()), asdict(config)
+    differs = {n: v for n, v in settings.items() if n not in NOT_COMPARED and v != default[n]}
+    shown = lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    said = ",".join(f"{name}={shown(value)}" for name, value in differs.items()) or "defaults"
+    name = re.sub(r"[^\w.,=+-]", "_", said)
+    if len(name) > LONGEST:  # file systems take no more than 255 bytes
+        digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+        name = f"{name[: LONGEST - 17]}-{digest}"
+    return name
 
 
 def groups_of(runs: Sequence[Run], together: Sequence[str], most: int) -> list[list[Run]]:

@@ -28,7 +28,7 @@ import numpy as np
 from experiments.common.folder_lock import locked
 from experiments.common.grid import Run
 from experiments.common.provenance import NOT_COMPARED, settings_of
-from experiments.common.report import spread, table
+from experiments.common.report import paragraph, spread, table
 from experiments.common.run_folder import RunFolder, write_figures
 from experiments.common.settings import Settings
 from experiments.common.study import Study
@@ -107,17 +107,26 @@ class SweepFolder:
             write_aside(file, f"{content}\n".encode())
             yield
 
-    def conclude(self, study: Study, runs: Sequence[Run]) -> Table:
-        """Write the table, the figure and the summary of these runs; return the table."""
-        columns: Table = {}
-        varied = list(runs[0].varied) if runs else []
-        rows = []
-        for run in runs:
-            _, result = RunFolder(run.config.out).read()
-            settings = [run.varied[name] for name in varied]
-            rows += [(run.name, *settings, *row) for row in study.rows_of(result)]
+    def conclude(self, study: Study, asked: Sequence[Run]) -> Table:
+        """Write table, figure and summary of all finished runs, `asked` first; return the table.
+
+        What varies is every setting that is not the same in all of them.
+        """
+        folders = {run.name: None for run in asked}
+        folders |= {path.name: None for path in sorted((self.path / "runs").glob("*"))}
+        found: dict[str, tuple[dict[str, Any], Any]] = {}
+        for name in folders:
+            folder = RunFolder(self.path / "runs" / name)
+            if folder.record() is not None:
+                record, result = folder.read()
+                found[name] = (record["config"], result)
+        varied = varied_in([settings for settings, _ in found.values()])
+        rows: list[tuple[Any, ...]] = []
+        for name, (settings, result) in found.items():
+            values = [_cell(settings.get(each)) for each in varied]
+            rows += [(name, *values, *row) for row in study.rows_of(result)]
         names = ["run", *varied, "metric", "step", "value"]
-        columns = {name: [row[n] for row in rows] for n, name in enumerate(names)}
+        columns: Table = {name: [row[n] for row in rows] for n, name in enumerate(names)}
         with open(self.path / "table.csv", "w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(names)
@@ -130,6 +139,18 @@ class SweepFolder:
         (self.path / "summary.md").write_text(summary)
         print(f"\n{summary}\nThe table, the figure and the runs are in {self.path}/")
         return columns
+
+
+def varied_in(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return the names of the settings that are not the same in all runs."""
+    names = dict.fromkeys(name for settings in runs for name in settings)
+    apart = lambda name: any(s.get(name) != runs[0].get(name) for s in runs)
+    return [name for name in names if name not in NOT_COMPARED and apart(name)]
+
+
+def _cell(value: Any) -> Any:
+    """Return a setting of config.json as it stands in a table."""
+    return " ".join(map(str, value)) if isinstance(value, list) else value
 
 
 def summary_of(columns: Table, varied: Sequence[str]) -> str:
@@ -148,7 +169,11 @@ def summary_of(columns: Table, varied: Sequence[str]) -> str:
         rows.append([said, len(runs), *(spread(np.array(v), ".4g") for v in values)])
     headers = ["settings", "runs", *metrics]
     body = table(rows, headers) if rows else "No run has finished."
-    return f"# Sweep\n\nLast values, median (10 %–90 %) over runs:\n\n{body}\n"
+    told = paragraph(
+        "Values at the last step of each run, median (10 %–90 %) over runs. What is measured in "
+        "training is a mean since the evaluation before the last one."
+    )
+    return f"# Sweep\n\n{told}\n\n{body}\n"
 
 
 def _array(column: Sequence[Any]) -> np.ndarray:

@@ -127,7 +127,11 @@ def band_of(curves: Any) -> np.ndarray:
     NaN counts as larger than any number: a seed that diverges does not hide the others.
     """
     known = np.where(np.isnan(curves), np.inf, curves)
-    return np.percentile(known, (10, 50, 90), axis=1, method="nearest")
+    # Between an infinite value and another one there is nothing to interpolate.
+    nearest = np.percentile(known, (10, 50, 90), axis=1, method="nearest")
+    with np.errstate(invalid="ignore"):
+        between = np.percentile(known, (10, 50, 90), axis=1)
+    return np.where(np.isfinite(known).all(1), between, nearest)
 
 
 def explain_band(ax: Axes) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -60,7 +61,30 @@ def share(function: Callable[..., Any], mesh: Mesh, batch_spec: Any) -> Callable
         out_specs=(replicated, streams, time_major),
         check_vma=False,
     )
-    return lambda *args: run(*sharded_as(in_specs, args, mesh))
+
+    def checked(params: Params, carried: State, batch: Any) -> Any:
+        _check_shared_evenly(batch, batch_spec, mesh)
+        return run(*sharded_as(in_specs, (params, carried, batch), mesh))
+
+    return checked
+
+
+def _check_shared_evenly(batch: Any, batch_spec: Any, mesh: Mesh) -> None:
+    """Raise ValueError for an array that the devices of a mesh cannot share as its spec says."""
+
+    def of_part(spec: PartitionSpec, part: Any) -> None:
+        for leaf in jax.tree.leaves(part):
+            for axis, names in enumerate(spec):
+                if names is None:
+                    continue
+                names = names if isinstance(names, tuple) else (names,)
+                count = math.prod(mesh.shape.get(name, 1) for name in names)
+                if axis >= leaf.ndim or leaf.shape[axis] % count:
+                    got = f"an array {list(leaf.shape)}"
+                    expected = f"axis {axis} to be shared evenly by {count} devices"
+                    raise invalid("batch", got, expected, "Choose another batch size.")
+
+    jax.tree.map(of_part, batch_spec, batch, is_leaf=lambda s: isinstance(s, PartitionSpec))
 
 
 def sharded_as(spec: Any, tree: Any, mesh: Mesh) -> Any:

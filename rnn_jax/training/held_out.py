@@ -144,7 +144,12 @@ class Evaluations:
         if self._held_out is None or self._held_out.stop_when is None:
             return False
         last = self.history.since(self.history.steps - 1)
-        return bool(self._held_out.stop_when({name: values[0] for name, values in last.items()}))
+        metrics = {name: values[0] for name, values in last.items()}
+        try:
+            return bool(self._held_out.stop_when(metrics))
+        except KeyError as error:
+            got, expected = f"one that reads {error}", f"some of {', '.join(metrics)}"
+            raise invalid("stop_when", got, expected, "Check the name.") from error
 
     def joined(self, metrics: Any) -> Any:
         """Return the metrics of the steps with those of the evaluations, `[evaluations, ...]`."""

@@ -32,6 +32,7 @@ class Progress:
         self._skipped = 0.0
         self._done = self._before = 0
         self._begun = time.monotonic()
+        self._compiled: tuple[float, int] | None = None
         self._next_line = self._begun + SECONDS_BETWEEN_LINES
 
     def __enter__(self):
@@ -59,9 +60,12 @@ class Progress:
     def update(self, metrics: Mapping[str, np.ndarray], steps: int) -> None:
         """Show the last of `[n, ...]` metrics, after n more steps of training or none.
 
-        Of many numbers, as an ensemble has them, the median is shown; skipped steps are counted.
+        Of many numbers, as an ensemble has them, the median is shown, of learning rates the least
+        and the largest; skipped steps are counted.
         """
         self._done += steps
+        if steps and self._compiled is None:
+            self._compiled = time.monotonic(), self._done
         if self._hidden:
             return
         self._bar.update(steps)
@@ -69,7 +73,7 @@ class Progress:
             self._skipped += float(metrics["skipped"].sum())
         for name in self._names(metrics):
             if metrics[name].size and metrics[name].dtype.kind != "c":
-                self._values[name] = f"{np.median(metrics[name][-1].astype(float)):.4g}"
+                self._values[name] = _shown(name, metrics[name][-1].astype(float))
         if self._skipped:
             self._values["skipped"] = f"{self._skipped:g}"
         if self._is_bar:
@@ -88,8 +92,11 @@ class Progress:
         """Print a line."""
         if self._hidden or self._is_bar:
             return
-        seconds = time.monotonic() - self._begun
-        rate = (self._done - self._before) / max(seconds, 1e-9)
+        # Once more than one lot of steps is taken, without the first, which was compiled.
+        since, before = self._begun, self._before
+        if self._compiled is not None and self._done > self._compiled[1]:
+            since, before = self._compiled
+        rate = (self._done - before) / max(time.monotonic() - since, 1e-9)
         said = [f"{self._done:,} of {self._steps:,}"]
         if self._done > self._before:
             said += [f"{rate:,.0f} steps/s" if rate >= 100 else f"{rate:.3g} steps/s"]
@@ -98,3 +105,9 @@ class Progress:
         said += [f"{name} {value}" for name, value in self._values.items()]
         print(f"{self._label}: {', '.join(said)}", file=sys.stderr, flush=True)
         self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
+
+
+def _shown(name: str, values: np.ndarray) -> str:
+    if name == "learning_rate" and values.min() < values.max():
+        return f"{values.min():.4g}–{values.max():.4g}"
+    return f"{np.median(values):.4g}"

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import flax.struct
+import jax
 import jax.numpy as jnp
 import optax
 
@@ -53,6 +54,15 @@ def create_train_state(params: Params, optimizer: optax.GradientTransformation) 
     check_optimizer(optimizer)
     check_params(params)
     return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params))
+
+
+def check_same_optimizer(optimizer: optax.GradientTransformation, state: TrainState) -> None:
+    """Raise ValueError unless the state is one that the optimizer would begin with."""
+    wanted: Any = jax.tree.structure(jax.eval_shape(optimizer.init, state.params))
+    found = jax.tree.structure(state.opt_state)
+    if wanted != found:
+        remedy = "Create the state with the optimizer of the step."
+        raise invalid("state", f"one of an optimizer with {found}", f"{wanted}", remedy)
 
 
 def create_stateful_train_state(

@@ -14,7 +14,7 @@ from rnn_jax.errors import check_number
 from rnn_jax.training.checks import check_optimizer
 from rnn_jax.training.clipping import GlobalNorm, global_norm, scale_down
 from rnn_jax.training.scopes import OPTIMIZER, setting
-from rnn_jax.training.train_state import TrainState
+from rnn_jax.training.train_state import TrainState, check_same_optimizer
 from rnn_jax.types import Array, Params
 
 Update = Callable[..., tuple[TrainState, dict[str, Array]]]
@@ -39,6 +39,7 @@ def make_update(
     def update(
         state: TrainState, grads: Params, value: Array, value_fn: Callable[[Params], Array]
     ) -> tuple[TrainState, dict[str, Array]]:
+        check_same_optimizer(optimizer, state)
         norm = global_norm(grads)
         is_finite = norm.is_finite
         # Zeros in place of what is not finite: an update that will not be used should not have to

@@ -77,7 +77,8 @@ def fake(monkeypatch):
 def test_every_combination_is_a_run_with_a_name(tmp_path):
     values = {"rate": (0.1, 0.2), "kind": ("a",), "seed": (0, 1, 2)}
     runs = runs_of(Config(sizes=(7,)), values, tmp_path)
-    assert [run.name for run in runs][:2] == ["rate=0.1,seed=0", "rate=0.1,seed=1"]
+    names = [run.name for run in runs]
+    assert names[:2] == ["rate=0.1,sizes=7", "rate=0.1,sizes=7,seed=1"]
     assert len({run.config.out for run in runs}) == 6
     assert all(run.config.sizes == (7,) for run in runs)
     groups = groups_of(runs, ("seed",), 2)
@@ -85,7 +86,11 @@ def test_every_combination_is_a_run_with_a_name(tmp_path):
     assert all(len({run.config.rate for run in group}) == 1 for group in groups)
     assert [len(group) for group in groups_of(runs, (), 64)] == [1] * 6
     (alone,) = runs_of(Config(), {"rate": (0.1,)}, tmp_path)
-    assert alone.name == "run"
+    assert alone.name == "rate=0.1"
+    assert runs_of(Config(), {}, tmp_path)[0].name == "defaults"
+    long = [runs_of(Config(sizes=tuple(range(n))), {}, tmp_path)[0].name for n in (99, 100)]
+    assert max(map(len, long)) == 150
+    assert long[0] != long[1]
     with pytest.raises(ValueError, match=r"^rate: got .*; expected each value once"):
         runs_of(Config(), {"rate": (0.1, 0.1)}, tmp_path)
 
@@ -117,8 +122,10 @@ def test_the_table_has_a_row_for_each_number(fake, tmp_path, capsys):
 def test_runs_of_one_program_are_measured_together_and_more_seeds_join_them(fake, tmp_path):
     fake["study"] = study(together=Together(("seed", "rate"), measured_together))
     go = lambda *args: sweep.main("fake", [*args, "--out", str(tmp_path)])
+    go("--kind", "a")
+    TOGETHER.clear()
     table = go("--kind", "a", "b", "--seeds", "3")
-    assert TOGETHER == [[0, 1, 2], [0, 1, 2]]
+    assert TOGETHER == [[1, 2], [0, 1, 2]]
     assert sorted(table["value"]) == [0.5, 1, 1.5, 2, 2.5, 3]
     table = go("--kind", "a", "b", "--seeds", "5", "--together", "2")
     assert TOGETHER[2:] == [[3, 4], [3, 4]]
@@ -126,31 +133,44 @@ def test_runs_of_one_program_are_measured_together_and_more_seeds_join_them(fake
     again = go("--kind", "a", "b", "--seeds", "5")
     assert again["value"] == table["value"]
     assert len(TOGETHER) == 4
-    with pytest.raises(ValueError, match=r"^out: got .*seed=0, a run with rate = 0.5; expected"):
-        go("--kind", "a", "b", "--seeds", "5", "--rate", "0.7")
+
+
+def test_other_values_join_the_runs_that_are_there(fake, tmp_path):
+    """Whatever varied in the sweep before: the table is of all runs of the folder."""
+    go = lambda *args: sweep.main("fake", [*args, "--out", str(tmp_path)])
+    go("--rate", "0.1", "0.2")
+    table = go("--rate", "0.2", "--seeds", "2")
+    assert table["rate"] == [0.2, 0.2, 0.1]
+    assert table["seed"] == [0, 1, 0]
+    assert table["value"] == [0.2, 1.2, 0.1]
+    table = go("--kind", "b")
+    assert list(table) == ["run", "rate", "kind", "seed", "metric", "step", "value"]
+    assert table["value"] == [1.0, 0.1, 0.2, 1.2]
+    assert len(list((tmp_path / "runs").iterdir())) == 4
+    with pytest.raises(ValueError, match=r"^out: got .*a sweep of fake; expected"):
+        sweep.main("another", ["--out", str(tmp_path)])
 
 
 def test_a_finished_run_of_other_settings_is_never_taken_for_this_sweeps(fake, tmp_path):
-    """A setting that varied, or did not, and now does not, or does: names alone do not tell."""
-    go = lambda *args: sweep.main("fake", [*args, "--seeds", "2", "--out", str(tmp_path)])
-    go("--rate", "0.1", "0.2")
-    assert go("--rate", "0.1")["value"] == [0.1, 1.1]  # a name without the rate
-    with pytest.raises(ValueError, match=r"^out: got .*seed=0, a run with rate = 0.1; expected"):
-        go("--rate", "0.2")
-    table = go("--rate", "0.1", "0.2", "0.3")
-    assert table["value"] == [0.1, 1.1, 0.2, 1.2, 0.3, 1.3]
-    with pytest.raises(ValueError, match=r"^out: got .*a sweep of fake; expected"):
-        sweep.main("another", ["--out", str(tmp_path)])
+    """As after the experiment's defaults, which names leave out, have changed."""
+    go = lambda: sweep.main("fake", ["--seed", "1", "2", "--out", str(tmp_path)])
+    go()
+    file = tmp_path / "runs" / "seed=1" / "config.json"
+    record = json.loads(file.read_text())
+    record["config"]["rate"] = 0.7
+    file.write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"^out: got .*seed=1, a run with rate = 0.7; expected"):
+        go()
 
 
 def test_a_run_that_has_finished_meanwhile_is_left_as_it_is(fake, tmp_path):
     """As where a process has outlived the sweep that began it, and a second sweep has it listed."""
     sweep.main("fake", ["--seeds", "2", "--out", str(tmp_path)])
     group = runs_of(Config(), {"seed": (0, 1)}, tmp_path)
-    before = (tmp_path / "runs" / "seed=0" / "config.json").stat().st_mtime_ns
+    before = (tmp_path / "runs" / "defaults" / "config.json").stat().st_mtime_ns
     sweep.run_group("fake", group[:1], tmp_path / "checkpoints")
     sweep.run_group("fake", group, tmp_path / "checkpoints")
-    assert (tmp_path / "runs" / "seed=0" / "config.json").stat().st_mtime_ns == before
+    assert (tmp_path / "runs" / "defaults" / "config.json").stat().st_mtime_ns == before
 
 
 def test_a_run_that_fails_ends_no_other(fake, tmp_path, capsys):
@@ -162,8 +182,8 @@ def test_a_run_that_fails_ends_no_other(fake, tmp_path, capsys):
     assert "4 of 4 runs" in said.out
     with open(tmp_path / "table.csv", newline="") as file:
         assert [row["run"] for row in csv.DictReader(file)] == [
-            "fail=False,seed=0",
-            "fail=False,seed=1",
+            "defaults",
+            "seed=1",
         ]
 
 
@@ -171,6 +191,7 @@ def test_what_does_not_fit_is_named(fake, tmp_path):
     out = ["--out", str(tmp_path / "out")]
     for args, named in (
         (["--rate", "-1", "2"], "rate"),
+        (["--rate"], "rate"),
         (["--seeds", "0"], "seeds"),
         (["--seeds", "2", "--seed", "1", "2"], "seeds"),
         (["--workers", "0"], "workers"),

@@ -124,6 +124,11 @@ def test_training_stops_where_it_is_told_to(tmp_path):
     assert metrics["loss"].shape == (0,)
 
 
+def test_a_criterion_that_reads_no_metric_is_told_their_names():
+    with pytest.raises(ValueError, match=r"^stop_when: got .*'acc'; expected some of loss, st"):
+        train(None, stop_when=lambda metrics: metrics["acc"] > 1)
+
+
 def test_a_run_that_is_over_before_it_begins_is_kept_all_the_same(tmp_path):
     for _ in range(2):
         state, metrics = train(tmp_path, stop_when=lambda metrics: True)

@@ -110,8 +110,18 @@ def test_two_processes_are_one(script, tmp_path):
             np.testing.assert_allclose(other[metric], one[metric], rtol=2e-3, atol=2e-5)
 
 
-def test_the_job_script_is_that_of_the_document():
-    """What Slurm would run is what the tests run: one process for each task."""
-    (block,) = re.findall(r"```bash\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
-    assert "srun python train_on_cluster.py runs/adding 2000" in block
-    assert subprocess.run(["bash", "-n"], input=block, text=True, check=False).returncode == 0
+def test_the_scripts_are_those_of_the_document(script, tmp_path):
+    """What Slurm would run is what the tests run; what stands there for one machine runs."""
+    by_hand, job = re.findall(r"```bash\n(.*?)```", DOCUMENT.read_text(), re.DOTALL)
+    assert "srun python train_on_cluster.py runs/adding 2000" in job
+    assert subprocess.run(["bash", "-n"], input=job, text=True, check=False).returncode == 0
+    for old, new in (("JOB_ID=1 ", f"JOB_ID={free_job()} "), ("2000", "20"),
+                     ("python", sys.executable), (script.name, str(script))):  # fmt: skip
+        assert old in by_hand
+        by_hand = by_hand.replace(old, new)
+    both = subprocess.run(
+        ["bash", "-c", f"{by_hand}\nwait"], text=True, capture_output=True, timeout=120, check=True,
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert both.stderr.count("20 of 20") == 1
+    assert len(read_record(tmp_path / "runs" / "adding" / "record")["loss"]) == 20

@@ -120,8 +120,14 @@ def test_explicit_axes_train_as_automatic_ones(state):
 
 def test_a_batch_that_devices_cannot_share_is_refused(state):
     step = make_train_step(loss, OPTIMIZER, mesh=batch_mesh())
-    with pytest.raises(ValueError, match="evenly divisible"):
+    with pytest.raises(ValueError, match=r"^batch: got .*; expected axis 1 to be shared evenly"):
         jax.jit(step)(state, (normal(0, 6, 3, INPUT_SIZE), normal(1, 6, 3, 2)))
+
+
+def test_a_state_of_another_optimizer_is_refused(state):
+    for other in (optax.sgd(0.1), optax.chain(optax.clip(1.0), optax.adam(0.1))):
+        with pytest.raises(ValueError, match=r"^state: got one of an optimizer with .*; expected"):
+            make_train_step(loss, other)(state, batch_at(0))
 
 
 def test_a_step_compiles_once_and_for_every_platform(state):
