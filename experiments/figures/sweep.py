@@ -56,6 +56,11 @@ def figure_of(columns: Mapping[str, Sequence[Any]], varied: Sequence[str]) -> Fi
         return _dots(columns, keys)
 
 
+def said(metric: str) -> str:
+    """Return the name of a metric as a figure says it."""
+    return metric.replace("held_out", "held-out").replace("_", " ")
+
+
 def _curves(columns: Mapping[str, Sequence[Any]], keys: Sequence[Key], metric: str) -> Figure:
     """Draw one metric of all runs over the steps of training."""
     runs: dict[Key, dict[str, dict[float, float]]] = {}
@@ -73,7 +78,7 @@ def _curves(columns: Mapping[str, Sequence[Any]], keys: Sequence[Key], metric: s
         at = sorted({step for curve in of_key.values() for step in curve})
         values = np.array([_filled(curve, at) for curve in of_key.values()])
         color = arm_color(arms.index(arm), len(arms))
-        draw_band(ax, at, band_of(values.T), color, arm or metric.replace("_", " "), lw=1.3)
+        draw_band(ax, at, band_of(values.T), color, arm or said(metric), lw=1.3)
     every = np.array([v for of in runs.values() for curve in of.values() for v in curve.values()])
     lowest = min(every[np.isfinite(every)], default=0.0)
     for ax, title in zip(axes[0], titles, strict=True):
@@ -82,7 +87,7 @@ def _curves(columns: Mapping[str, Sequence[Any]], keys: Sequence[Key], metric: s
             ax.set_yscale("log")
         if any(len(of_key) > 1 for of_key in runs.values()):
             explain_band(ax)
-    axes[0, 0].set_ylabel(metric.replace("_", " "))
+    axes[0, 0].set_ylabel(said(metric))
     fit(figure, axes[0])
     return figure
 

@@ -49,10 +49,11 @@ def telemetry(record: Mapping[str, np.ndarray], *, clip_norm: float | None = Non
         _profile(figure, axes[0, 2], record["state_log_norms"])
         _matrices(axes[1, 0], record)
         _line(axes[1, 1], record["omega"], MEASURED)
-        axes[1, 1].set(title=r"$\Omega = \sum_t (r_t - 1)^2$", yscale="log")
+        ratio = r"$r_t = \|\partial L / \partial h_{t-1}\| / \|\partial L / \partial h_t\|$"
+        axes[1, 1].set(title=r"$\Omega = \sum_t (r_t - 1)^2$, " + ratio, yscale="log")
         _horizon(axes[1, 2], record["horizon"], T=record["state_log_norms"].shape[1])
-        for ax in axes[1]:
-            ax.set_xlabel("training step")
+        for ax in axes.ravel():
+            ax.set(xlabel="training step", xlim=(0, max(len(record["loss"]) - 1, 1)))
     return figure
 
 
@@ -87,7 +88,7 @@ def _profile(figure: Figure, ax: Axes, log_norms: np.ndarray) -> None:
     ax.grid(visible=False)
     ax.set(title=r"$\|\partial L / \partial h_t\|$", ylabel="state  t")
     bar = figure.colorbar(image, ax=ax, extend="min" if (decades < bottom).any() else "neither")
-    bar.ax.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    bar.ax.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda e, _: f"$10^{{{e:g}}}$"))
 
 

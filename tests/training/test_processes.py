@@ -1,7 +1,9 @@
 """The script of docs/cluster.md: alone, and as two processes of Slurm with two devices each."""
 
+import contextlib
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -119,9 +121,14 @@ def test_the_scripts_are_those_of_the_document(script, tmp_path):
                      ("python", sys.executable), (script.name, str(script))):  # fmt: skip
         assert old in by_hand
         by_hand = by_hand.replace(old, new)
-    both = subprocess.run(
-        ["bash", "-c", f"{by_hand}\nwait"], text=True, capture_output=True, timeout=120, check=True,
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    both = subprocess.Popen(
+        ["bash", "-c", f"{by_hand}\nwait"], text=True, stderr=subprocess.PIPE, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True,
     )  # fmt: skip
-    assert both.stderr.count("20 of 20") == 1
+    try:
+        said = both.communicate(timeout=120)[1]
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(both.pid, signal.SIGKILL)
+    assert said.count("20 of 20") == 1
     assert len(read_record(tmp_path / "runs" / "adding" / "record")["loss"]) == 20
