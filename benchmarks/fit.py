@@ -39,8 +39,8 @@ from rnn_jax.training import (
 BEFORE = 100
 """Steps of a run before its clock starts."""
 SIZES = {
-    "0.5 ms": {"T": 12, "B": 4, "H": 16, "steps": 2000},
-    "5 ms": {"T": 50, "B": 32, "H": 48, "steps": 500},
+    "0.5 ms": {"T": 24, "B": 4, "H": 16, "steps": 2000},
+    "5 ms": {"T": 50, "B": 32, "H": 56, "steps": 500},
     "50 ms": {"T": 100, "B": 64, "H": 128, "steps": 200},
 }
 
