@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,9 +10,10 @@ import optax
 from jax.sharding import Mesh
 
 from rnn_jax.cell import Cell, check_cell
-from rnn_jax.errors import check_key
+from rnn_jax.errors import check_function, check_key
 from rnn_jax.tasks import Task
 from rnn_jax.tasks._curriculum import check_task
+from rnn_jax.training.checks import check_scalar
 from rnn_jax.training.gradient import Unroll
 from rnn_jax.training.telemetry import Telemetry, check_telemetry
 from rnn_jax.training.train_state import TrainState
@@ -25,6 +27,7 @@ def make_task_train_step(
     task: Task,
     optimizer: optax.GradientTransformation,
     *,
+    penalty: Callable[[Params, Array, Array], Array] | None = None,
     clip_norm: float | None = None,
     clip_value: float | None = None,
     accumulate: int = 1,
@@ -42,6 +45,8 @@ def make_task_train_step(
       cell: any Cell whose outputs are those of the task.
       task: any task. Where the number of steps that count differs from one sequence to another, the
         mean over devices or parts is that of their means.
+      penalty: `(params, xs, targets) -> scalar`, added to the loss: a weight times
+        `gradients.omega`, say. A mean over examples, where devices or parts share the batch.
       optimizer, clip_norm, clip_value, accumulate, mesh: as for `make_train_step`.
       strategy: as for `unroll`; with telemetry, as for `gradients.unroll_nudged`.
       telemetry: quantities to measure; the state is then one of `create_monitored_train_state`.
@@ -51,13 +56,15 @@ def make_task_train_step(
       are those of `make_train_step`, and those of `Telemetry` if there is one.
 
     Raises:
-      ValueError: a cell or a task that is none; what `make_train_step`, `unroll` and
-        `Task.mean_loss` raise; a batch that is no key.
+      ValueError: a cell, a task or a penalty that is none; a penalty that is not a scalar; what
+        `make_train_step`, `unroll` and `Task.mean_loss` raise; a batch that is no key.
     """
     check_cell("cell", cell)
     check_task(task)
     if telemetry is not None:
         check_telemetry(telemetry)
+    if penalty is not None:
+        check_function("penalty", penalty, "(params, xs, targets) -> scalar")
     strategy = resolve(strategy)
 
     def mean_loss(
@@ -65,7 +72,11 @@ def make_task_train_step(
     ) -> tuple[Array, State]:
         xs, targets = batch
         ys = unroll(cell, params, xs, strategy=strategy)[1]
-        return task.mean_loss(ys, xs, targets), carried
+        value = task.mean_loss(ys, xs, targets)
+        if penalty is not None:
+            added = check_scalar("penalty", penalty(params, xs, targets))
+            value += added.astype(value.dtype)
+        return value, carried
 
     def prepare(state: TrainState, key: Any) -> tuple[Array, Array]:
         xs, targets = task.batch(check_key("key", key), state.step)

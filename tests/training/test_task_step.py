@@ -8,7 +8,7 @@ import optax
 import pytest
 
 import rnn_jax
-from rnn_jax import cells, tasks
+from rnn_jax import cells, gradients, tasks
 from rnn_jax.training import (
     HeldOut,
     Telemetry,
@@ -67,6 +67,30 @@ def test_telemetry_changes_no_update():
     two, metrics = monitored(create_monitored_train_state(params, ADAM, telemetry), DATA)
     chex.assert_trees_all_close(one.params, two.params, rtol=1e-5, atol=1e-7)
     assert np.isfinite(metrics["decay_rate"])
+
+
+@pytest.mark.parametrize("how", [{}, {"mesh": batch_mesh()}, {"accumulate": 4}], ids=str)
+def test_a_penalty_is_added_to_the_loss(how):
+    """Ω's weight times its gradient, and the weight of what is added to the loss."""
+    task = TASKS["last step"]
+    cell = cells.readout(cells.elman(6), task.output_size)
+    params, sgd = cell.init(KEY, task.input_size), optax.sgd(1.0)
+
+    def penalty(params, xs, targets):
+        return 0.01 * gradients.omega(cell, params, xs, lambda ys: task.mean_loss(ys, xs, targets))
+
+    step = jax.jit(make_task_train_step(cell, task, sgd, penalty=penalty, **how))
+    state, metrics = step(create_train_state(params, sgd), DATA)
+    plain, without = jax.jit(make_task_train_step(cell, task, sgd))(
+        create_train_state(params, sgd), DATA
+    )
+    value, grads = jax.value_and_grad(penalty)(params, *task.batch(DATA, 0))
+    np.testing.assert_allclose(metrics["loss"], without["loss"] + value, rtol=1e-5)
+    expected = jax.tree.map(jnp.subtract, plain.params, grads)
+    chex.assert_trees_all_close(state.params, expected, rtol=1e-4, atol=1e-6)
+    vector = make_task_train_step(cell, task, sgd, penalty=lambda params, xs, targets: xs[0, 0])
+    with pytest.raises(ValueError, match=r"^penalty: got .*; expected one number"):
+        vector(create_train_state(params, sgd), DATA)
 
 
 def test_it_learns_and_is_evaluated_on_other_sequences():
