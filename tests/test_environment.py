@@ -33,6 +33,21 @@ def test_flags_are_added_to_those_that_are_set(given):
     assert jax.device_count() == 2
 
 
+def test_the_repository_holds_nothing_that_a_run_has_left():
+    """Of what git has: the folders and files of the plan, and no arrays or checkpoints."""
+    command = ["git", "ls-files", "-z"]
+    listed = subprocess.run(command, cwd=ROOT, check=False, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip(f"no list of git's: {listed.stderr}")
+    files = list(filter(None, listed.stdout.split("\0")))
+    planned = {".ci", ".gitignore", "LICENSE", "Makefile", "pyproject.toml", "requirements.txt"}
+    planned |= {"README.md", "BENCHMARKS.md", "CHANGELOG.md"}
+    planned |= {"rnn_jax", "experiments", "tests", "benchmarks", "docs"}
+    assert {file.partition("/")[0] for file in files} == planned
+    kinds = {Path(file).suffix for file in files if "/" in file and not file.startswith(".ci")}
+    assert kinds <= {".py", ".md", ".png", ".npz", ".typed"}
+
+
 COMPILE = """
 import tests, jax, jax.numpy as jnp
 found = [0]

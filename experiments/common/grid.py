@@ -63,8 +63,8 @@ def name_of(config: Settings) -> str:
     differs = {n: v for n, v in settings.items() if n not in NOT_COMPARED and v != default[n]}
     shown = lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
     said = ",".join(f"{name}={shown(value)}" for name, value in differs.items()) or "defaults"
-    name = re.sub(r"[^\w.,=+-]", "_", said)
-    if len(name) > LONGEST:  # file systems take no more than 255 bytes
+    name = re.sub(r"[^\w.,=+-]", "_", said, flags=re.ASCII)
+    if len(name) > LONGEST:  # file systems take no more than 255
         digest = hashlib.sha256(name.encode()).hexdigest()[:16]
         name = f"{name[: LONGEST - 17]}-{digest}"
     return name

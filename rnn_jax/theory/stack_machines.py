@@ -18,7 +18,7 @@ import itertools
 import re
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from rnn_jax.errors import invalid
 
@@ -90,12 +90,13 @@ def run_stack_machine(machine: StackMachine, symbols: Sequence[str | None]) -> l
 
     Args:
       machine: any machine.
-      symbols: input of each step, None for none.
+      symbols: input of each step, None for none. At one that no rule reads, the machine halts.
 
     Raises:
-      ValueError: a machine that `stack_machine_network` refuses.
+      ValueError: a machine that `stack_machine_network` refuses; symbols that are no sequence.
     """
     check_machine(machine)
+    check_symbols(symbols)
     by_state: dict[str, list[Rule]] = {}
     for rule in machine.rules:
         by_state.setdefault(rule.state, []).append(rule)
@@ -149,8 +150,10 @@ def turing_machine(
       The machine; in a state that the table does not have, it stays for ever.
 
     Raises:
-      ValueError: a table that is none.
+      ValueError: a table that is none, or that says nothing of the start.
     """
+    if not isinstance(table, Mapping):
+        raise invalid("table", table, "a mapping", "Pass {(state, bit): (bit, move, next state)}.")
     rules = []
     for entry, action in table.items():
         try:
@@ -170,8 +173,11 @@ def turing_machine(
                     onto = f"{pop}{write}{left or 0}"
                     operations = ("-" if left else "", onto)
                     rules.append(Rule(state, None, (left, head), after, operations))
+    if start not in {rule.state for rule in rules}:
+        remedy = "Write what the machine does in it."
+        raise invalid("start", start, "a state of which the table has an entry", remedy)
     ends = {rule.next_state for rule in rules} - {rule.state for rule in rules}
-    rules += [Rule(end, None, ("*", "*"), end, ("", "")) for end in sorted(ends)]
+    rules += [Rule(end, None, ("*", "*"), end, ("", "")) for end in sorted(ends, key=str)]
     return StackMachine(tuple(rules), start)
 
 
@@ -179,13 +185,18 @@ def check_machine(machine: StackMachine) -> None:
     """Raise ValueError for a machine that is none or not deterministic."""
     if not isinstance(machine, StackMachine) or not machine.rules:
         raise invalid("machine", machine, "a StackMachine with rules", "Write one rule at least.")
+    _check_name(machine, machine.start)
     for rule in machine.rules:
-        fits = len(rule.tops) == len(rule.operations) == machine.stacks > 0
+        if not isinstance(rule, Rule):
+            raise invalid("machine", rule, "Rules", "Write Rule(state, symbol, ...).")
+        _check_name(rule, rule.state)
+        _check_name(rule, rule.next_state)
+        lists = (rule.tops, rule.operations)
+        fits = all(isinstance(each, tuple | list) for each in lists)
+        fits = fits and len(rule.tops) == len(rule.operations) == machine.stacks > 0
+        fits = fits and all(isinstance(text, str) for text in (*rule.tops, *rule.operations))
         fits = fits and all(top in TOPS for top in rule.tops)
-        fits = fits and all(OPERATION.fullmatch(operation) for operation in rule.operations)
-        if "" in (rule.state, rule.next_state):
-            raise invalid("machine", f"{rule}", "states with names", '"" stands for none.')
-        if not fits:
+        if not fits or not all(map(OPERATION.fullmatch, rule.operations)):
             expected = f"tops of {TOPS}, and operations as '', '-', '01', '-1', for every stack"
             raise invalid("machine", f"{rule}", expected, "Write one of each for each stack.")
         for top, operation in zip(rule.tops, rule.operations, strict=True):
@@ -198,3 +209,15 @@ def check_machine(machine: StackMachine) -> None:
         tops_meet = all("*" in pair or pair[0] == pair[1] for pair in tops)
         if one.state == two.state and symbols_meet and tops_meet:
             raise invalid("machine", f"{one} and {two}", "one rule at a time", "Tell them apart.")
+
+
+def _check_name(of: Any, name: Any) -> None:
+    """Raise ValueError unless `name` is one that a state may have."""
+    if not isinstance(name, str) or not name:
+        raise invalid("machine", f"{of}", "states with names", '"" stands for none.')
+
+
+def check_symbols(symbols: Any) -> None:
+    """Raise ValueError unless `symbols` is a sequence."""
+    if not isinstance(symbols, Sequence):
+        raise invalid("symbols", symbols, "a sequence, a symbol a step", "Pass [None] * steps.")

@@ -14,7 +14,13 @@ from jax.typing import DTypeLike
 from rnn_jax.cell import Cell
 from rnn_jax.cells import Activation, AffineParams, elman
 from rnn_jax.errors import check_dtype, describe, invalid
-from rnn_jax.theory.stack_machines import Configuration, Rule, StackMachine, check_machine
+from rnn_jax.theory.stack_machines import (
+    Configuration,
+    Rule,
+    StackMachine,
+    check_machine,
+    check_symbols,
+)
 from rnn_jax.types import Array, Params
 
 STEPS = 3
@@ -42,8 +48,9 @@ class StackNetwork(NamedTuple):
         """Return xs `[3 · len(symbols), I]`: a symbol at every third step, one-hot; None for none.
 
         Raises:
-          ValueError: a symbol that no rule reads.
+          ValueError: a symbol that no rule reads; no sequence.
         """
+        check_symbols(symbols)
         known = self.machine.symbols
         xs = np.zeros((len(symbols), STEPS, len(known)), self.params.b.dtype)
         for n, symbol in enumerate(symbols):
@@ -58,12 +65,14 @@ class StackNetwork(NamedTuple):
         """Return the machine after each of its steps, as outputs ys `[3 n, H]` of `unroll` have it.
 
         Raises:
-          ValueError: outputs of another shape, or of several examples.
+          ValueError: outputs of another shape, or of several examples; ones that are not finite.
         """
         outputs = np.asarray(ys, np.float64)
         if outputs.ndim != 2 or len(outputs) % STEPS or outputs.shape[1] != len(self.units):
             expected = f"[a multiple of {STEPS}, {len(self.units)}]"
             raise invalid("ys", describe(ys), expected, "Pass those of one example.")
+        if not np.isfinite(outputs).all():
+            raise invalid("ys", "some that are not finite", "numbers", "Look at what was run.")
         states, P = self.machine.states, self.machine.stacks
         found = []
         for y in outputs[STEPS - 1 :: STEPS]:
@@ -92,13 +101,13 @@ def stack_machine_network(machine: StackMachine, dtype: DTypeLike = jnp.float32)
 
     Args:
       machine: any machine.
-      dtype: dtype of the network. Products have to be taken in it: on a GPU under
+      dtype: dtype of the network. Products have to be taken in it: on a GPU or TPU under
         `jax.default_matmul_precision("highest")`.
 
     Raises:
       ValueError: rules that are none, of different numbers of stacks, with tops or operations that
         are none, that pop what may be empty, or of which two apply at once; a dtype that is none
-        of floats, or that does not hold every weight exactly.
+        of floats, or that does not hold every weight and count the rules to each state exactly.
 
     Reference: Siegelmann and Sontag (1995). Departure: inhibition by n_r instead of a term γ_r − 1,
     which would cost a bit of the stack.
@@ -118,9 +127,12 @@ def stack_machine_network(machine: StackMachine, dtype: DTypeLike = jnp.float32)
     weights = _weights(machine, unit)
     params = AffineParams(*(jnp.asarray(array, dtype) for array in weights))
     held = (np.asarray(leaf, np.float64) for leaf in (params.W, params.U, params.b))
-    if not all(map(np.array_equal, held, weights)):
+    # b is how many rules lead to a state, and their n_r have to be counted.
+    countable = weights[2].max() <= 2 ** (jnp.finfo(params.b.dtype).nmant + 1)
+    if not countable or not all(map(np.array_equal, held, weights)):
+        expected = "one that holds every weight, and counts the rules to each state, exactly"
         remedy = "Push fewer bits at once, or choose a wider dtype."
-        raise invalid("dtype", params.b.dtype.name, "one that holds every weight exactly", remedy)
+        raise invalid("dtype", params.b.dtype.name, expected, remedy)
     # No rule applies at the two other times, at which nothing is in the network yet.
     begun = [f"state {machine.start}", *(name for name in names if name.startswith("not rule"))]
     start = jnp.zeros(H, dtype).at[jnp.array([unit[name] for name in begun])].set(1)

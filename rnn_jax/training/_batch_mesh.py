@@ -79,8 +79,9 @@ def _check_shared_evenly(batch: Any, batch_spec: Any, mesh: Mesh) -> None:
                     continue
                 names = names if isinstance(names, tuple) else (names,)
                 count = math.prod(mesh.shape.get(name, 1) for name in names)
-                if axis >= leaf.ndim or leaf.shape[axis] % count:
-                    got = f"an array {list(leaf.shape)}"
+                shape = np.shape(leaf)
+                if axis >= len(shape) or shape[axis] % count:
+                    got = f"an array {list(shape)}"
                     expected = f"axis {axis} to be shared evenly by {count} devices"
                     raise invalid("batch", got, expected, "Choose another batch size.")
 

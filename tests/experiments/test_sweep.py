@@ -88,6 +88,7 @@ def test_every_combination_is_a_run_with_a_name(tmp_path):
     (alone,) = runs_of(Config(), {"rate": (0.1,)}, tmp_path)
     assert alone.name == "rate=0.1"
     assert runs_of(Config(), {}, tmp_path)[0].name == "defaults"
+    assert runs_of(Config(out=tmp_path, kind="ü" * 99), {}, tmp_path)[0].name.isascii()
     long = [runs_of(Config(sizes=tuple(range(n))), {}, tmp_path)[0].name for n in (99, 100)]
     assert max(map(len, long)) == 150
     assert long[0] != long[1]

@@ -140,6 +140,10 @@ ONE = Rule("A", "a", ("*",), "A", ("1",))
         ((ONE._replace(operations=("-",)),), "a known bit on top"),
         ((ONE._replace(tops=("",), operations=("-",)),), "a known bit on top"),
         ((ONE._replace(next_state=""),), "states with names"),
+        ((ONE._replace(state=1),), "states with names"),
+        ((ONE._replace(tops=None),), "tops of"),
+        ((ONE._replace(operations=(1,)),), "tops of"),
+        ((tuple(ONE),), "Rules"),
         ((ONE, ONE._replace(next_state="B")), "one rule at a time"),
         ((ONE, ONE._replace(symbol=None, tops=("1",))), "one rule at a time"),
     ],
@@ -160,6 +164,19 @@ def test_names_and_signs_of_any_kind():
     assert theory.run_stack_machine(machine, word)[6].state == "next top 0"
 
 
+def test_rules_that_a_dtype_cannot_count_are_refused():
+    """256 ones are counted in bfloat16, 257 are not, though 300, a weight then, is one of its."""
+    machine = lambda count: StackMachine(
+        tuple(Rule("A", f"{n}", ("*",), "A", ("1",)) for n in range(count)), "A"
+    )
+    word = ["5", "255", "0"]
+    found = networks_way(machine(256), [word], jnp.bfloat16)
+    assert found == [theory.run_stack_machine(machine(256), word)]
+    for count in (257, 300):
+        with pytest.raises(ValueError, match=r"^dtype: got bfloat16; expected one that holds"):
+            theory.stack_machine_network(machine(count), jnp.bfloat16)
+
+
 def test_weights_that_a_dtype_cannot_hold_are_refused():
     machine = StackMachine((ONE._replace(operations=("01" * 5,)),), "A")
     assert networks_way(machine, [["a"]]) == [theory.run_stack_machine(machine, ["a"])]
@@ -174,6 +191,19 @@ def test_what_a_network_is_asked_has_to_fit():
     for ys in (jnp.zeros((3, 2)), jnp.zeros((4, 20)), jnp.zeros((3, 2, 20))):
         with pytest.raises(ValueError, match=r"^ys: got float.*; expected \[a multiple of 3, 20\]"):
             network.configurations(ys)
+    with pytest.raises(ValueError, match=r"^ys: got some that are not finite"):
+        network.configurations(jnp.full((3, 20), jnp.nan))
+    for use in (network.inputs, lambda symbols: theory.run_stack_machine(A_N_B_N, symbols)):
+        assert len(use([])) == 0
+        with pytest.raises(ValueError, match=r"^symbols: got .*; expected a sequence"):
+            use(3)
+    for table in ({}, {("B", 0): (1, "R", "A")}):
+        with pytest.raises(ValueError, match=r"^start: got A; expected a state of which"):
+            theory.turing_machine(table, "A")
+    with pytest.raises(ValueError, match=r"^table: got .*; expected a mapping"):
+        theory.turing_machine([1], "A")
+    with pytest.raises(ValueError, match=r"^machine: got .*; expected states with names"):
+        theory.stack_machine_network(StackMachine((ONE,), ""))
     for table in ({("A", 0): (2, "R", "A")}, {("A", 0): (1, "up", "A")}, {"A": (1, "R", "A")}):
         with pytest.raises(ValueError, match=r"^table: got .*; expected \(state, bit\)"):
             theory.turing_machine(table, "A")

@@ -130,6 +130,17 @@ def test_a_state_of_another_optimizer_is_refused(state):
             make_train_step(loss, other)(state, batch_at(0))
 
 
+def test_an_optimizer_whose_start_looks_at_numbers_is_none_the_worse(state):
+    def init(params):
+        assert float(jax.tree.leaves(params)[0].sum()) != 0
+        return OPTIMIZER.init(params)
+
+    looks = optax.GradientTransformation(init, OPTIMIZER.update)
+    one, _ = jax.jit(make_train_step(loss, looks))(state, batch_at(0))
+    two, _ = jax.jit(make_train_step(loss, OPTIMIZER))(state, batch_at(0))
+    chex.assert_trees_all_equal(one.params, two.params)
+
+
 def test_a_step_compiles_once_and_for_every_platform(state):
     step = make_train_step(loss, OPTIMIZER, clip_norm=1.0)
     exported = jax.export.export(jax.jit(step), platforms=["cpu", "cuda", "tpu"])(
