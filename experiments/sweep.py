@@ -17,6 +17,7 @@ import hashlib
 import importlib
 import json
 import os
+import platform
 import sys
 import time
 import typing
@@ -153,17 +154,17 @@ def run_group(experiment: str, group: Sequence[Run], checkpoints: Path) -> None:
 def keep_programs(folder: Path) -> None:
     """Keep what this process compiles, for the other runs of the sweep; a user's folder stays."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(folder))
+        # A program for one machine's processor may not run on another's.
+        jax.config.update("jax_compilation_cache_dir", str(folder / platform.node()))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         # What was compiled before has settled that there is none.
         compilation_cache.reset_cache()
 
 
-def run_job(devices: int, programs: Path | None, *call: Any) -> None:
+def run_job(devices: int, programs: Path, *call: Any) -> None:
     """Measure a group in a process of its own, on so many CPU devices."""
     jax.config.update("jax_num_cpu_devices", devices)
-    if programs is not None:
-        keep_programs(programs)
+    keep_programs(programs)
     run_group(*call)
 
 
@@ -224,11 +225,9 @@ def _run(
         where = Where(
             sweep.workers, sweep.cluster, sweep.minutes, sweep.partition, sweep.cpus, sweep.gpus
         )
-        # The machines of a cluster differ, and a program of one may not run on another.
-        programs = folder.programs if sweep.cluster == "local" else None
-        jobs = [(sweep.cpus, programs, *call) for call in calls]
-        ended = run_jobs(run_job, jobs, where, folder.path / "jobs")
         logs = folder.path / "jobs"
+        jobs = [(sweep.cpus, folder.programs.absolute(), *call) for call in calls]
+        ended = run_jobs(run_job, jobs, where, logs)
         print(f"what each process says is in {logs}/*_log.*", flush=True)
     total = sum(map(len, groups))
     for number, error in ended:

@@ -10,7 +10,7 @@ sweep/
   summary.md        the last value of each metric, over seeds
   checkpoints/      of what is not finished
   jobs/             what jobs in other processes have written
-  programs/         what has been compiled, for runs of the same shapes
+  programs/         what each machine has compiled, for runs of the same shapes
 ```
 """
 
