@@ -17,7 +17,6 @@ import hashlib
 import importlib
 import json
 import os
-import platform
 import sys
 import time
 import typing
@@ -27,12 +26,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import jax
-from jax.experimental.compilation_cache import compilation_cache
 
 import experiments
 from experiments.common.command_line import MISTAKE, guarded
 from experiments.common.grid import Run, groups_of, runs_of
 from experiments.common.jobs import Where, run_jobs
+from experiments.common.programs import keep_programs
 from experiments.common.provenance import settings_of
 from experiments.common.settings import Checked, Limits, Settings, Size
 from experiments.common.study import Study
@@ -149,16 +148,6 @@ def run_group(experiment: str, group: Sequence[Run], checkpoints: Path) -> None:
         settings = json.dumps([settings_of(run.config) for run in left]).encode()
         kept = checkpoints / hashlib.sha256(settings).hexdigest()[:16]
         study.main_together([run.config for run in left], kept)
-
-
-def keep_programs(folder: Path) -> None:
-    """Keep what this process compiles, for the other runs of the sweep; a user's folder stays."""
-    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        # A program for one machine's processor may not run on another's.
-        jax.config.update("jax_compilation_cache_dir", str(folder / platform.node()))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-        # What was compiled before has settled that there is none.
-        compilation_cache.reset_cache()
 
 
 def run_job(devices: int, programs: Path, *call: Any) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar
 
 from experiments.common.report import paragraph
 from experiments.common.run_folder import Figures, Result, redraw
-from experiments.common.settings import Settings
+from experiments.common.settings import Reproduction, Settings
 
 Config = TypeVar("Config", bound=Settings)
 
@@ -44,13 +44,23 @@ def command_line(
             redraw(plot, parser.parse_args(sys.argv[2:]).folder)
             return
         more = "" if plot is None else "\n\n`plot FOLDER` redraws a run's figures."
-        settings = tyro.cli(config, description=f"{doc}{more}")
+        settings = tyro.cli(config, description=f"{doc}{more}", default=defaults(config))
         settings.check()
         print(announcement(doc), flush=True)
         main(settings)
         refuse_nan(Path(settings.out) / "summary.md")
 
     guarded(run)
+
+
+def defaults(config: type[Config]) -> Config:
+    """Return the settings that options stand beside: those of `--setting`, where there is one."""
+    if not issubclass(config, Reproduction):
+        return config()
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--setting", default="reduced")
+    # What is no setting is refused by what parses all options.
+    return config(setting=parser.parse_known_args()[0].setting)
 
 
 def guarded(run: Callable[[], Any]) -> None:

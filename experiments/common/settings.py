@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import types
 import typing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -44,8 +44,8 @@ class Checked:
         The message names the field, what came and what was expected.
         """
         hints = typing.get_type_hints(type(self), include_extras=True)
-        for field in fields(self):
-            _check(field.name, getattr(self, field.name), hints[field.name])
+        for each in fields(self):
+            _check(each.name, getattr(self, each.name), hints[each.name])
         self.check_together()
 
     def check_together(self) -> None:
@@ -60,6 +60,26 @@ class Settings(Checked):
     """The run folder."""
     overwrite: bool = False
     """Replace the finished run in the run folder; the old one stays until the new one is done."""
+
+
+@dataclass(frozen=True)
+class Reproduction(Settings):
+    """The base of the `Config` of a published result, which it has under two settings."""
+
+    setting: Literal["reduced", "paper"] = "reduced"
+    """"reduced" runs in minutes on two cores; "paper" has the sizes of the publication."""
+    seed: Seed = 0
+    """PRNG seed of the first network of each arm; the others have the next ones."""
+
+    def __post_init__(self) -> None:
+        for each in fields(self):
+            if getattr(self, each.name) is None and self.setting in each.metadata:
+                object.__setattr__(self, each.name, each.metadata[self.setting])
+
+
+def by_setting(*, reduced: Any, paper: Any) -> Any:
+    """Return the field of a `Reproduction` whose value, if left out, depends on the setting."""
+    return field(default=None, metadata={"reduced": reduced, "paper": paper})
 
 
 def _check(name: str, value: Any, hint: Any) -> None:

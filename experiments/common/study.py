@@ -6,6 +6,7 @@ import math
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ import jax
 from experiments.common.checks import Check, checks_table
 from experiments.common.command_line import command_line
 from experiments.common.numbers import Result
+from experiments.common.programs import programs_kept
 from experiments.common.run_folder import Figures, RunFolder
 from experiments.common.settings import Settings
 
@@ -82,7 +84,7 @@ class Study:
         """
         config.check()
         inputs, *data = self.prepare(config)
-        with RunFolder(config.out).running(config, inputs) as folder:
+        with RunFolder(config.out).running(config, inputs) as folder, self._programs(folder):
             result, summary = self._finish(folder, self.measure(config, *data))
         print(f"\n{summary}\nFigures and numbers are in {folder.path}/")
         return result
@@ -107,6 +109,10 @@ class Study:
         if self.rows is None:
             return rows_of_checks(self.checks(result))
         return list(self.rows(result))
+
+    def _programs(self, folder: RunFolder) -> AbstractContextManager[None]:
+        """Return what keeps compiled programs while the ensembles of a study are trained."""
+        return programs_kept(folder.checkpoints / "programs") if self.ensemble else nullcontext()
 
     def _finish(self, folder: RunFolder, measured: Any, figures: bool = True) -> tuple[Result, str]:
         """Write what a run leaves; return its result and summary."""

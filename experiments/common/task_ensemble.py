@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -37,12 +37,13 @@ class Members(NamedTuple):
     """What each network of an ensemble has of its own, `[members]`.
 
     A member's start and batches are drawn from its seed alone: they are those that it has by
-    itself. `clip_norm` is inf for no clipping.
+    itself. `clip_norm` and `clip_value` are inf for no clipping.
     """
 
     seed: np.ndarray
     learning_rate: np.ndarray
     clip_norm: np.ndarray
+    clip_value: np.ndarray | None = None
 
 
 class Plan(NamedTuple):
@@ -51,26 +52,28 @@ class Plan(NamedTuple):
     Attributes:
       cell: cell of all networks, readout included.
       task, held_out: the task, and where the networks are evaluated.
-      optimizer: a key of `OPTIMIZERS`.
-      schedule: "constant" or "cosine", of the learning rate over `steps`.
-      steps, accumulate, evaluate_every: as for `fit` and `make_task_train_step`.
+      steps, evaluate_every, accumulate: as for `fit` and `make_task_train_step`.
       held_out_batches: batches in an evaluation.
       solved: training ends once every network solves this part of the held-out sequences; None to
         take all steps.
+      optimizer: a key of `OPTIMIZERS`.
+      schedule: "constant" or "cosine", of the learning rate over `steps`.
       telemetry: what is measured besides; None for nothing.
+      penalty: added to the loss, as for `make_task_train_step`; None for nothing.
     """
 
     cell: Cell
     task: Task
     held_out: Task
-    optimizer: str
-    schedule: str
     steps: int
-    accumulate: int
     evaluate_every: int
     held_out_batches: int
     solved: float | None
-    telemetry: Telemetry | None
+    optimizer: str = "adam"
+    schedule: str = "constant"
+    accumulate: int = 1
+    telemetry: Telemetry | None = None
+    penalty: Callable[[Params, Array, Array], Array] | None = None
 
 
 class Trained(NamedTuple):
@@ -96,6 +99,7 @@ def train(
     checkpoints: Path,
     label: str,
     recorders: Sequence[Recorder] = (),
+    max_skipped: int | None = 100,
 ) -> Trained:
     """Train the networks, from where the checkpoints are if there are some.
 
@@ -104,7 +108,7 @@ def train(
       members: what each has of its own.
       checkpoints: the folder from which an interrupted training resumes.
       label: shown with the progress.
-      recorders: as for `fit`.
+      recorders, max_skipped: as for `fit`.
     """
     count = len(members.seed)
     seeds = jnp.asarray(members.seed, jnp.uint32)
@@ -113,6 +117,8 @@ def train(
         "learning_rate": jnp.asarray(members.learning_rate, jnp.float32),
         "clip_norm": jnp.asarray(members.clip_norm, jnp.float32),
     }
+    if members.clip_value is not None:
+        arrays["clip_value"] = jnp.asarray(members.clip_value, jnp.float32)
 
     def init(seed: Array, learning_rate: Array) -> Any:
         params = plan.cell.init(_key(seed, "parameters"), plan.task.input_size)
@@ -126,7 +132,9 @@ def train(
             plan.cell,
             plan.task,
             _optimizer(plan, member["learning_rate"]),
+            penalty=plan.penalty,
             clip_norm=member["clip_norm"],  # type: ignore[arg-type]  # one for each member
+            clip_value=member.get("clip_value"),  # type: ignore[arg-type]
             accumulate=plan.accumulate,
             telemetry=plan.telemetry,
         )
@@ -143,6 +151,7 @@ def train(
         held_out=_held_out(plan, count),
         checkpoint_dir=checkpoints,
         recorders=recorders,
+        max_skipped=max_skipped,
     )
     best = restore(checkpoints, first, best=True)
     # Fetched, so that what follows runs on one device: see over_ensemble on jnp.linalg.

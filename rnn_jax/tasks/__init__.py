@@ -7,7 +7,7 @@ from rnn_jax.tasks._adding import adding
 from rnn_jax.tasks._associative_recall import associative_recall
 from rnn_jax.tasks._chorales import bach_chorales
 from rnn_jax.tasks._copying import copying
-from rnn_jax.tasks._curriculum import curriculum, padded
+from rnn_jax.tasks._curriculum import curriculum, padded, random_lengths
 from rnn_jax.tasks._delay import delay, delayed_xor
 from rnn_jax.tasks._digits import sequential_digits
 from rnn_jax.tasks._dyck import dyck
@@ -99,6 +99,7 @@ __all__ = [
     "one_hot",
     "padded",
     "parity",
+    "random_lengths",
     "random_permutation",
     "s3",
     "s5",

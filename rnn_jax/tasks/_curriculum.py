@@ -1,4 +1,4 @@
-"""One task at several lengths in arrays of one size: padding, and a curriculum over lengths."""
+"""One task at several lengths in arrays of one size: padding, lengths that grow, or at random."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ import numpy as np
 from rnn_jax.errors import check_integer, check_sizes, invalid
 from rnn_jax.lengths import select
 from rnn_jax.tasks.arrays import NO_CLASS, has_target
+from rnn_jax.tasks.examples import integers
 from rnn_jax.tasks.task import Task
 from rnn_jax.types import Array, Key
 
 OF_LENGTHS = "Take a task of tasks.TASKS, or give yours the field of_length: T -> Task."
+
+ONE_LENGTH: Any = {"of_length": None, "chance": None, "chance_loss": math.nan}
+"""What each length has of its own, and several have not together."""
 
 
 def padded(task: Task, T: int) -> Task:
@@ -79,12 +83,33 @@ def curriculum(task: Task, lengths: Sequence[int], starts: Sequence[int]) -> Tas
         draws = [lambda key, stage=stage: stage.batch(key, step) for stage in stages]
         return jax.lax.switch(stage, draws, key)
 
-    none: Any = {
-        "of_length": None,
-        "chance": None,
-        "chance_loss": math.nan,
-    }  # each length has its own
-    return stages[-1]._replace(batch=batch, mask=has_target, **none)
+    return stages[-1]._replace(batch=batch, mask=has_target, **ONE_LENGTH)
+
+
+def random_lengths(task: Task, lengths: Sequence[int]) -> Task:
+    """Return a task whose batches each have one of several lengths, at random, all alike likely.
+
+    Batches are padded to the longest, so that training compiles once.
+
+    Args:
+      task: a task that can be had at any length, as those of `TASKS`.
+      lengths: values of its length parameter T.
+
+    Raises:
+      ValueError: a task of one length alone; lengths that are no positive integers, or none.
+
+    Reference: Pascanu, Mikolov and Bengio 2013, section 4.1, and Delétang et al. 2023, section 4,
+    train on lengths at random.
+    """
+    stages = at_lengths(task, lengths)
+
+    def batch(key: Key, step: Any) -> tuple[Array, Array]:
+        of_length, of_batch = jax.random.split(jax.random.fold_in(key, step))
+        stage = integers(of_length, (), 0, len(stages))
+        draws = [lambda key, stage=stage: stage.batch(key, 0) for stage in stages]
+        return jax.lax.switch(stage, draws, of_batch)
+
+    return stages[-1]._replace(batch=batch, mask=has_target, **ONE_LENGTH)
 
 
 def at_lengths(task: Task, lengths: Sequence[int]) -> list[Task]:

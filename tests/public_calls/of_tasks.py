@@ -121,6 +121,9 @@ def data_calls():
             then=shapes,
             never={"starts": [(0, 0), (1, 2), (0,)]},
         ),
+        "random_lengths": Call(
+            tasks.random_lengths, {"task": task, "lengths": (3, 5)}, then=shapes
+        ),
     }
 
 

@@ -1,0 +1,144 @@
+"""Draw arms of a reproduction: what they learn over sequences, and at which length they solve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.common.arms import sequences_to_solve
+from rnn_jax.plotting.style import (
+    MUTED,
+    STYLE,
+    arm_color,
+    band_of,
+    draw_band,
+    explain_band,
+    fit,
+    grid_of_panels,
+)
+
+LINES = ("-", "--", "-.", ":")
+MARKERS = "osD^vPX*<>"
+WIDTH, HEIGHT = 3.1, 2.6
+COLUMNS = 3
+"""Panels beside each other."""
+
+Results = Mapping[str, Any]
+"""What `arms.measure` returns: by panel, arm and length."""
+
+
+def learning(
+    arms: Results, *, metric: str = "loss", unit: str = "held-out loss", log: bool = True
+) -> Figure:
+    """Draw a metric of the held-out sequences over the sequences read, a panel for each length.
+
+    Args:
+      arms: results.
+      metric: of the held-out sequences; of the loss, chance is drawn too.
+      unit: label of the axis.
+      log: whether its axis is logarithmic.
+    """
+    panels = {
+        (panel, length): {
+            line: lengths[length] for line, lengths in lines.items() if length in lengths
+        }
+        for panel, lines in arms.items()
+        for length in dict.fromkeys(name for lengths in lines.values() for name in lengths)
+    }
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _panels(len(panels))
+        for ax, ((panel, length), lines) in zip(axes, panels.items(), strict=True):
+            for number, (line, result) in enumerate(lines.items()):
+                read = result["step"] * result["batch_size"]
+                style = {"ls": LINES[number % len(LINES)], "lw": 1.3, "label": line}
+                band = band_of(result["held_out"][metric])
+                draw_band(ax, read, band, arm_color(number, len(lines)), alpha=0.15, **style)
+            chance = float(result["chance_loss"])
+            if metric == "loss" and np.isfinite(chance):
+                ax.axhline(chance, color=MUTED, lw=1, ls=":", label="without memory")
+            ax.set(title=", ".join(filter(None, (panel, length))), xlabel="sequences read")
+            ax.xaxis.set_major_formatter(_thousands)
+            if log:
+                ax.set_yscale("log")
+            _label_left(ax, unit)
+        explain_band(axes[0])
+        fit(figure, axes)
+    return figure
+
+
+def success(arms: Results, part: float, x: Callable[[str], float], xlabel: str = "T") -> Figure:
+    """Draw the part of the networks that solve a task against its length.
+
+    Args:
+      arms: results.
+      part: of the held-out sequences, which counts as solved.
+      x: length of a task from its name.
+      xlabel: what it is.
+    """
+    measured = lambda result: np.isfinite(sequences_to_solve(result, part)).mean()
+    return _by_length(arms, measured, x, xlabel, "part of the seeds that solve it", (-0.05, 1.05))
+
+
+def needed(arms: Results, part: float, x: Callable[[str], float], xlabel: str = "T") -> Figure:
+    """Draw the sequences that a network has to read against the length of a task.
+
+    Medians over seeds; where the median network did not solve it, a cross at what it has read.
+    Arguments as for `success`.
+    """
+    measured = lambda result: np.percentile(sequences_to_solve(result, part), 50, method="nearest")
+    figure = _by_length(arms, measured, x, xlabel, "sequences needed, median", None)
+    for ax in figure.axes:
+        ax.set_yscale("log")
+    return figure
+
+
+def _by_length(arms: Results, measured: Any, x: Any, xlabel: str, unit: str, limits: Any) -> Figure:
+    """Draw one number for each arm and length."""
+    with matplotlib.rc_context(STYLE):
+        figure, axes = _panels(len(arms))
+        for ax, (panel, lines) in zip(axes, arms.items(), strict=True):
+            for number, (line, lengths) in enumerate(lines.items()):
+                at = [x(length) for length in lengths]
+                values = np.array([measured(result) for result in lengths.values()])
+                color, marker = arm_color(number, len(lines)), MARKERS[number % len(MARKERS)]
+                style = {"ms": 4.5, "lw": 1.2, "mfc": "white"}
+                shown = np.where(np.isfinite(values), values, np.nan)
+                ax.plot(at, shown, f"{marker}-", color=color, label=line, **style)
+                for length, here, value in zip(lengths, at, values, strict=True):
+                    if not np.isfinite(value):
+                        result = lengths[length]
+                        read = result["step"][-1] * result["batch_size"]
+                        ax.plot([here], [read], "x", color=color, ms=6, clip_on=False)
+            ax.set(title=panel, xlabel=xlabel, xticks=sorted({x(n) for n in lengths}))
+            if limits:
+                ax.set_ylim(*limits)
+            _label_left(ax, unit)
+        if not limits:
+            axes[0].plot([], [], "x", color=MUTED, label="not solved by then")
+        fit(figure, axes)
+    return figure
+
+
+def _panels(count: int) -> tuple[Figure, list[Any]]:
+    """Return a figure of so many panels, in rows."""
+    columns = min(count, COLUMNS)
+    rows = -(-count // columns)
+    figure, axes = grid_of_panels(rows, columns, width=WIDTH, height=HEIGHT, sharey=False)
+    for ax in axes.flat[count:]:
+        ax.remove()
+    return figure, list(axes.flat[:count])
+
+
+def _label_left(ax: Any, unit: str) -> None:
+    if ax.get_subplotspec().is_first_col():
+        ax.set_ylabel(unit)
+
+
+def _thousands(value: float, _: Any) -> str:
+    if value >= 1e6:
+        return f"{value / 1e6:g}M"
+    return f"{value / 1e3:g}k" if value >= 1e3 else f"{value:g}"

@@ -1,0 +1,183 @@
+"""Learn what the first LSTM learned: how many sequences it takes, beside the numbers of 1997.
+
+Claim: long short-term memory learns the embedded Reber grammar, and tasks with a lag of a hundred
+steps: the sum of two marked numbers, their product, and the order of two symbols; a simple
+recurrent network does not. The LSTM of 1997 has no forget gate; the one of 2000 has. After
+Hochreiter and Schmidhuber (1997), experiments 1, 4, 5 and 6a.
+
+    python -m experiments.lstm_1997 [--setting paper] [--seeds 10] [--out FOLDER]
+    python -m experiments.lstm_1997 plot FOLDER
+
+Departures: Adam and full backpropagation through time in place of gradient descent and a truncated
+one, a linear readout of all units, fresh sequences throughout.
+
+About eight minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.common import arms
+from experiments.common.arms import Arm, sequences_to_solve
+from experiments.common.checks import Check, judged_if, published
+from experiments.common.numbers import Result
+from experiments.common.run_folder import RunFolder
+from experiments.common.settings import Positive, Reproduction, Size, by_setting
+from experiments.common.study import Study
+from experiments.common.task_ensemble import Plan
+from experiments.figures import arms as figures
+from experiments.tables import arms as tables
+from rnn_jax.cell import Cell
+from rnn_jax.cells import elman, lstm, readout
+from rnn_jax.tasks import Task, adding, embedded_reber, multiplication, temporal_order
+from rnn_jax.types import Params
+
+SOURCE = "Hochreiter and Schmidhuber 1997"
+OPEN = 100.0
+"""A forget bias of which σ is 1: no forget gate."""
+CELLS: dict[str, Callable[[int], Cell]] = {
+    "LSTM of 1997": functools.partial(lstm, forget_bias=OPEN),
+    "LSTM with forget gate": lstm,
+    "Elman": elman,
+}
+
+
+class Experiment(NamedTuple):
+    """One of the paper's.
+
+    Attributes:
+      make: of its task.
+      length: name of its length.
+      solved: part of the held-out sequences that has to be right.
+      presentations: sequences that the paper's networks needed, as it says.
+      fewest, most: those that a network may need here; the budget is `most` with a margin.
+    """
+
+    make: Callable[..., Task]
+    length: str
+    solved: float
+    presentations: str
+    most: int
+
+
+EXPERIMENTS = {
+    "embedded Reber": Experiment(embedded_reber, "", 1.0, "8,440 to 39,740", 40_000),
+    "adding": Experiment(adding, "T = 100", 1 - 3 / 2560, "74,000", 100_000),
+    "multiplication": Experiment(multiplication, "T = 100", 1 - 140 / 2560, "482,000", 500_000),
+    "temporal order": Experiment(temporal_order, "T = 100", 1 - 3 / 2560, "31,390", 100_000),
+}
+
+
+@dataclass(frozen=True)
+class Config(Reproduction):
+    """The networks and their training."""
+
+    out: Path = Path("runs/lstm_1997")
+    """The run folder."""
+    seeds: Size = by_setting(reduced=10, paper=10)
+    """Networks of each arm, all in one program."""
+    hidden_size: Size = 16
+    """H, units of each network."""
+    batch_size: Size = by_setting(reduced=10, paper=1)
+    """Sequences in a batch."""
+    learning_rate: Positive = by_setting(reduced=0.01, paper=0.003)
+    """Adam's."""
+    presentations: Size = by_setting(reduced=100_000, paper=1_000_000)
+    """Most sequences that a network of any arm reads."""
+
+
+def arms_of(config: Config) -> dict[str, dict[str, dict[str, Arm]]]:
+    """Return the ways to learn: by experiment and cell."""
+    return {
+        name: {cell: {of.length: _arm(config, of, make)} for cell, make in CELLS.items()}
+        for name, of in EXPERIMENTS.items()
+    }
+
+
+def _arm(config: Config, of: Experiment, cell_of: Callable[[int], Cell]) -> Arm:
+    task, held_out = of.make(batch_size=config.batch_size), of.make(batch_size=256)
+    steps = min(of.most, config.presentations) // config.batch_size
+    plan = Plan(
+        cell=readout(cell_of(config.hidden_size), task.output_size),
+        task=task,
+        held_out=held_out,
+        steps=max(steps, 1),
+        evaluate_every=max(steps // 40, 1),
+        held_out_batches=10,
+        solved=of.solved,
+    )
+    return Arm(plan, config.learning_rate, clip_norm=1.0)
+
+
+def measure(config: Config) -> tuple[Result, dict[str, Params]]:
+    """Return what the networks of each arm learned."""
+    seeds = config.seed + np.arange(config.seeds)
+    learned, networks = arms.measure(arms_of(config), seeds, RunFolder(config.out).checkpoints)
+    return {"arms": learned}, networks
+
+
+def checks(result: Result) -> list[Check]:
+    """Return the paper's results, number by number."""
+    found: list[Check] = []
+    for name, of in EXPERIMENTS.items():
+        by_cell = {cell: lengths[of.length] for cell, lengths in result["arms"][name].items()}
+        needed = {cell: sequences_to_solve(r, of.solved) for cell, r in by_cell.items()}
+        first, gated, simple = needed.values()
+        best = first if np.median(first) <= np.median(gated) else gated
+        read = max(r["step"][-1] * r["batch_size"] for r in by_cell.values())
+        claim = f"{name}: sequences needed, the better LSTM"
+        of_experiment = [
+            published(claim, best, of.presentations, SOURCE, high=of.most),
+            published(
+                f"{name}: seeds that solve it, the better LSTM",
+                np.isfinite(best).mean(),
+                "0.97 to 1",
+                SOURCE,
+                low=0.9,
+            ),
+            published(
+                f"{name}: seeds that solve it, Elman",
+                np.isfinite(simple).mean(),
+                "0",
+                SOURCE,
+                high=0,
+            ),
+        ]
+        found += judged_if(read >= of.most, f"{of.most:,} sequences", of_experiment)
+    return found
+
+
+def summarize(result: Result) -> str:
+    """Return tables of what was found, in Markdown."""
+    parts = [
+        f"## {name}\n\nSolved: {of.solved:.2%} of 2,560 held-out sequences right.\n\n"
+        f"{tables.learned({name: result['arms'][name]}, of.solved)}"
+        for name, of in EXPERIMENTS.items()
+    ]
+    return "\n\n".join(
+        ["# The experiments of 1997", *parts, f"## Gradients\n\n{tables.gradients(result['arms'])}"]
+    )
+
+
+def plot(result: Result) -> dict[str, Figure]:
+    """Return every figure, from the result alone."""
+    unit = "held-out sequences right"
+    return {
+        "learning": figures.learning(result["arms"], metric="solved", unit=unit, log=False),
+        "loss": figures.learning(result["arms"]),
+    }
+
+
+STUDY = Study(__doc__, Config, measure, checks, summarize, plot, ensemble=True)
+main = STUDY.main
+
+if __name__ == "__main__":
+    STUDY.command_line()

@@ -1,0 +1,249 @@
+"""Follow a state: which cells count modulo two and multiply permutations, and how far beyond.
+
+Claim: a linear recurrence whose factors lie in [0, 1] can forget, and cannot flip: trained on the
+parity of short sequences it guesses on longer ones. With factors in [−1, 1], or complex ones, that
+the input chooses, it follows parity at any length; and a gated nonlinear network, the LSTM, follows
+the product of permutations of three things as well. Each network learns the state at every step of
+short sequences, and is asked for the last state of sequences up to eight times as long. After
+Grazzi et al. (2024, arXiv 2411.12537), and Merrill, Petty and Sabharwal (2024, arXiv 2404.08819).
+
+    python -m experiments.state_tracking [--setting paper] [--seeds 5] [--out FOLDER]
+    python -m experiments.state_tracking plot FOLDER
+
+About five minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.common import arms
+from experiments.common.arms import Arm
+from experiments.common.checks import Check, judged_if, published
+from experiments.common.numbers import Result
+from experiments.common.report import spread, table
+from experiments.common.run_folder import RunFolder
+from experiments.common.settings import Positive, Reproduction, Size, by_setting
+from experiments.common.study import Study
+from experiments.common.task_ensemble import Plan, held_out_key
+from experiments.figures import arms as figures
+from experiments.figures.state_tracking import accuracies
+from experiments.tables import arms as tables
+from rnn_jax.cell import Cell
+from rnn_jax.cells import (
+    InputParams,
+    elman,
+    initializers,
+    linear,
+    lstm,
+    min_gru,
+    readout,
+    rg_lru,
+    selective,
+)
+from rnn_jax.tasks import Task, parity, s3
+from rnn_jax.tasks.task import last_step_only
+from rnn_jax.training import evaluate
+from rnn_jax.types import Array, Key, Params
+
+SOLVED = 0.99
+FACTORS = {
+    "[0, 1]": lambda a, theta: jax.nn.sigmoid(a),
+    "[−1, 1]": lambda a, theta: jnp.tanh(a),
+    "complex": lambda a, theta: jax.nn.sigmoid(a) * jnp.exp(jax.lax.complex(0 * theta, theta)),
+}
+"""λ of a linear recurrence, of two pre-activations."""
+
+
+def linear_of(factors: str, hidden_size: int) -> Cell:
+    """Return h_t = λ(x_t) ⊙ h_{t-1} + U_n x_t + b_n, whose factors λ lie where `factors` says."""
+    H, factor = hidden_size, FACTORS[factors]
+    is_complex = factors == "complex"
+
+    def init(key: Key, input_size: int) -> InputParams:
+        U = initializers.gaussian(1.0)(key, (4 * H, input_size), jnp.float32)
+        return InputParams(U=U, b=jnp.zeros(4 * H, jnp.float32))
+
+    def coefficients(_: Any, a: Array, theta: Array, re: Array, im: Array) -> tuple[Array, Array]:
+        return factor(a, theta), jax.lax.complex(re, im) if is_complex else re
+
+    def start(params: Params, batch: tuple[int, ...] = ()) -> Array:
+        return jnp.zeros((*batch, H), jnp.complex64 if is_complex else jnp.float32)
+
+    def emit(_: Any, h: Array, *drive: Array) -> Array:
+        return jnp.concatenate([h.real, h.imag], -1) if is_complex else h
+
+    return linear(
+        init,
+        start,
+        U=lambda params: params.U,
+        drive=lambda params, Ux: tuple(jnp.split(Ux + params.b, 4, -1)),
+        coefficients=coefficients,
+        emit=emit,
+    )
+
+
+LINEAR = {f"linear, λ in {factors}": functools.partial(linear_of, factors) for factors in FACTORS}
+CELLS: dict[str, Callable[[int], Cell]] = {
+    "minGRU": min_gru,
+    "RG-LRU": rg_lru,
+    "Mamba": selective,
+    **LINEAR,
+    "Elman": elman,
+    "LSTM": lstm,
+}
+FORGETFUL = ("minGRU", "RG-LRU", "Mamba", next(iter(LINEAR)))
+"""Linear cells whose factors lie in [0, 1]."""
+FLIPPING = tuple(LINEAR)[1:]
+TASKS: dict[str, Callable[..., Task]] = {
+    "parity": functools.partial(parity, running=True),
+    "S₃": s3,
+}
+GRAZZI, MERRILL = "Grazzi et al. 2024", "Merrill, Petty and Sabharwal 2024"
+
+
+@dataclass(frozen=True)
+class Config(Reproduction):
+    """The tasks, the networks and their training."""
+
+    out: Path = Path("runs/state_tracking")
+    """The run folder."""
+    seeds: Size = by_setting(reduced=5, paper=5)
+    """Networks of each arm, all in one program."""
+    T: Size = by_setting(reduced=20, paper=40)
+    """Steps of the sequences that train."""
+    longer: tuple[Size, ...] = (1, 2, 4, 8)
+    """How many times as long those are that test."""
+    hidden_size: Size = by_setting(reduced=32, paper=128)
+    """H, units of each network."""
+    steps: Size = by_setting(reduced=4000, paper=20_000)
+    """Most updates of a network."""
+    batch_size: Size = 64
+    """Sequences in a batch."""
+    learning_rate: Positive = 0.003
+    """Adam's."""
+
+
+def arms_of(config: Config) -> dict[str, dict[str, dict[str, Arm]]]:
+    """Return the ways to learn: by task and cell."""
+    return {
+        name: {cell: {f"T = {config.T}": _arm(config, make, of)} for cell, of in CELLS.items()}
+        for name, make in TASKS.items()
+    }
+
+
+def _arm(config: Config, make: Callable[..., Task], cell_of: Callable[[int], Cell]) -> Arm:
+    task = make(T=config.T, batch_size=config.batch_size)
+    plan = Plan(
+        cell=readout(cell_of(config.hidden_size), task.output_size),
+        task=task,
+        held_out=make(T=config.T, batch_size=500),
+        steps=config.steps,
+        evaluate_every=min(250, config.steps),
+        held_out_batches=4,
+        solved=0.999,
+    )
+    return Arm(plan, config.learning_rate, clip_norm=1.0)
+
+
+def measure(config: Config) -> tuple[Result, dict[str, Params]]:
+    """Return what each network learned, and how often its last state is right at each length."""
+    ways, seeds = arms_of(config), config.seed + np.arange(config.seeds)
+    learned, networks = arms.measure(ways, seeds, RunFolder(config.out).checkpoints)
+    lengths = [n * config.T for n in config.longer]
+    accuracy: dict[str, dict[str, np.ndarray]] = {}
+    for (task, cell, length), arm in arms.each(ways):
+        print(f"{task}, {cell}: sequences of {lengths[0]} to {lengths[-1]} steps", flush=True)
+        trained = networks[f"{task}, {cell}, {length}, best"]
+        right = [_right_at(TASKS[task], arm.plan.cell, trained, T) for T in lengths]
+        accuracy.setdefault(task, {})[cell] = np.stack(right)
+    return {
+        "arms": learned,
+        "lengths": np.array(lengths),
+        "accuracy": accuracy,
+        "guess": {name: np.array(1 / make().output_size) for name, make in TASKS.items()},
+        "updates": np.array(config.steps),
+    }, networks
+
+
+def _right_at(make: Callable[..., Task], cell: Cell, networks: Params, T: int) -> np.ndarray:
+    """Return the part of 2,000 sequences whose last state each network says, `[seeds]`."""
+    task = make(T=T, batch_size=500)._replace(mask=last_step_only)
+    of_one = lambda params: evaluate(cell, params, task, key=held_out_key(), batches=4).solved
+    return np.asarray(jax.jit(lambda networks: jax.lax.map(of_one, networks))(networks))
+
+
+def checks(result: Result) -> list[Check]:
+    """Return the papers' results, number by number."""
+    times = [int(T // result["lengths"][0]) for T in result["lengths"]]
+    if 4 not in times:
+        return []
+    at = times.index(4)
+    right = lambda task, cell: result["accuracy"][task][cell][at]
+    there = f"{result['lengths'][at]} steps"
+    found = [
+        published(
+            f"parity of {there}, {cell}: right",
+            right("parity", cell),
+            "chance, 0.5",
+            GRAZZI,
+            low=0.45,
+            high=0.55,
+        )
+        for cell in FORGETFUL
+    ]
+    found += [
+        published(
+            f"parity of {there}, {cell}: right", right("parity", cell), "1", GRAZZI, low=SOLVED
+        )
+        for cell in (*FLIPPING[:1], "LSTM")
+    ]
+    best = np.max([right("parity", cell) for cell in CELLS], 0)
+    found.append(published(f"parity of {there}, best cell: right", best, "1", GRAZZI, low=SOLVED))
+    claim = f"S₃, {there}, LSTM: right"
+    found.append(published(claim, right("S₃", "LSTM"), "1", MERRILL, low=SOLVED))
+    for cell in FORGETFUL:
+        claim = f"S₃, {there}, {cell}: right"
+        found.append(published(claim, right("S₃", cell), "falls with T", MERRILL, high=0.5))
+    return judged_if(int(result["updates"]) >= 2000, "2,000 updates", found)
+
+
+def summarize(result: Result) -> str:
+    """Return tables of what was found, in Markdown."""
+    rows = [
+        [f"{task}, {cell}", *(spread(right, ".3f") for right in by_length)]
+        for task, cells in result["accuracy"].items()
+        for cell, by_length in cells.items()
+    ]
+    headers = ["last state right", *(f"T = {T}" for T in result["lengths"])]
+    return (
+        f"# State tracking\n\n{table(rows, headers)}\n\n## Training\n\n"
+        f"{tables.learned(result['arms'], 0.999)}\n\n## Gradients\n\n"
+        f"{tables.gradients(result['arms'])}"
+    )
+
+
+def plot(result: Result) -> dict[str, Figure]:
+    """Return every figure, from the result alone."""
+    return {
+        "accuracy": accuracies(result),
+        "learning": figures.learning(
+            result["arms"], metric="solved", unit="sequences right at every step", log=False
+        ),
+    }
+
+
+STUDY = Study(__doc__, Config, measure, checks, summarize, plot, ensemble=True)
+main = STUDY.main
+
+if __name__ == "__main__":
+    STUDY.command_line()

@@ -1,0 +1,53 @@
+"""Tables of arms: what each learned and after how many sequences, and what its gradients do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from experiments.common import arms as measured
+from experiments.common.arms import each, sequences_to_solve
+from experiments.common.report import spread, table
+
+GRADIENTS = {"decay_rate": "+.3f", "horizon": ".3g", "largest_exponent": "+.3f"}
+
+
+def learned(arms: Mapping[str, Any], part: float, metric: str = "solved") -> str:
+    """Return for each arm how many of its networks solve the task, and after how many sequences.
+
+    Args:
+      arms: results by panel, arm and length.
+      part: of the held-out sequences, which counts as solved.
+      metric: of the held-out sequences, shown where the loss is least.
+    """
+    rows = []
+    for names, result in each(arms):
+        needed = sequences_to_solve(result, part)
+        solved = np.isfinite(needed)
+        rows.append(
+            [
+                ", ".join(filter(None, names)),
+                f"{solved.sum()} of {len(solved)}",
+                spread(needed[solved], ",.0f") if solved.any() else "–",
+                f"{result['step'][-1] * result['batch_size']:,}",
+                spread(measured.best(result, "loss"), ".3g"),
+                spread(measured.best(result, metric), ".4f"),
+            ]
+        )
+    headers = ["", "solved by", "sequences needed", "read", "loss, best", f"{metric} there"]
+    return table(rows, headers)
+
+
+def gradients(arms: Mapping[str, Any]) -> str:
+    """Return for each arm decay rate, horizon and λ₁ of the first and the best networks."""
+    rows = []
+    for names, result in each(arms):
+        first, best = (result["laboratory"][phase] for phase in ("first", "best"))
+        shown = [
+            f"{np.median(first[name]):{form}} → {spread(best[name], form)}"
+            for name, form in GRADIENTS.items()
+        ]
+        rows.append([", ".join(filter(None, names)), *shown])
+    return table(rows, ["before → after", "decay rate", "horizon", "λ₁"])
