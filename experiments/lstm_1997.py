@@ -25,18 +25,17 @@ from typing import NamedTuple
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.common import arms
-from experiments.common.arms import Arm, sequences_to_solve
+from experiments.common import comparison
+from experiments.common.arms import sequences_to_solve
 from experiments.common.checks import Check, judged_if, published
+from experiments.common.comparison import Comparison, Trial
 from experiments.common.numbers import Result
-from experiments.common.run_folder import RunFolder
-from experiments.common.settings import Positive, Reproduction, Size, by_setting
+from experiments.common.settings import Positive, Size, by_setting
 from experiments.common.study import Study
-from experiments.common.task_ensemble import Plan
 from experiments.figures import arms as figures
 from experiments.tables import arms as tables
 from rnn_jax.cell import Cell
-from rnn_jax.cells import elman, lstm, readout
+from rnn_jax.cells import elman, lstm
 from rnn_jax.tasks import Task, adding, embedded_reber, multiplication, temporal_order
 from rnn_jax.types import Params
 
@@ -58,7 +57,7 @@ class Experiment(NamedTuple):
       length: name of its length.
       solved: part of the held-out sequences that has to be right.
       presentations: sequences that the paper's networks needed, as it says.
-      fewest, most: those that a network may need here; the budget is `most` with a margin.
+      most: those that a network may read here.
     """
 
     make: Callable[..., Task]
@@ -77,7 +76,7 @@ EXPERIMENTS = {
 
 
 @dataclass(frozen=True)
-class Config(Reproduction):
+class Config(Comparison):
     """The networks and their training."""
 
     out: Path = Path("runs/lstm_1997")
@@ -89,38 +88,27 @@ class Config(Reproduction):
     batch_size: Size = by_setting(reduced=10, paper=1)
     """Sequences in a batch."""
     learning_rate: Positive = by_setting(reduced=0.01, paper=0.003)
-    """Adam's."""
-    presentations: Size = by_setting(reduced=100_000, paper=1_000_000)
-    """Most sequences that a network of any arm reads."""
-
-
-def arms_of(config: Config) -> dict[str, dict[str, dict[str, Arm]]]:
-    """Return the ways to learn: by experiment and cell."""
-    return {
-        name: {cell: {of.length: _arm(config, of, make)} for cell, make in CELLS.items()}
-        for name, of in EXPERIMENTS.items()
-    }
-
-
-def _arm(config: Config, of: Experiment, cell_of: Callable[[int], Cell]) -> Arm:
-    task, held_out = of.make(batch_size=config.batch_size), of.make(batch_size=256)
-    steps = min(of.most, config.presentations) // config.batch_size
-    plan = Plan(
-        cell=readout(cell_of(config.hidden_size), task.output_size),
-        task=task,
-        held_out=held_out,
-        steps=max(steps, 1),
-        evaluate_every=max(steps // 40, 1),
-        held_out_batches=10,
-        solved=of.solved,
-    )
-    return Arm(plan, config.learning_rate, clip_norm=1.0)
+    """Adam's, at the start of a cosine."""
+    sequences: Size = by_setting(reduced=100_000, paper=500_000)
+    """Most sequences that a network reads, where the paper's did not need fewer."""
 
 
 def measure(config: Config) -> tuple[Result, dict[str, Params]]:
     """Return what the networks of each arm learned."""
-    seeds = config.seed + np.arange(config.seeds)
-    learned, networks = arms.measure(arms_of(config), seeds, RunFolder(config.out).checkpoints)
+    trials = {
+        name: {
+            of.length: Trial(
+                of.make(batch_size=config.batch_size),
+                of.make(batch_size=256),
+                batches=10,
+                solved=of.solved,
+                sequences=min(of.most, config.sequences),
+            )
+        }
+        for name, of in EXPERIMENTS.items()
+    }
+    rates = dict.fromkeys(CELLS, config.learning_rate)
+    learned, networks = comparison.measure(config, trials, CELLS, rates)
     return {"arms": learned}, networks
 
 

@@ -7,7 +7,7 @@ the product of permutations of three things as well. Each network learns the sta
 short sequences, and is asked for the last state of sequences up to eight times as long. After
 Grazzi et al. (2024, arXiv 2411.12537), and Merrill, Petty and Sabharwal (2024, arXiv 2404.08819).
 
-    python -m experiments.state_tracking [--setting paper] [--seeds 5] [--out FOLDER]
+    python -m experiments.state_tracking [--setting paper] [--seeds 6] [--out FOLDER]
     python -m experiments.state_tracking plot FOLDER
 
 About five minutes on two cores.
@@ -26,15 +26,14 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.common import arms
-from experiments.common.arms import Arm
+from experiments.common import arms, comparison
 from experiments.common.checks import Check, judged_if, published
+from experiments.common.comparison import Comparison, Trial
 from experiments.common.numbers import Result
 from experiments.common.report import spread, table
-from experiments.common.run_folder import RunFolder
-from experiments.common.settings import Positive, Reproduction, Size, by_setting
+from experiments.common.settings import Positive, Size, by_setting
 from experiments.common.study import Study
-from experiments.common.task_ensemble import Plan, held_out_key
+from experiments.common.task_ensemble import held_out_key
 from experiments.figures import arms as figures
 from experiments.figures.state_tracking import accuracies
 from experiments.tables import arms as tables
@@ -56,6 +55,8 @@ from rnn_jax.training import evaluate
 from rnn_jax.types import Array, Key, Params
 
 SOLVED = 0.99
+MIN_SEQUENCES = 250_000
+"""Sequences without which the claim is not judged."""
 FACTORS = {
     "[0, 1]": lambda a, theta: jax.nn.sigmoid(a),
     "[−1, 1]": lambda a, theta: jnp.tanh(a),
@@ -112,66 +113,52 @@ GRAZZI, MERRILL = "Grazzi et al. 2024", "Merrill, Petty and Sabharwal 2024"
 
 
 @dataclass(frozen=True)
-class Config(Reproduction):
+class Config(Comparison):
     """The tasks, the networks and their training."""
 
     out: Path = Path("runs/state_tracking")
     """The run folder."""
-    seeds: Size = by_setting(reduced=5, paper=5)
-    """Networks of each arm, all in one program."""
     T: Size = by_setting(reduced=20, paper=40)
     """Steps of the sequences that train."""
     longer: tuple[Size, ...] = (1, 2, 4, 8)
     """How many times as long those are that test."""
-    hidden_size: Size = by_setting(reduced=32, paper=128)
-    """H, units of each network."""
-    steps: Size = by_setting(reduced=4000, paper=20_000)
-    """Most updates of a network."""
     batch_size: Size = 64
     """Sequences in a batch."""
+    sequences: Size = by_setting(reduced=250_000, paper=1_000_000)
+    """Most sequences that a network reads."""
     learning_rate: Positive = 0.003
-    """Adam's."""
-
-
-def arms_of(config: Config) -> dict[str, dict[str, dict[str, Arm]]]:
-    """Return the ways to learn: by task and cell."""
-    return {
-        name: {cell: {f"T = {config.T}": _arm(config, make, of)} for cell, of in CELLS.items()}
-        for name, make in TASKS.items()
-    }
-
-
-def _arm(config: Config, make: Callable[..., Task], cell_of: Callable[[int], Cell]) -> Arm:
-    task = make(T=config.T, batch_size=config.batch_size)
-    plan = Plan(
-        cell=readout(cell_of(config.hidden_size), task.output_size),
-        task=task,
-        held_out=make(T=config.T, batch_size=500),
-        steps=config.steps,
-        evaluate_every=min(250, config.steps),
-        held_out_batches=4,
-        solved=0.999,
-    )
-    return Arm(plan, config.learning_rate, clip_norm=1.0)
+    """Adam's, at the start of a cosine."""
 
 
 def measure(config: Config) -> tuple[Result, dict[str, Params]]:
     """Return what each network learned, and how often its last state is right at each length."""
-    ways, seeds = arms_of(config), config.seed + np.arange(config.seeds)
-    learned, networks = arms.measure(ways, seeds, RunFolder(config.out).checkpoints)
+    trials = {
+        name: {
+            f"T = {config.T}": Trial(
+                make(T=config.T, batch_size=config.batch_size),
+                make(T=config.T, batch_size=500),
+                batches=4,
+                solved=0.999,
+            )
+        }
+        for name, make in TASKS.items()
+    }
+    rates = dict.fromkeys(CELLS, config.learning_rate)
+    learned, networks = comparison.measure(config, trials, CELLS, rates)
     lengths = [n * config.T for n in config.longer]
     accuracy: dict[str, dict[str, np.ndarray]] = {}
-    for (task, cell, length), arm in arms.each(ways):
+    for (task, cell, length), _ in arms.each(learned):
         print(f"{task}, {cell}: sequences of {lengths[0]} to {lengths[-1]} steps", flush=True)
         trained = networks[f"{task}, {cell}, {length}, best"]
-        right = [_right_at(TASKS[task], arm.plan.cell, trained, T) for T in lengths]
+        whole = readout(CELLS[cell](config.hidden_size), TASKS[task]().output_size)
+        right = [_right_at(TASKS[task], whole, trained, T) for T in lengths]
         accuracy.setdefault(task, {})[cell] = np.stack(right)
     return {
         "arms": learned,
         "lengths": np.array(lengths),
         "accuracy": accuracy,
         "guess": {name: np.array(1 / make().output_size) for name, make in TASKS.items()},
-        "updates": np.array(config.steps),
+        "sequences": np.array(config.sequences),
     }, networks
 
 
@@ -214,7 +201,9 @@ def checks(result: Result) -> list[Check]:
     for cell in FORGETFUL:
         claim = f"S₃, {there}, {cell}: right"
         found.append(published(claim, right("S₃", cell), "falls with T", MERRILL, high=0.5))
-    return judged_if(int(result["updates"]) >= 2000, "2,000 updates", found)
+    return judged_if(
+        int(result["sequences"]) >= MIN_SEQUENCES, f"{MIN_SEQUENCES:,} sequences", found
+    )
 
 
 def summarize(result: Result) -> str:

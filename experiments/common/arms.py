@@ -11,7 +11,7 @@ import numpy as np
 
 from experiments.common import laboratory
 from experiments.common.numbers import Result
-from experiments.common.task_ensemble import PHASES, Members, Plan, held_out_key, train
+from experiments.common.task_ensemble import Members, Plan, held_out_key, train
 from rnn_jax.types import Params
 
 TRAINING = ("loss", "grad_norm", "clipped", "skipped")
@@ -50,7 +50,7 @@ def measure(
       By panel, arm and length: `step` of each evaluation, `[n]`; `batch_size`; `chance_loss` of the
       held-out task; `held_out`, what was found there, `[n, seeds]`, and `training`, means of the
       steps since the evaluation before, `[n − 1, seeds]`; `laboratory`, what gradients do in the
-      first, the best and the last networks, `[seeds]`.
+      first and in the best networks, `[seeds]`.
     """
     results: dict[str, Any] = {}
     networks: dict[str, Params] = {}
@@ -74,7 +74,7 @@ def _measure(
     )
     # A network that explodes is a result.
     trained = train(plan, members, checkpoints, label, max_skipped=None)
-    phases = dict(zip(PHASES, trained[:3], strict=True))
+    phases = {"first": trained.first, "best": trained.best}
     held_out = dict(trained.metrics["held_out"])
     step = np.asarray(held_out.pop("step"))
     between = lambda metric: means_between(np.asarray(trained.metrics[metric]), step)
@@ -85,7 +85,7 @@ def _measure(
         "chance_loss": np.array(plan.held_out.chance_loss),
         "held_out": held_out,
         "training": {metric: between(metric) for metric in TRAINING},
-        "laboratory": laboratory.measure(plan.cell, phases, xs),
+        "laboratory": laboratory.measure(plan.cell, phases, xs, window=30, sequences=2),
     }
     return result, phases
 
@@ -114,6 +114,11 @@ def best(result: Result, metric: str) -> np.ndarray:
     # NaN last: a network that has diverged was best before.
     at = np.where(np.isnan(held_out["loss"]), np.inf, held_out["loss"]).argmin(0)
     return held_out[metric][at, np.arange(len(at))]
+
+
+def at_end(result: Result, metric: str) -> np.ndarray:
+    """Return a metric of the held-out sequences at the last evaluation, `[seeds]`."""
+    return result["held_out"][metric][-1]
 
 
 def means_between(values: np.ndarray, steps: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import jax
@@ -10,17 +11,20 @@ import numpy as np
 
 from experiments.common.norms import rate_of
 from rnn_jax.cell import Cell
-from rnn_jax.gradients import jacobian_log_norms, lyapunov_spectrum
+from rnn_jax.cells import from_function
+from rnn_jax.gradients import lyapunov_spectrum, product_log_norms, step_jacobians
 from rnn_jax.types import Array, Params
 
-WINDOW = 50
-"""Most steps over which norms of ∂s_t/∂s_k are measured: their number grows as its square."""
-SEQUENCES = 4
-"""Sequences whose numbers are averaged."""
+WINDOW, SEQUENCES = 50, 4
 
 
 def measure(
-    cell: Cell, networks: Mapping[str, Params], xs: Array
+    cell: Cell,
+    networks: Mapping[str, Params],
+    xs: Array,
+    *,
+    window: int = WINDOW,
+    sequences: int = SEQUENCES,
 ) -> dict[str, dict[str, np.ndarray]]:
     """Return what gradients do in each network along the first sequences.
 
@@ -28,27 +32,49 @@ def measure(
       cell: cell of all networks.
       networks: parameters by the name of a phase, `[members, ...]`.
       xs: sequences, `[T, B, I]`.
+      window: most steps over which norms of ∂s_t/∂s_k are measured: their number grows as its
+        square.
+      sequences: those, from the first one on, whose numbers are averaged.
 
     Returns:
       Numbers by phase, `[members]` each: `decay_rate`, nats a step by which ‖∂s_t/∂s_k‖ changes,
       the mean over sequences, within the first steps of each; `horizon`, −1 / decay_rate, inf where
       it does not fall; `largest_exponent`, λ₁ along the whole of the sequences, in nats a step.
     """
-    xs = xs[:, :SEQUENCES]
-    window = xs[:WINDOW]
+    along = jax.jit(lambda p: jnp.moveaxis(step_jacobians(cell, p, xs[:, :sequences]), 1, 0))
+    numbers = {}
+    for phase, params in networks.items():
+        members = len(jax.tree.leaves(params)[0])
+        # One after another: each has T Jacobians in memory.
+        each = [
+            _of_jacobians(along(jax.tree.map(lambda leaf, n=n: leaf[n], params)), window)
+            for n in range(members)
+        ]
+        decay_rate, largest = np.array(jax.device_get(each)).T
+        with np.errstate(divide="ignore"):
+            horizon = np.where(decay_rate >= 0, np.inf, -1 / decay_rate)
+        numbers[phase] = {
+            "decay_rate": decay_rate,
+            "horizon": horizon,
+            "largest_exponent": largest,
+        }
+    return numbers
 
-    def of_one(p: Params) -> tuple[Array, Array]:
-        log_norms = jnp.moveaxis(jacobian_log_norms(cell, p, window), -1, 0)
-        spectrum = lyapunov_spectrum(cell, p, xs, num_exponents=1, interval=1)
-        return jax.lax.map(rate_of, log_norms).mean(), spectrum.exponents[0].mean()
 
-    # One after another: each has T Jacobians in memory. All phases in one program.
-    every = jax.tree.map(lambda *leaves: jnp.concatenate(leaves), *networks.values())
-    decay_rate, largest = jax.device_get(jax.jit(lambda p: jax.lax.map(of_one, p))(every))
-    with np.errstate(divide="ignore"):
-        horizon = np.where(decay_rate >= 0, np.inf, -1 / decay_rate)
-    numbers = {"decay_rate": decay_rate, "horizon": horizon, "largest_exponent": largest}
-    parts = {name: np.split(values, len(networks)) for name, values in numbers.items()}
-    return {
-        phase: {name: part[n] for name, part in parts.items()} for n, phase in enumerate(networks)
-    }
+@functools.partial(jax.jit, static_argnames="window")
+def _of_jacobians(J: Array, window: int) -> tuple[Array, Array]:
+    """Return the decay rate and λ₁ of sequences of Jacobians, `[sequences, T, S, S]`.
+
+    A program that is the same for all cells whose states have one size.
+    """
+    rate = jax.lax.map(lambda J: rate_of(product_log_norms(J[:window])), J)
+    T, S = J.shape[1:3]
+    xs = jnp.moveaxis(J, 0, 1).reshape(T, -1, S * S)
+    spectrum = lyapunov_spectrum(PRODUCTS, jnp.zeros(S, J.dtype), xs, num_exponents=1, interval=1)
+    return rate.mean(), spectrum.exponents[0].mean()
+
+
+PRODUCTS = from_function(
+    lambda zeros, h, J: (J.reshape(len(h), len(h)) @ h, h), state=lambda zeros: zeros
+)
+"""h_t = J_t h_{t-1}, which has the Jacobians that it is given."""

@@ -60,6 +60,7 @@ class Plan(NamedTuple):
       schedule: "constant" or "cosine", of the learning rate over `steps`.
       telemetry: what is measured besides; None for nothing.
       penalty: added to the loss, as for `make_task_train_step`; None for nothing.
+      measured: further metrics of a step, of the states before and after it; None for none.
     """
 
     cell: Cell
@@ -74,6 +75,7 @@ class Plan(NamedTuple):
     accumulate: int = 1
     telemetry: Telemetry | None = None
     penalty: Callable[[Params, Array, Array], Array] | None = None
+    measured: Callable[[Any, Any], dict[str, Array]] | None = None
 
 
 class Trained(NamedTuple):
@@ -138,7 +140,10 @@ def train(
             accumulate=plan.accumulate,
             telemetry=plan.telemetry,
         )
-        return train_step(state, member["key"])
+        after, metrics = train_step(state, member["key"])
+        if plan.measured is not None:
+            metrics |= plan.measured(state, after)
+        return after, metrics
 
     # Jitted and not over devices: initializers call jnp.linalg (see over_ensemble).
     first = jax.jit(jax.vmap(init))(seeds, arrays["learning_rate"])

@@ -32,7 +32,12 @@ Results = Mapping[str, Any]
 
 
 def learning(
-    arms: Results, *, metric: str = "loss", unit: str = "held-out loss", log: bool = True
+    arms: Results,
+    *,
+    metric: str = "loss",
+    unit: str = "held-out loss",
+    log: bool = True,
+    across: Mapping[str, Any] | None = None,
 ) -> Figure:
     """Draw a metric of the held-out sequences over the sequences read, a panel for each length.
 
@@ -41,6 +46,7 @@ def learning(
       metric: of the held-out sequences; of the loss, chance is drawn too.
       unit: label of the axis.
       log: whether its axis is logarithmic.
+      across: numbers to compare with, drawn across by their names.
     """
     panels = {
         (panel, length): {
@@ -60,6 +66,8 @@ def learning(
             chance = float(result["chance_loss"])
             if metric == "loss" and np.isfinite(chance):
                 ax.axhline(chance, color=MUTED, lw=1, ls=":", label="without memory")
+            for value, ls in zip((across or {}).items(), LINES[:0:-1], strict=False):
+                ax.axhline(float(value[1]), color=MUTED, lw=1, ls=ls, label=value[0])
             ax.set(title=", ".join(filter(None, (panel, length))), xlabel="sequences read")
             ax.xaxis.set_major_formatter(_thousands)
             if log:

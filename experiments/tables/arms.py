@@ -40,6 +40,18 @@ def learned(arms: Mapping[str, Any], part: float, metric: str = "solved") -> str
     return table(rows, headers)
 
 
+def accuracies(result: Mapping[str, Any]) -> str:
+    """Return the accuracy of each arm at its end on held-out data, beside the baselines."""
+    rows = []
+    for names, arm in each(result["arms"]):
+        percent = spread(100 * measured.at_end(arm, "solved"), ".1f")
+        loss = spread(measured.at_end(arm, "loss"), ".3g")
+        rows.append([", ".join(filter(None, names)), f"{percent} %", loss])
+    for name, accuracy in result["baselines"].items():
+        rows.append([f"{name}, the whole sequence at once", f"{100 * float(accuracy):.1f} %", "–"])
+    return table(rows, ["", "accuracy at the end", "loss"])
+
+
 def gradients(arms: Mapping[str, Any]) -> str:
     """Return for each arm decay rate, horizon and λ₁ of the first and the best networks."""
     rows = []

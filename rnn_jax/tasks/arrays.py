@@ -97,6 +97,7 @@ def from_arrays(
         name=name,
         inputs=inputs,
         outputs=outputs,
+        sequences=N,
     )
 
 

@@ -50,6 +50,8 @@ class Task(NamedTuple):
       solved_when: `(ys, targets, mask) -> [B]`, where a sequence is solved by another criterion
         than that every step is correct. Its ys hold, where no step counts, those of one that does.
       of_length: the same task at another length, `T -> Task`; None if there is no other.
+      sequences: how many there are, of a data set; None where they are drawn. A batch of as many
+        holds each once.
     """
 
     input_size: int
@@ -65,6 +67,7 @@ class Task(NamedTuple):
     outputs: tuple[str, ...] = ()
     solved_when: Callable[[Array, Array, Array], Array] | None = None
     of_length: Callable[[int], Any] | None = None
+    sequences: int | None = None
 
     def mean_loss(self, ys: Array, xs: Array, targets: Array) -> Array:
         """Return the mean of E_t over the steps that count, of all examples: a scalar.

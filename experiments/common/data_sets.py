@@ -1,0 +1,58 @@
+"""A data set as a trial, and what a classifier without recurrence makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+
+from experiments.common.comparison import Trial
+from rnn_jax.tasks import Task
+
+LINEAR_ITERATIONS = 2000
+"""Most iterations of the linear classifier, which needs a few hundred."""
+
+
+def trial_of(make: Callable[..., Task], batch_size: int, **options: Any) -> Trial:
+    """Return the trial of a data set: trained on one split, evaluated on all of the other."""
+    return Trial(
+        make(batch_size=batch_size, split="train", **options), whole(make, "test", **options)
+    )
+
+
+def whole(make: Callable[..., Task], split: str, **options: Any) -> Task:
+    """Return a split of a data set in one batch, each sequence once."""
+    size = make(batch_size=1, split=split, **options).sequences
+    return make(batch_size=size, split=split, **options)
+
+
+def classified_without_memory(make: Callable[..., Task], **options: Any) -> dict[str, np.ndarray]:
+    """Return the accuracy on the test split of two classifiers that see a whole sequence at once.
+
+    "majority" is the commonest class of the training split; "linear" is logistic regression on
+    all numbers of a sequence, each scaled to unit variance.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    (xs, labels), (test_xs, test_labels) = (
+        _flat(whole(make, split, **options)) for split in ("train", "test")
+    )
+    linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=LINEAR_ITERATIONS))
+    linear.fit(xs, labels)
+    commonest = np.bincount(labels).argmax()
+    return {
+        "majority": np.array(np.mean(test_labels == commonest)),
+        "linear": np.array(linear.score(test_xs, test_labels)),
+    }
+
+
+def _flat(task: Task) -> tuple[np.ndarray, np.ndarray]:
+    """Return all sequences `[N, T I]` and their classes `[N]`."""
+    xs, targets = task.batch(jax.random.key(0), 0)
+    mask = np.asarray(task.mask(xs, targets))
+    labels = np.where(mask, targets, 0).sum(0)  # one step counts
+    return np.moveaxis(np.asarray(xs), 1, 0).reshape(len(labels), -1), labels
