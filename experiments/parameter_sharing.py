@@ -16,35 +16,34 @@ About ten minutes on two cores.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from matplotlib.figure import Figure
 
-import rnn_jax
 from experiments.common.checks import Check, at_least, at_most, judged_if
 from experiments.common.numbers import Result
 from experiments.common.run_folder import RunFolder
 from experiments.common.settings import Limits, NotNegative, Positive, Seed, Settings, Size
 from experiments.common.study import Study
+from experiments.common.year_networks import Network, position_specific, recurrent
 from experiments.figures.parameter_sharing import accuracies
 from experiments.tables import parameter_sharing as parameter_sharing_tables
-from rnn_jax.cells import elman, gru, initializers, lstm, readout
 from rnn_jax.errors import check_integer, invalid
-from rnn_jax.linalg import matvec
-from rnn_jax.losses import at_last_step, softmax_cross_entropy
+from rnn_jax.losses import softmax_cross_entropy
 from rnn_jax.tasks import Sentence, Templates, year_sentences
 from rnn_jax.training import create_train_state, fit, make_train_step, over_ensemble
 from rnn_jax.types import Array, Key, Params
 
 ARMS = ("year anywhere", "positions held out")
+SENTENCES = ("I went to IIT in {year}", "in {year} I went to IIT")
+"""The source's two sentences, in words of the task."""
 MIN_STEPS, MIN_SENTENCES = 1000, 1000
 """Steps of training and sentences in the largest set, without which the claim is not judged."""
 
@@ -99,71 +98,6 @@ class Config(Settings):
             raise invalid("sizes", self.sizes, "numbers that go up", "Sort them.")
 
 
-class Network(NamedTuple):
-    """A network that reads `xs [T, B, I]`.
-
-    `init: key -> params`; `logits: (params, xs, lengths [B]) -> [B, O]`.
-    """
-
-    name: str
-    learning_rate: Positive
-    weight_decay: NotNegative
-    init: Callable[[Key], Params]
-    logits: Callable[[Params, Array, Array], Array]
-
-
-@flax.struct.dataclass
-class PositionSpecificParams:
-    """`U [T, H, I]`, a matrix for each position; `b [H]`, `V [O, H]`, `c [O]`."""
-
-    U: Array
-    b: Array
-    V: Array
-    c: Array
-
-
-def position_specific(config: Config, templates: Templates) -> Network:
-    """Return h = tanh(b + Σ_t U_t x_t), o = c + V h, with x_t = 0 past the end of a sentence."""
-    T, H, I, O = config.T, config.hidden_size, templates.input_size, templates.years
-
-    def init(key: Key) -> PositionSpecificParams:
-        U_key, V_key = jax.random.split(key)
-        U = initializers.gaussian(T**-0.5)(U_key, (T, H, I), jnp.float32)  # Var Σ_t U_t x_t = 1
-        V = initializers.gaussian()(V_key, (O, H), jnp.float32)
-        return PositionSpecificParams(U=U, b=jnp.zeros(H, U.dtype), V=V, c=jnp.zeros(O, U.dtype))
-
-    def logits(p: PositionSpecificParams, xs: Array, lengths: Array) -> Array:
-        h = jnp.tanh(p.b + jnp.einsum("thi,tbi->bh", p.U, xs))
-        return p.c + matvec(p.V, h)
-
-    return Network(
-        "position-specific",
-        config.position_specific_learning_rate,
-        config.position_specific_weight_decay,
-        init,
-        logits,
-    )
-
-
-def recurrent(config: Config, templates: Templates) -> Network:
-    """Return a cell's o = c + V h at the last word; U has unit variance, as inputs are one-hot."""
-    make = {"GRU": gru, "LSTM": lstm, "Elman": elman}[config.cell]
-    cell = make(config.hidden_size, input_init=initializers.gaussian(1.0))
-    cell = readout(cell, templates.years)
-
-    def logits(params: Params, xs: Array, lengths: Array) -> Array:
-        _, ys = rnn_jax.unroll(cell, params, xs, lengths=lengths)
-        return at_last_step(ys, lengths)
-
-    return Network(
-        f"recurrent ({config.cell})",
-        config.learning_rate,
-        config.weight_decay,
-        functools.partial(cell.init, input_size=templates.input_size),
-        logits,
-    )
-
-
 def prepare(config: Config) -> tuple[dict[str, int], dict[str, Templates]]:
     """Return how many templates each arm has, and the templates."""
     templates = year_sentences(range(2020 - config.years, 2020), max_length=config.T)
@@ -190,7 +124,9 @@ def measure(config: Config, arms: dict[str, Templates]) -> tuple[Result, dict[st
     *keys, test_key = jax.random.split(jax.random.key(config.seed), 4)
     test = _test_sentences(config, templates, test_key)
     compared = (recurrent(config, templates), position_specific(config, templates))
+    asked, year = the_sentences(templates)
     result: dict[str, Any] = {
+        "asked": {"text": np.array([templates.text(s) for s in asked]), "year": np.array(year)},
         "labels": np.array([network.name for network in compared]),
         "sizes": np.array(config.sizes),
         "positions": templates.positions,
@@ -205,6 +141,7 @@ def measure(config: Config, arms: dict[str, Templates]) -> tuple[Result, dict[st
         for arm, sizes in zip(ARMS, (config.sizes, config.sizes[-1:]), strict=True):
             learner = Learner(network, arm, arms[arm], sizes)
             numbers, networks = _train_and_test(config, learner, test, keys)
+            numbers["answers"] = _answers(learner, networks, asked)
             result[network.name][arm] = numbers
             trained[f"{network.name}, {arm}"] = networks
     return result, trained
@@ -292,6 +229,28 @@ def _test_sentences(config: Config, templates: Templates, key: Key) -> Sentence:
     return jax.jit(draw)(keys, templates.positions)
 
 
+def the_sentences(templates: Templates) -> tuple[np.ndarray, int]:
+    """Return `SENTENCES` in symbols, `[2, T]`, and their year: 2017, or the last one there is."""
+    year = "2017" if "2017" in templates.vocabulary else templates.vocabulary[templates.years]
+    symbols = np.zeros((len(SENTENCES), templates.first.shape[1]), np.int32)
+    for row, sentence in zip(symbols, SENTENCES, strict=True):
+        words = sentence.format(year=year).split()
+        row[: len(words)] = [templates.vocabulary.index(word) for word in words]
+    return symbols, int(year)
+
+
+def _answers(learner: Learner, networks: Params, asked: np.ndarray) -> np.ndarray:
+    """Return the year that each network of the largest set answers, `[seeds, sentences]`."""
+    templates = learner.templates
+    none = jnp.zeros(len(asked), jnp.int32)
+    lengths = jnp.asarray((asked != 0).sum(-1, dtype=np.int32))
+    sentences = Sentence(jnp.asarray(asked), lengths, none, none)
+    largest = jax.tree.map(lambda leaf: leaf[-1], networks)
+    logits = jax.jit(jax.vmap(lambda params: learner.logits(params, sentences)))(largest)
+    years = np.array([int(word) for word in templates.vocabulary[1 : 1 + templates.years]])
+    return years[np.asarray(logits).argmax(-1)]
+
+
 def checks(result: Result) -> list[Check]:
     """Return the claim, number by number, of medians over seeds."""
     shared, specific = (result[label] for label in result["labels"])
@@ -304,6 +263,7 @@ def checks(result: Result) -> list[Check]:
     )
     steps = shared[anywhere]["training_loss"].shape[-1]
     fewer = max(len(sizes) - 2, 0)
+    named = (shared[anywhere]["answers"] == result["asked"]["year"]).mean()
     return judged_if(
         steps >= MIN_STEPS and sizes[-1] >= MIN_SENTENCES,
         f"{MIN_STEPS:,} steps of training and {MIN_SENTENCES:,} sentences",
@@ -327,13 +287,16 @@ def checks(result: Result) -> list[Check]:
                 at(specific, ~held) / result["chance"],
                 5,
             ),
+            at_least("recurrent: part of the two sentences' years named, all seeds", named, 0.95),
         ],
     )
 
 
 def summarize(result: Result) -> str:
     """Return tables of what was found, in Markdown."""
-    return parameter_sharing_tables.accuracies(result, ARMS)
+    tables = parameter_sharing_tables
+    verdict = tables.verdict([check.holds for check in checks(result)])
+    return f"{tables.accuracies(result, ARMS)}\n\n{tables.answers(result, ARMS)}\n\n{verdict}"
 
 
 def plot(result: Result) -> dict[str, Figure]:

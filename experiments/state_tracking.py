@@ -37,7 +37,7 @@ from experiments.common.task_ensemble import held_out_key
 from experiments.figures import arms as figures
 from experiments.figures.state_tracking import accuracies
 from experiments.tables import arms as tables
-from rnn_jax.cell import Cell
+from rnn_jax.cell import Cell, Complex
 from rnn_jax.cells import (
     InputParams,
     elman,
@@ -58,8 +58,8 @@ SOLVED = 0.99
 MIN_SEQUENCES = 250_000
 """Sequences without which the claim is not judged."""
 FACTORS = {
-    "[0, 1]": lambda a, theta: jax.nn.sigmoid(a),
-    "[−1, 1]": lambda a, theta: jnp.tanh(a),
+    "in [0, 1]": lambda a, theta: jax.nn.sigmoid(a),
+    "in [−1, 1]": lambda a, theta: jnp.tanh(a),
     "complex": lambda a, theta: jax.nn.sigmoid(a) * jnp.exp(jax.lax.complex(0 * theta, theta)),
 }
 """λ of a linear recurrence, of two pre-activations."""
@@ -77,8 +77,9 @@ def linear_of(factors: str, hidden_size: int) -> Cell:
     def coefficients(_: Any, a: Array, theta: Array, re: Array, im: Array) -> tuple[Array, Array]:
         return factor(a, theta), jax.lax.complex(re, im) if is_complex else re
 
-    def start(params: Params, batch: tuple[int, ...] = ()) -> Array:
-        return jnp.zeros((*batch, H), jnp.complex64 if is_complex else jnp.float32)
+    def start(params: Params, batch: tuple[int, ...] = ()) -> Any:
+        zeros = jnp.zeros((*batch, H), jnp.float32)
+        return Complex(re=zeros, im=zeros) if is_complex else zeros
 
     def emit(_: Any, h: Array, *drive: Array) -> Array:
         return jnp.concatenate([h.real, h.imag], -1) if is_complex else h
@@ -93,11 +94,11 @@ def linear_of(factors: str, hidden_size: int) -> Cell:
     )
 
 
-LINEAR = {f"linear, λ in {factors}": functools.partial(linear_of, factors) for factors in FACTORS}
+LINEAR = {f"linear, λ {factors}": functools.partial(linear_of, factors) for factors in FACTORS}
 CELLS: dict[str, Callable[[int], Cell]] = {
     "minGRU": min_gru,
     "RG-LRU": rg_lru,
-    "Mamba": selective,
+    "Mamba": functools.partial(selective, state_size=4),
     **LINEAR,
     "Elman": elman,
     "LSTM": lstm,

@@ -12,7 +12,7 @@ import numpy as np
 from experiments.common.norms import rate_of
 from rnn_jax.cell import Cell
 from rnn_jax.cells import from_function
-from rnn_jax.gradients import lyapunov_spectrum, product_log_norms, step_jacobians
+from rnn_jax.gradients import lyapunov_spectrum, product_bound, product_log_norms, step_jacobians
 from rnn_jax.types import Array, Params
 
 WINDOW, SEQUENCES = 50, 4
@@ -39,7 +39,8 @@ def measure(
     Returns:
       Numbers by phase, `[members]` each: `decay_rate`, nats a step by which ‖∂s_t/∂s_k‖ changes,
       the mean over sequences, within the first steps of each; `horizon`, −1 / decay_rate, inf where
-      it does not fall; `largest_exponent`, λ₁ along the whole of the sequences, in nats a step.
+      it does not fall; `largest_exponent`, λ₁ along the whole of the sequences, in nats a step;
+      `bound_rate`, the mean of ln ‖J_i‖₂ within the first steps: no product's norm grows faster.
     """
     along = jax.jit(lambda p: jnp.moveaxis(step_jacobians(cell, p, xs[:, :sequences]), 1, 0))
     numbers = {}
@@ -50,28 +51,30 @@ def measure(
             _of_jacobians(along(jax.tree.map(lambda leaf, n=n: leaf[n], params)), window)
             for n in range(members)
         ]
-        decay_rate, largest = np.array(jax.device_get(each)).T
+        decay_rate, largest, bound = np.array(jax.device_get(each)).T
         with np.errstate(divide="ignore"):
             horizon = np.where(decay_rate >= 0, np.inf, -1 / decay_rate)
         numbers[phase] = {
             "decay_rate": decay_rate,
             "horizon": horizon,
             "largest_exponent": largest,
+            "bound_rate": bound,
         }
     return numbers
 
 
 @functools.partial(jax.jit, static_argnames="window")
-def _of_jacobians(J: Array, window: int) -> tuple[Array, Array]:
-    """Return the decay rate and λ₁ of sequences of Jacobians, `[sequences, T, S, S]`.
+def _of_jacobians(J: Array, window: int) -> tuple[Array, Array, Array]:
+    """Return decay rate, λ₁ and bound of sequences of Jacobians, `[sequences, T, S, S]`.
 
     A program that is the same for all cells whose states have one size.
     """
     rate = jax.lax.map(lambda J: rate_of(product_log_norms(J[:window])), J)
     T, S = J.shape[1:3]
+    bound = jax.lax.map(lambda J: product_bound(J)[-1, 0] / len(J), J[:, :window])
     xs = jnp.moveaxis(J, 0, 1).reshape(T, -1, S * S)
     spectrum = lyapunov_spectrum(PRODUCTS, jnp.zeros(S, J.dtype), xs, num_exponents=1, interval=1)
-    return rate.mean(), spectrum.exponents[0].mean()
+    return rate.mean(), spectrum.exponents[0].mean(), bound.mean()
 
 
 PRODUCTS = from_function(

@@ -54,6 +54,11 @@ def accuracies(result: Mapping[str, Any]) -> str:
 
 def gradients(arms: Mapping[str, Any]) -> str:
     """Return for each arm decay rate, horizon and λ₁ of the first and the best networks."""
+    return table(gradient_rows(arms), ["before → after", "decay rate", "horizon", "λ₁"])
+
+
+def gradient_rows(arms: Mapping[str, Any]) -> list[list[str]]:
+    """Return the rows of `gradients`, for a table of any width."""
     rows = []
     for names, result in each(arms):
         first, best = (result["laboratory"][phase] for phase in ("first", "best"))
@@ -62,4 +67,4 @@ def gradients(arms: Mapping[str, Any]) -> str:
             for name, form in GRADIENTS.items()
         ]
         rows.append([", ".join(filter(None, names)), *shown])
-    return table(rows, ["before → after", "decay rate", "horizon", "λ₁"])
+    return rows

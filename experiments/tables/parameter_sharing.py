@@ -55,3 +55,37 @@ def accuracies(result: Result, arms: Sequence[str]) -> str:
         f"Medians (and 10–90 %) over {seeds} seeds. Chance is "
         f"{100 * float(result['chance']):.1f} %."
     )
+
+
+def answers(result: Result, arms: Sequence[str]) -> str:
+    """Return what the networks of the largest training set answer to the source's sentences."""
+    asked, rows = result["asked"], []
+    for label in map(str, result["labels"]):
+        for arm in arms:
+            of_sentences = result[label][arm]["answers"].T
+            rows.append([f"{label}, {arm}", *map(_answered, of_sentences)])
+    heading = "## The source's two sentences"
+    return f"{heading}\n\n{table(rows, ['', *map(str, asked['text'])])}"
+
+
+def _answered(years: np.ndarray) -> str:
+    """Return the years that networks answer, the commonest first, and how many do."""
+    found, counts = np.unique(years, return_counts=True)
+    order = np.argsort(-counts, kind="stable")[:3]
+    shown = ", ".join(f"{found[n]} ({counts[n]} of {len(years)})" for n in order)
+    return shown if len(found) <= 3 else f"{shown}, ..."
+
+
+def verdict(holds: Sequence[bool | None]) -> str:
+    """Return in a sentence whether the claim is borne out, from its checks."""
+    judged = [held for held in holds if held is not None]
+    if not judged:
+        return "Verdict: not judged; this run is too small to tell."
+    if all(judged):
+        return paragraph(
+            "Verdict: borne out. With parameters shared over time the network names the year "
+            "wherever it stands; with parameters of its own for each position it names those that "
+            "it has seen there."
+        )
+    failed = len(judged) - sum(judged)
+    return f"Verdict: not borne out in {failed} of {len(judged)} points, below."

@@ -120,6 +120,20 @@ def test_a_short_run_is_not_judged(finished):
     assert checks_table(checks) in (out / "summary.md").read_text()
 
 
+def test_the_sources_two_sentences_are_asked_of_every_network(finished):
+    out, result = finished
+    asked = ["I went to IIT in 2017", "in 2017 I went to IIT"]
+    assert result["asked"]["text"].tolist() == asked
+    summary = (out / "summary.md").read_text()
+    assert all(sentence in summary for sentence in asked)
+    assert "Verdict: not judged" in summary
+    for label in result["labels"]:
+        for arm in ARMS:
+            answers = result[label][arm]["answers"]
+            assert answers.shape == (2, 2)
+            assert set(answers.ravel()) <= set(range(2015, 2020))
+
+
 def as_claimed():
     """Return the numbers of a study in which everything is as it is claimed to be."""
     positions, held = np.arange(19), np.isin(np.arange(19), HELD_OUT)
@@ -135,6 +149,7 @@ def as_claimed():
         "positions": positions,
         "held_out": np.array(HELD_OUT),
         "chance": np.array(0.025),
+        "asked": {"text": np.array(["in front", "behind"]), "year": np.array(2017)},
     }
     for label, by_arm in accuracy.items():
         result[label] = {
@@ -142,6 +157,7 @@ def as_claimed():
                 "accuracy": values,
                 "training_accuracy": np.ones(values.shape[:2]),
                 "training_loss": np.zeros((*values.shape[:2], 1000)),
+                "answers": np.full((10, 2), 2017),
             }
             for arm, values in zip(ARMS, by_arm, strict=True)
         }
@@ -156,6 +172,7 @@ WRONG = [
     (SHARED, ANYWHERE, "accuracy", lambda a: a - 0.1, "recurrent: accuracy"),
     (SPECIFIC, ANYWHERE, "accuracy", lambda a: a + 0.4, "less position-specific"),
     (SHARED, NEVER, "accuracy", lambda a: a - 0.1, "where no year stood"),
+    (SHARED, ANYWHERE, "answers", lambda y: np.where(np.arange(10)[:, None] < 2, 1999, y), "named"),
     (SPECIFIC, NEVER, "accuracy", lambda a: np.maximum(a, 0.06), "there, over"),
     (SPECIFIC, NEVER, "accuracy", lambda a: np.minimum(a, 0.1), "elsewhere, over"),
 ]

@@ -1,0 +1,42 @@
+"""Draw the decay rate of every cell before and after training, beside what its paper says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+from experiments.common.numbers import Result
+from rnn_jax.plotting.style import BOUND, MEASURED, MUTED, STYLE, fit, grid_of_panels
+
+LINEAR = 0.02
+"""Rates up to this size stand on a linear axis, larger ones on a logarithmic one."""
+
+
+def rates(result: Result, kinds: Mapping[str, str]) -> Figure:
+    """Return a row for each cell: decay rates as drawn and trained, and the range of its claim."""
+    cells, limit = result["arms"][""], 1 / float(result["T"])
+    names = list(kinds)[::-1]
+    with matplotlib.rc_context(STYLE):
+        figure, axes = grid_of_panels(1, 1, width=6.5, height=0.3 * len(names) + 0.8, sharey=False)
+        ax = axes[0, 0]
+        ax.axvspan(-limit, limit, color=MUTED, alpha=0.2, lw=0, label="alive: within ±1/T")
+        for row, name in enumerate(names):
+            for phase, shift, color, label in (
+                ("first", 0.15, BOUND, "as drawn"),
+                ("best", -0.15, MEASURED, "trained"),
+            ):
+                at = cells[name][""]["laboratory"][phase]["decay_rate"]
+                shown = np.clip(at, -10, 10)  # -inf where nothing is left
+                style = {"color": color, "ms": 4, "mfc": "white", "ls": ""}
+                marker = "o" if phase == "first" else "s"
+                ax.plot(shown, [row + shift] * len(at), marker, label=label, **style)
+        ax.axvline(0, color=MUTED, lw=0.8)
+        labels = [f"{name} ({kinds[name]})" if kinds[name] != "none" else name for name in names]
+        ax.set_yticks(range(len(names)), labels)
+        ax.set_xscale("symlog", linthresh=LINEAR)
+        ax.set(xlabel="decay rate of ‖∂s_t/∂s_k‖, nats a step", ylim=(-0.6, len(names) - 0.4))
+        fit(figure, [ax])
+    return figure

@@ -1,0 +1,122 @@
+"""Run every study of a published result, one after another, and write the page that tells of them.
+
+Finished runs in the folder are left as they are, and unfinished ones go on where they were: after
+an interruption, the same command. A study that fails is named, and the others are run. The page
+shows, for each claim, what was published, what was found here, and whether the one bears the other
+out; it is written from the run folders alone.
+
+    python -m experiments.reproduce [--out FOLDER] [--setting paper] [--seed 0] [--only adding ...]
+    python -m experiments.reproduce --page REPRODUCTIONS.md --keep docs/reproductions
+
+About an hour on two cores.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+from experiments.common.command_line import guarded
+from experiments.common.reproduction_page import keep, page_of
+from experiments.common.run_folder import RunFolder
+from experiments.common.settings import Checked, Seed
+from experiments.common.study import Study
+from rnn_jax.errors import choose
+from rnn_jax.training.files import write_aside
+
+STUDIES: Mapping[str, tuple[str, ...]] = {
+    "temporal_order": (),
+    "adding": (),
+    "copying": (),
+    "lstm_1997": (),
+    "state_tracking": (),
+    "sequential_digits": (),
+    "vowels": (),
+    "turing": (),
+    "parameter_sharing": ("--seeds", "4"),
+}
+"""Studies of published results, and options that each has besides, in the order of the page."""
+
+
+@dataclass(frozen=True)
+class Reproduce(Checked):
+    """What is run, and where."""
+
+    out: Path = Path("runs/reproductions")
+    """Folder of the runs, one folder each."""
+    setting: Literal["reduced", "paper"] = "reduced"
+    """Sizes: "reduced" for minutes on two cores, "paper" for those of the publications."""
+    seed: Seed = 0
+    """PRNG seed of every study."""
+    only: tuple[str, ...] = tuple(STUDIES)
+    """The studies that are run."""
+    page: Path = Path("REPRODUCTIONS.md")
+    """The page."""
+    keep: Path = Path("docs/reproductions")
+    """Where the numbers and figures behind the page are kept."""
+
+    def check_together(self) -> None:
+        for name in self.only:
+            choose("only", name, STUDIES)
+
+
+def study_of(name: str) -> Study:
+    """Return a study by the name of its module."""
+    return importlib.import_module(f"experiments.{name}").STUDY
+
+
+def main(settings: Reproduce) -> int:
+    """Run what is not finished, write the page, and return the number of studies that failed."""
+    failed = [name for name in settings.only if not _run(settings, name)]
+    keep({name: settings.out / name for name in STUDIES}, settings.keep)
+    studies = {name: study_of(name) for name in STUDIES if (settings.keep / name).is_dir()}
+    write_aside(settings.page, page_of(studies, settings.keep, settings.page.parent).encode())
+    print(f"The page is {settings.page}.")
+    if failed:
+        print(f"Failed: {', '.join(failed)}. The same command runs them again.", file=sys.stderr)
+    return len(failed)
+
+
+def _run(settings: Reproduce, name: str) -> bool:
+    """Run a study in a process of its own, unless it is finished; return whether it is now."""
+    folder = settings.out / name
+    if RunFolder(folder).record() is not None:
+        print(f"{name}: finished, in {folder}/", flush=True)
+        return True
+    print(f"\n== {name}\n", flush=True)
+    own = {field.name for field in fields(study_of(name).config)}
+    options = {"setting": settings.setting, "seed": str(settings.seed)}
+    common = [part for key, value in options.items() if key in own for part in (f"--{key}", value)]
+    more = STUDIES[name] if settings.setting == "reduced" else ()
+    command = [sys.executable, "-m", f"experiments.{name}", "--out", str(folder), *common, *more]
+    # Compiled once for all studies, and for a run of other seeds.
+    programs = settings.out / "programs" / platform.node()
+    kept = {
+        "JAX_COMPILATION_CACHE_DIR": str(programs.absolute()),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    return subprocess.run(command, env={**kept, **os.environ}, check=False).returncode == 0
+
+
+def command_line() -> None:
+    """Run `python -m experiments.reproduce`."""
+    import tyro
+
+    def run() -> None:
+        settings = tyro.cli(Reproduce, description=__doc__)
+        settings.check()
+        if main(settings):
+            sys.exit(1)
+
+    guarded(run)
+
+
+if __name__ == "__main__":
+    command_line()
