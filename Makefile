@@ -3,10 +3,14 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: study test test-all check format clean
+.PHONY: study reproduce test test-all check format clean
 
 study: $(VENV)/ready
 	$(RUN) -m experiments.gradient_decay $(ARGS)
+
+# All published results at their reduced sizes, and the page that tells of them.
+reproduce: $(VENV)/ready
+	$(RUN) -m experiments.reproduce $(ARGS)
 
 # A file's tests are one worker's: they share programs. (Groups of xdist 3.8 are lost on pytest 9.2.)
 PYTEST = $(RUN) -m pytest -n auto --dist loadfile

@@ -10,7 +10,7 @@ not rivals.
     python -m experiments.chorales [--setting paper] [--out FOLDER]
     python -m experiments.chorales plot FOLDER
 
-About four minutes on two cores; where the scores have not been read before, as much again.
+About four minutes on two cores.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from experiments.common.settings import Limits, Readable, Settings
 FORM = re.compile(r"^[\w.]+: got .*; expected .+\. [A-Z].*\.$")
 FOLDER = Path(experiments.__file__).parent
 NAMES = sorted(
-    file.stem for file in FOLDER.glob("*.py") if "class Config(Settings)" in file.read_text()
+    file.stem for file in FOLDER.glob("*.py") if "class Config(" in file.read_text()
 )
 NUMBERS = {int: (0.5, "1", True, None), float: (math.nan, math.inf, -math.inf, "1", True)}
 
@@ -80,8 +80,10 @@ def test_every_field_is_checked_before_any_work(name, tmp_path, monkeypatch):
             assert kind not in NUMBERS or isinstance(limits, Limits), (field.name, "has no limits")
         value = getattr(default, field.name)
         if value is not None:
-            assert str(value) in str(field.default)
+            assert str(value) in str(field.metadata.get("reduced", field.default))
         for bad in bad_values(hints[field.name], value):
+            if bad is None and field.metadata:
+                continue  # left out: the setting's value
             with pytest.raises(ValueError) as caught:  # noqa: PT011
                 module.main(dataclasses.replace(default, **{field.name: bad}))
             assert FORM.match(str(caught.value)), (field.name, bad, str(caught.value))
