@@ -33,14 +33,18 @@ from rnn_jax.training.files import write_aside
 
 STUDIES: Mapping[str, tuple[str, ...]] = {
     "temporal_order": (),
+    "clipping": (),
     "adding": (),
     "copying": (),
     "lstm_1997": (),
-    "state_tracking": (),
     "sequential_digits": (),
     "vowels": (),
+    "chorales": (),
+    "char_lm": (),
+    "state_tracking": (),
     "turing": (),
     "parameter_sharing": ("--seeds", "4"),
+    "gradient_claims": (),
 }
 """Studies of published results, and options that each has besides, in the order of the page."""
 
