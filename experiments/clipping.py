@@ -3,7 +3,7 @@
 Claim: a task that a simple recurrent network learns only now and then by gradient descent, it
 learns from every start once gradients are clipped, at any threshold from half the usual norm to ten
 times that. Without clipping a few huge steps throw the network out of the region where it was
-learning, to where units are saturated and it learns no more. Much smaller thresholds are slow. By
+learning, to where it learns no more. Much smaller thresholds are slow. By
 value, in place of the norm, the same holds. After Pascanu, Mikolov and Bengio (2013, arXiv
 1211.5063), section 3.2, and Mikolov (2012), section 3.2.2.
 
@@ -246,7 +246,19 @@ def summarize(result: Result) -> str:
         headers = ["threshold", "seeds that solve it", "norm, median", "norm, largest"]
         headers += ["largest after", "path", "distance from the start"]
         parts.append(f"## {way.capitalize()}\n\n{table(rows, headers)}")
-    return "\n\n".join(parts)
+    return "\n\n".join([*parts, _without(result[WAYS[0]])])
+
+
+def _without(of: Result) -> str:
+    """Return what becomes of each network that is not clipped, and when."""
+    series, rows = of["series"]["none"], []
+    for seed, solved in enumerate(of["solved"][-1, -1]):
+        loss, norms = (series[name][:, seed] for name in ("loss", "grad_norm"))
+        lowest, largest = int(np.nanargmin(loss)), int(np.nanargmax(norms))
+        row = [f"{loss[lowest]:.3g} at {lowest:,}", f"{norms[largest]:.3g} at {largest:,}"]
+        rows.append([f"{seed}", *row, f"{series['mean_loss'][-1, seed]:.3g}", f"{solved:.3f}"])
+    headers = ["seed", "lowest loss of a batch", "largest norm", "loss at the end", "right"]
+    return f"## Without clipping\n\nAt steps of the training:\n\n{table(rows, headers)}"
 
 
 def plot(result: Result) -> dict[str, Figure]:

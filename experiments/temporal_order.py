@@ -6,10 +6,10 @@ learns longer ones, and with Ω besides, which asks gradients to keep their norm
 those of more than 100 steps. A network that has learned at lengths from 50 to 200 answers at
 lengths far beyond. After Pascanu, Mikolov and Bengio (2013, arXiv 1211.5063), section 4.
 
-    python -m experiments.temporal_order [--setting paper] [--seeds 6] [--out FOLDER]
+    python -m experiments.temporal_order [--setting paper] [--seeds 4] [--out FOLDER]
     python -m experiments.temporal_order plot FOLDER
 
-About six minutes on two cores.
+About eight minutes on two cores.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ SOLVED = 0.99
 METHODS = ("SGD", "clipped", "clipped, Ω")
 STARTS: Any = ("basic tanh", "smart tanh", "sigmoid")
 SOURCE = "Pascanu, Mikolov and Bengio 2013"
-MIN_STEPS = 8000
+MIN_STEPS = 6000
 """Updates without which the claim is not judged."""
 GENERALIST = "one network, several lengths"
 
@@ -57,7 +57,7 @@ class Config(Reproduction):
 
     out: Path = Path("runs/temporal_order")
     """The run folder."""
-    seeds: Size = by_setting(reduced=6, paper=50)
+    seeds: Size = by_setting(reduced=4, paper=50)
     """Networks of each arm, all in one program."""
     starts: tuple[Literal["basic tanh", "smart tanh", "sigmoid"], ...] = STARTS
     """Ways to draw the first parameters; the first one is that of `mixed` too."""
@@ -69,7 +69,7 @@ class Config(Reproduction):
     """Values of T of networks that learn several, a batch at a time."""
     far: tuple[Size, ...] = by_setting(reduced=(50, 100, 300), paper=(500, 1000, 2000, 5000))
     """Values of T at which those are tested besides."""
-    steps: Size = by_setting(reduced=8000, paper=5_000_000)
+    steps: Size = by_setting(reduced=6000, paper=5_000_000)
     """Most updates of a network."""
     evaluate_every: Size = 500
     """Updates between evaluations on 10,000 held-out sequences."""
@@ -106,8 +106,10 @@ def arms_of(config: Config) -> dict[str, dict[str, dict[str, Arm]]]:
         for start in config.starts
     }
     mixed = f"T = {config.mixed[0]} to {config.mixed[-1]}"
-    one_of_all = {METHODS[-1]: {mixed: _arm(config, config.starts[0], METHODS[-1], several)}}
-    return {**ways, GENERALIST: one_of_all}
+    one_of_all = _arm(config, config.starts[0], METHODS[-1], several)
+    # It goes on learning once it answers: what it does far beyond gets better for long.
+    one_of_all = one_of_all._replace(plan=one_of_all.plan._replace(solved=None))
+    return {**ways, GENERALIST: {METHODS[-1]: {mixed: one_of_all}}}
 
 
 def _arm(config: Config, start: str, method: str, task_of: Callable[[int], Task]) -> Arm:

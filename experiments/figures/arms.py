@@ -55,14 +55,16 @@ def learning(
         for panel, lines in arms.items()
         for length in dict.fromkeys(name for lengths in lines.values() for name in lengths)
     }
+    names = _lines(arms)
     with matplotlib.rc_context(STYLE):
         figure, axes = _panels(len(panels))
         for ax, ((panel, length), lines) in zip(axes, panels.items(), strict=True):
-            for number, (line, result) in enumerate(lines.items()):
+            for line, result in lines.items():
+                number = names.index(line)
                 read = result["step"] * result["batch_size"]
                 style = {"ls": LINES[number % len(LINES)], "lw": 1.3, "label": line}
                 band = band_of(result["held_out"][metric])
-                draw_band(ax, read, band, arm_color(number, len(lines)), alpha=0.15, **style)
+                draw_band(ax, read, band, arm_color(number, len(names)), alpha=0.15, **style)
             chance = float(result["chance_loss"])
             if metric == "loss" and np.isfinite(chance):
                 ax.axhline(chance, color=MUTED, lw=1, ls=":", label="without memory")
@@ -72,6 +74,8 @@ def learning(
             ax.xaxis.set_major_formatter(_thousands)
             if log:
                 ax.set_yscale("log")
+            elif metric == "solved":
+                ax.set_ylim(-0.03, 1.03)
             _label_left(ax, unit)
         explain_band(axes[0])
         fit(figure, axes)
@@ -106,16 +110,18 @@ def needed(arms: Results, part: float, x: Callable[[str], float], xlabel: str = 
 
 def _by_length(arms: Results, measured: Any, x: Any, xlabel: str, unit: str, limits: Any) -> Figure:
     """Draw one number for each arm and length."""
+    names = _lines(arms)
     with matplotlib.rc_context(STYLE):
         figure, axes = _panels(len(arms))
         for ax, (panel, lines) in zip(axes, arms.items(), strict=True):
-            for number, (line, lengths) in enumerate(lines.items()):
+            for line, lengths in lines.items():
+                number = names.index(line)
                 at = [x(length) for length in lengths]
                 values = np.array([measured(result) for result in lengths.values()])
-                color, marker = arm_color(number, len(lines)), MARKERS[number % len(MARKERS)]
-                style = {"ms": 4.5, "lw": 1.2, "mfc": "white"}
+                color, marker = arm_color(number, len(names)), MARKERS[number % len(MARKERS)]
+                style = {"ms": 4.5, "lw": 1.3, "mfc": "white", "ls": LINES[number % len(LINES)]}
                 shown = np.where(np.isfinite(values), values, np.nan)
-                ax.plot(at, shown, f"{marker}-", color=color, label=line, **style)
+                ax.plot(at, shown, marker, color=color, label=line, **style)
                 for length, here, value in zip(lengths, at, values, strict=True):
                     if not np.isfinite(value):
                         result = lengths[length]
@@ -129,6 +135,11 @@ def _by_length(arms: Results, measured: Any, x: Any, xlabel: str, unit: str, lim
             axes[0].plot([], [], "x", color=MUTED, label="not solved by then")
         fit(figure, axes)
     return figure
+
+
+def _lines(arms: Results) -> list[str]:
+    """Return the names of all lines: one has the same colour in every panel."""
+    return list(dict.fromkeys(line for lines in arms.values() for line in lines))
 
 
 def _panels(count: int) -> tuple[Figure, list[Any]]:
