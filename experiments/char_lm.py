@@ -102,7 +102,7 @@ def measure(config: Config, text: Text) -> tuple[Result, dict[str, Params]]:
     rates = dict.fromkeys(cells, config.learning_rate)
     learned, networks = comparison.measure(config, {"": {"": trial}}, cells, rates)
     name = min(RECURRENT, key=lambda cell: np.median(best(learned[""][cell][""], "loss")))
-    first = jax.tree.map(lambda leaf: leaf[0], networks[f", {name}, , best"])
+    first = jax.tree.map(lambda leaf: leaf[0], networks[f"{name}, best"])
     return {
         "arms": learned,
         "bits": _bits_without_a_network(text),
@@ -151,7 +151,7 @@ def checks(result: Result) -> list[Check]:
     present = float(np.median(bits["the present alone"]))
     claim = f"{name}, the best: bits a character"
     found = [
-        published(f"{claim}, less {other}'s", bits[name] - value, "less", SOURCE, high=0)
+        published(f"{claim}, less those of {other}", bits[name] - value, "less", SOURCE, high=0)
         for other, value in (("the present alone", present), *others.items())
     ]
     gated = np.minimum(bits["LSTM, forget bias 1"], bits["GRU"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -56,9 +56,10 @@ def measure(
     networks: dict[str, Params] = {}
     for names, arm in each(arms):
         panel, line, length = names
-        result, trained = _measure(arm, seeds, checkpoints / _folder(names), ", ".join(names))
+        label = label_of(names)
+        result, trained = _measure(arm, seeds, checkpoints / _folder(names), label)
         results.setdefault(panel, {}).setdefault(line, {})[length] = result
-        networks |= {f"{', '.join(names)}, {phase}": p for phase, p in trained.items()}
+        networks |= {f"{label}, {phase}": params for phase, params in trained.items()}
     return results, networks
 
 
@@ -96,6 +97,11 @@ def each(arms: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str, str], Any]]:
         for line, lengths in lines.items():
             for length, arm in lengths.items():
                 yield (panel, line, length), arm
+
+
+def label_of(names: Sequence[str]) -> str:
+    """Return the names of panel, arm and length in one, without those that are empty."""
+    return ", ".join(filter(None, names))
 
 
 def sequences_to_solve(result: Result, part: float) -> np.ndarray:

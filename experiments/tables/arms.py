@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from experiments.common import arms as measured
-from experiments.common.arms import each, sequences_to_solve
+from experiments.common.arms import each, label_of, sequences_to_solve
 from experiments.common.report import spread, table
 
 GRADIENTS = {"decay_rate": "+.3f", "horizon": ".3g", "largest_exponent": "+.3f"}
@@ -28,7 +28,7 @@ def learned(arms: Mapping[str, Any], part: float, metric: str = "solved") -> str
         solved = np.isfinite(needed)
         rows.append(
             [
-                ", ".join(filter(None, names)),
+                label_of(names),
                 f"{solved.sum()} of {len(solved)}",
                 spread(needed[solved], ",.0f") if solved.any() else "–",
                 f"{result['step'][-1] * result['batch_size']:,}",
@@ -46,7 +46,7 @@ def accuracies(result: Mapping[str, Any]) -> str:
     for names, arm in each(result["arms"]):
         percent = spread(100 * measured.at_end(arm, "solved"), ".1f")
         loss = spread(measured.at_end(arm, "loss"), ".3g")
-        rows.append([", ".join(filter(None, names)), f"{percent} %", loss])
+        rows.append([label_of(names), f"{percent} %", loss])
     for name, accuracy in result["baselines"].items():
         rows.append([f"{name}, the whole sequence at once", f"{100 * float(accuracy):.1f} %", "–"])
     return table(rows, ["", "accuracy at the end", "loss"])
@@ -66,5 +66,5 @@ def gradient_rows(arms: Mapping[str, Any]) -> list[list[str]]:
             f"{np.median(first[name]):{form}} → {spread(best[name], form)}"
             for name, form in GRADIENTS.items()
         ]
-        rows.append([", ".join(filter(None, names)), *shown])
+        rows.append([label_of(names), *shown])
     return rows
