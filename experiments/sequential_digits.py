@@ -14,6 +14,8 @@ About four minutes on two cores.
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +30,6 @@ from experiments.common.comparison import Comparison
 from experiments.common.numbers import Result
 from experiments.common.settings import Positive, Size, by_setting
 from experiments.common.study import Study
-from experiments.figures import arms as figures
-from experiments.tables import arms as tables
 from rnn_jax.tasks import sequential_digits
 from rnn_jax.types import Params
 
@@ -99,28 +99,20 @@ def checks(result: Result) -> list[Check]:
     return judged_if(enough, f"{MIN_SEQUENCES:,} images read", found)
 
 
-def summarize(result: Result) -> str:
-    """Return tables of what was found, in Markdown."""
-    return (
-        f"# Digits, one pixel after another\n\n{tables.accuracies(result)}\n\n## Gradients\n\n"
-        f"{tables.gradients(result['arms'])}"
-    )
-
-
-def plot(result: Result) -> dict[str, Figure]:
+def plot(result: Result) -> Mapping[str, Figure]:
     """Return every figure, from the result alone."""
-    return {
-        "accuracy": figures.learning(
-            result["arms"],
-            metric="solved",
-            unit="accuracy, held out",
-            log=False,
-            across=result["baselines"],
-        )
-    }
+    return data_sets.accuracy_curves(result)
 
 
-STUDY = Study(__doc__, Config, measure, checks, summarize, plot, ensemble=True)
+STUDY = Study(
+    __doc__,
+    Config,
+    measure,
+    checks,
+    functools.partial(data_sets.told, "Digits, one pixel after another"),
+    plot,
+    ensemble=True,
+)
 main = STUDY.main
 
 if __name__ == "__main__":

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
+from matplotlib.figure import Figure
 
 from experiments.common.comparison import Trial
+from experiments.common.numbers import Result
+from experiments.figures import arms as figures
+from experiments.tables import arms as tables
 from rnn_jax.tasks import Task
 
 LINEAR_ITERATIONS = 2000
@@ -56,3 +60,16 @@ def _flat(task: Task) -> tuple[np.ndarray, np.ndarray]:
     mask = np.asarray(task.mask(xs, targets))
     labels = np.where(mask, targets, 0).sum(0)  # one step counts
     return np.moveaxis(np.asarray(xs), 1, 0).reshape(len(labels), -1), labels
+
+
+def told(title: str, result: Result) -> str:
+    """Return tables of accuracies and gradients, in Markdown."""
+    parts = [f"# {title}", tables.accuracies(result), "## Gradients"]
+    return "\n\n".join([*parts, tables.gradients(result["arms"])])
+
+
+def accuracy_curves(result: Result) -> Mapping[str, Figure]:
+    """Return accuracies over training, beside those of classifiers without recurrence."""
+    options: dict[str, Any] = {"metric": "solved", "unit": "accuracy, held out", "log": False}
+    baselines = result["baselines"]
+    return {"accuracy": figures.learning(result["arms"], across=baselines, **options)}
