@@ -26,7 +26,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.common import comparison
-from experiments.common.arms import best
+from experiments.common.arms import best, label_of, of_one_task
 from experiments.common.checks import Check, judged_if, published
 from experiments.common.compared_cells import COMPARED, present_alone
 from experiments.common.comparison import Comparison, Trial
@@ -100,9 +100,13 @@ def measure(config: Config, text: Text) -> tuple[Result, dict[str, Params]]:
     )
     cells = {"the present alone": present_alone} | {name: COMPARED[name] for name in RECURRENT}
     rates = dict.fromkeys(cells, config.learning_rate)
-    learned, networks = comparison.measure(config, {"": {"": trial}}, cells, rates)
-    name = min(RECURRENT, key=lambda cell: np.median(best(learned[""][cell][""], "loss")))
-    first = jax.tree.map(lambda leaf: leaf[0], networks[f"{name}, best"])
+    learned, networks = comparison.measure(
+        config, {"characters": {f"T = {config.T}": trial}}, cells, rates
+    )
+    name = min(RECURRENT, key=lambda cell: np.median(best(of_one_task(learned)[cell], "loss")))
+    first = jax.tree.map(
+        lambda leaf: leaf[0], networks[label_of(("characters", name, f"T = {config.T}", "best"))]
+    )
     return {
         "arms": learned,
         "bits": _bits_without_a_network(text),
@@ -140,8 +144,8 @@ def _write(config: Config, text: Text, name: str, params: Params) -> str:
 
 def bits_of(result: Result) -> dict[str, np.ndarray]:
     """Return the bits a held-out character of each cell, `[seeds]`."""
-    cells = result["arms"][""]
-    return {cell: best(of[""], "loss") / np.log(2) for cell, of in cells.items()}
+    cells = of_one_task(result["arms"])
+    return {cell: best(of, "loss") / np.log(2) for cell, of in cells.items()}
 
 
 def checks(result: Result) -> list[Check]:

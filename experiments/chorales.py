@@ -22,7 +22,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.common import comparison, data_sets
-from experiments.common.arms import at_end, best
+from experiments.common.arms import at_end, best, of_one_task
 from experiments.common.checks import Check, judged_if, published
 from experiments.common.compared_cells import COMPARED, present_alone
 from experiments.common.comparison import Comparison
@@ -66,15 +66,17 @@ def measure(config: Config) -> tuple[Result, dict[str, Params]]:
     trial = data_sets.trial_of(bach_chorales, config.batch_size, T=config.T)
     cells = {"the present alone": present_alone} | {name: COMPARED[name] for name in RECURRENT}
     rates = dict.fromkeys(cells, config.learning_rate)
-    learned, networks = comparison.measure(config, {"": {"": trial}}, cells, rates)
+    learned, networks = comparison.measure(
+        config, {"chorales": {f"T = {config.T}": trial}}, cells, rates
+    )
     return {"arms": learned, "sequences": np.array(config.sequences)}, networks
 
 
 def checks(result: Result) -> list[Check]:
     """Return the claim, number by number."""
-    cells = result["arms"][""]
-    loss = {cell: best(lengths[""], "loss") for cell, lengths in cells.items()}
-    frequency = float(cells["the present alone"][""]["chance_loss"])
+    cells = of_one_task(result["arms"])
+    loss = {cell: best(of, "loss") for cell, of in cells.items()}
+    frequency = float(cells["the present alone"]["chance_loss"])
     name = min(RECURRENT, key=lambda cell: np.median(loss[cell]))
     linear = float(np.median(loss["the present alone"]))
     claim = f"{name}, the best: nats a frame"
@@ -97,12 +99,12 @@ def checks(result: Result) -> list[Check]:
 
 def summarize(result: Result) -> str:
     """Return tables of what was found, in Markdown."""
-    cells = result["arms"][""]
-    frequency = float(next(iter(cells.values()))[""]["chance_loss"])
+    cells = of_one_task(result["arms"])
+    frequency = float(cells["the present alone"]["chance_loss"])
     rows = [["the frequency of each key", f"{frequency:.3f}", "–"]]
     rows += [
-        [cell, *(spread(of(lengths[""], "loss"), ".3f") for of in (best, at_end))]
-        for cell, lengths in cells.items()
+        [cell, *(spread(at(of, "loss"), ".3f") for at in (best, at_end))]
+        for cell, of in cells.items()
     ]
     headers = ["nats a frame, held out", "best evaluation", "at the end"]
     return (

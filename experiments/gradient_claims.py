@@ -22,7 +22,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.common import comparison
-from experiments.common.arms import best, sequences_to_solve
+from experiments.common.arms import best, of_one_task, sequences_to_solve
 from experiments.common.checks import Check, judged_if, published
 from experiments.common.comparison import Comparison, Trial
 from experiments.common.numbers import Result
@@ -126,7 +126,7 @@ def measure(config: Config) -> tuple[Result, dict[str, Params]]:
     cells = {name: claim.make for name, claim in CLAIMS.items()}
     learning_rates = dict.fromkeys(cells, config.learning_rate)
     learning_rates["IRNN"] /= 3
-    trials = {"": {"": trial}}
+    trials = {"temporal order": {f"T = {config.T}": trial}}
     learned, networks = comparison.measure(config, trials, cells, learning_rates)
     sizes = {"sequences": np.array(config.sequences), "T": np.array(config.T)}
     return {"arms": learned, **sizes}, networks
@@ -134,17 +134,17 @@ def measure(config: Config) -> tuple[Result, dict[str, Params]]:
 
 def checks(result: Result) -> list[Check]:
     """Return each paper's claim, before and after training."""
-    cells, found = result["arms"][""], []
+    cells, found = of_one_task(result["arms"]), []
     limit = 1 / float(result["T"])
     for name, claim in CLAIMS.items():
         if claim.kind == "none":
             continue
         low = -limit if claim.kind == "alive" else -np.inf
         for phase, when in (("first", "as drawn"), ("best", "trained")):
-            rate = cells[name][""]["laboratory"][phase]["decay_rate"]
+            rate = cells[name]["laboratory"][phase]["decay_rate"]
             what = f"{name}, {when}: decay rate"
             found.append(published(what, rate, claim.says, claim.source, low=low, high=limit))
-    before = cells["Elman"][""]["laboratory"]["first"]["decay_rate"]
+    before = cells["Elman"]["laboratory"]["first"]["decay_rate"]
     what = "Elman, as drawn: decay rate"
     found.append(published(what, before, "vanishes", "Pascanu et al. 2013", high=-limit))
     enough = int(result["sequences"]) >= MIN_SEQUENCES
@@ -153,9 +153,9 @@ def checks(result: Result) -> list[Check]:
 
 def summarize(result: Result) -> str:
     """Return tables of what was found, in Markdown."""
-    cells, rows = result["arms"][""], []
+    cells, rows = of_one_task(result["arms"]), []
     for name, claim in CLAIMS.items():
-        of = cells[name][""]
+        of = cells[name]
         needed = sequences_to_solve(of, SOLVED)
         solved = np.isfinite(needed)
         for phase, when in (("first", "as drawn"), ("best", "trained")):

@@ -68,7 +68,7 @@ class Experiment(NamedTuple):
 
 
 EXPERIMENTS = {
-    "embedded Reber": Experiment(embedded_reber, "", 1.0, "8,440 to 39,740", 40_000),
+    "embedded Reber": Experiment(embedded_reber, "T = 40", 1.0, "8,440 to 39,740", 40_000),
     "adding": Experiment(adding, "T = 100", 1 - 3 / 2560, "74,000", 100_000),
     "multiplication": Experiment(multiplication, "T = 100", 1 - 140 / 2560, "482,000", 500_000),
     "temporal order": Experiment(temporal_order, "T = 100", 1 - 3 / 2560, "31,390", 100_000),

@@ -23,7 +23,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.common import comparison, data_sets
-from experiments.common.arms import at_end
+from experiments.common.arms import at_end, of_one_length
 from experiments.common.checks import Check, judged_if, published
 from experiments.common.compared_cells import COMPARED
 from experiments.common.comparison import Comparison
@@ -65,8 +65,9 @@ class Config(Comparison):
 def measure(config: Config) -> tuple[Result, dict[str, Params]]:
     """Return what each cell learned of each order, and classifiers without recurrence."""
     options = {name: {"order": order, "path": config.path} for name, order in ORDERS.items()}
+    length = "T = 64" if config.path is None else "T = 784"
     trials = {
-        name: {"": data_sets.trial_of(sequential_digits, config.batch_size, **chosen)}
+        name: {length: data_sets.trial_of(sequential_digits, config.batch_size, **chosen)}
         for name, chosen in options.items()
     }
     cells = {name: COMPARED[name] for name in CELLS}
@@ -85,7 +86,7 @@ def checks(result: Result) -> list[Check]:
     """Return the claim, number by number."""
     found, linear = [], float(result["baselines"]["linear"])
     for order, cells in result["arms"].items():
-        right = {cell: at_end(lengths[""], "solved") for cell, lengths in cells.items()}
+        right = {cell: at_end(of, "solved") for cell, of in of_one_length(cells).items()}
         name = max(right, key=lambda cell: np.median(right[cell]))
         claim = f"{order}, best cell ({name}): accuracy"
         wanted = f"a linear classifier's, {linear:.3f}"

@@ -42,7 +42,7 @@ def measure(
     """Train all arms; return what came of each, and the networks by name, `[seeds, ...]`.
 
     Args:
-      arms: by panel, arm and length, none of which has a slash in its name.
+      arms: by panel, arm and length, which have names, without a slash.
       seeds: of the networks of each arm, which draw the same batches.
       checkpoints: folder from which an interrupted run goes on, arm by arm.
 
@@ -56,6 +56,8 @@ def measure(
     networks: dict[str, Params] = {}
     for names, arm in each(arms):
         panel, line, length = names
+        # They are paths in numbers.npz.
+        assert all(name and "/" not in name for name in names), names
         label = label_of(names)
         result, trained = _measure(arm, seeds, checkpoints / _folder(names), label)
         results.setdefault(panel, {}).setdefault(line, {})[length] = result
@@ -99,9 +101,19 @@ def each(arms: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str, str], Any]]:
                 yield (panel, line, length), arm
 
 
+def of_one_length(lines: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what stands at the one length of each line of a panel."""
+    return {line: next(iter(lengths.values())) for line, lengths in lines.items()}
+
+
+def of_one_task(arms: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what stands at the one length of each line of the one panel."""
+    return of_one_length(next(iter(arms.values())))
+
+
 def label_of(names: Sequence[str]) -> str:
-    """Return the names of panel, arm and length in one, without those that are empty."""
-    return ", ".join(filter(None, names))
+    """Return the names of panel, arm and length in one."""
+    return ", ".join(names)
 
 
 def sequences_to_solve(result: Result, part: float) -> np.ndarray:

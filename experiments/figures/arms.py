@@ -23,7 +23,8 @@ from rnn_jax.plotting.style import (
 
 LINES = ("-", "--", "-.", ":")
 MARKERS = "osD^vPX*<>"
-WIDTH, HEIGHT = 3.1, 2.6
+WIDTH, HEIGHT, LEAST = 3.1, 2.6, 6.5
+"""Of a panel, and the least width of a figure, in inches."""
 COLUMNS = 3
 """Panels beside each other."""
 
@@ -70,7 +71,7 @@ def learning(
                 ax.axhline(chance, color=MUTED, lw=1, ls=":", label="without memory")
             for value, ls in zip((across or {}).items(), LINES[:0:-1], strict=False):
                 ax.axhline(float(value[1]), color=MUTED, lw=1, ls=ls, label=value[0])
-            ax.set(title=", ".join(filter(None, (panel, length))), xlabel="sequences read")
+            ax.set(title=f"{panel}, {length}", xlabel="sequences read")
             ax.xaxis.set_major_formatter(_thousands)
             if log:
                 ax.set_yscale("log")
@@ -146,7 +147,8 @@ def _panels(count: int) -> tuple[Figure, list[Any]]:
     """Return a figure of so many panels, in rows."""
     columns = min(count, COLUMNS)
     rows = -(-count // columns)
-    figure, axes = grid_of_panels(rows, columns, width=WIDTH, height=HEIGHT, sharey=False)
+    width = max(WIDTH, LEAST / columns)  # room for the legend of many arms
+    figure, axes = grid_of_panels(rows, columns, width=width, height=HEIGHT, sharey=False)
     for ax in axes.flat[count:]:
         ax.remove()
     return figure, list(axes.flat[:count])

@@ -8,6 +8,7 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.common.arms import of_one_task
 from experiments.common.numbers import Result
 from rnn_jax.plotting.style import BOUND, MEASURED, MUTED, STYLE, fit, grid_of_panels
 
@@ -17,7 +18,7 @@ LINEAR = 0.02
 
 def rates(result: Result, kinds: Mapping[str, str]) -> Figure:
     """Return a row for each cell: decay rates as drawn and trained, and the range of its claim."""
-    cells, limit = result["arms"][""], 1 / float(result["T"])
+    cells, limit = of_one_task(result["arms"]), 1 / float(result["T"])
     names = list(kinds)[::-1]
     with matplotlib.rc_context(STYLE):
         figure, axes = grid_of_panels(1, 1, width=6.5, height=0.3 * len(names) + 0.8, sharey=False)
@@ -28,7 +29,7 @@ def rates(result: Result, kinds: Mapping[str, str]) -> Figure:
                 ("first", 0.15, BOUND, "as drawn"),
                 ("best", -0.15, MEASURED, "trained"),
             ):
-                at = cells[name][""]["laboratory"][phase]["decay_rate"]
+                at = cells[name]["laboratory"][phase]["decay_rate"]
                 shown = np.clip(at, -10, 10)  # -inf where nothing is left
                 style = {"color": color, "ms": 4, "mfc": "white", "ls": ""}
                 marker = "o" if phase == "first" else "s"

@@ -19,9 +19,7 @@ from experiments.common.settings import Limits, Readable, Settings
 
 FORM = re.compile(r"^[\w.]+: got .*; expected .+\. [A-Z].*\.$")
 FOLDER = Path(experiments.__file__).parent
-NAMES = sorted(
-    file.stem for file in FOLDER.glob("*.py") if "class Config(" in file.read_text()
-)
+NAMES = sorted(file.stem for file in FOLDER.glob("*.py") if "class Config(" in file.read_text())
 NUMBERS = {int: (0.5, "1", True, None), float: (math.nan, math.inf, -math.inf, "1", True)}
 
 

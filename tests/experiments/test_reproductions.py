@@ -15,6 +15,7 @@ from experiments.common.checks import at_most, checks_table, published
 from experiments.common.command_line import defaults
 from experiments.common.norms import rate_of
 from experiments.common.reproduction_page import page_of
+from experiments.common.run_folder import RunFolder
 from experiments.common.settings import Reproduction
 from rnn_jax import cells
 from rnn_jax.gradients import (
@@ -161,6 +162,10 @@ def test_a_comparison_leaves_what_page_and_figures_need(toy_study):
     assert "Not judged without: 30,000 sequences." in summary
     assert max(map(len, summary.splitlines())) <= 100
     assert not (config.out / "checkpoints").exists()
+    # As it is read again: every name in its place.
+    _, again = RunFolder(config.out).read()
+    assert checks_table(copying.checks(again)) in summary
+    assert set(copying.plot(again)) == {"learning"}
     assert (config.out / "figures" / "learning.png").stat().st_size > 5000
 
 
