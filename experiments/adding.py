@@ -24,7 +24,7 @@ from experiments.common import comparison
 from experiments.common.arms import best, sequences_to_solve
 from experiments.common.checks import Check, judged_if, published
 from experiments.common.compared_cells import COMPARED
-from experiments.common.comparison import Comparison, Trial, length_of
+from experiments.common.comparison import Comparison, trials_of
 from experiments.common.numbers import Result
 from experiments.common.settings import Size, by_setting
 from experiments.common.study import Study
@@ -48,7 +48,8 @@ RATES = {
     "LEM": 0.01,
     "LRU": 0.003,
 }
-"""Adam's, at the start of a cosine: each cell's best of several, for other seeds."""
+"""Adam's, at the start of a cosine: of three tried with other seeds, a factor 3 apart, each cell's
+best after 40,000 sequences at T = 100. The orthogonal network and the LRU learned with none."""
 LSTM_1997 = "Hochreiter and Schmidhuber 1997"
 IRNN_2015 = "Le, Jaitly and Hinton 2015"
 CORNN_2021 = "Rusch and Mishra 2021"
@@ -68,15 +69,9 @@ class Config(Comparison):
 
 def measure(config: Config) -> tuple[Result, dict[str, Params]]:
     """Return what each cell learned at each length."""
-    trials = {
-        f"T = {T}": Trial(
-            tasks.adding(T=T, batch_size=config.batch_size),
-            tasks.adding(T=T, batch_size=256),
-            batches=10,
-            solved=SOLVED,
-        )
-        for T in config.lengths
-    }
+    trials = trials_of(
+        tasks.adding, config.lengths, config.batch_size, evaluated=(256, 10), solved=SOLVED
+    )
     learned, networks = comparison.measure(config, {"adding": trials}, COMPARED, RATES)
     return {"arms": learned, "sequences": np.array(config.sequences)}, networks
 
@@ -119,7 +114,7 @@ def plot(result: Result) -> dict[str, Figure]:
     """Return every figure, from the result alone."""
     return {
         "learning": figures.learning(result["arms"], unit="held-out squared error"),
-        "needed": figures.needed(result["arms"], SOLVED, length_of),
+        "needed": figures.needed(result["arms"], SOLVED),
     }
 
 

@@ -2,8 +2,8 @@
 
 Claim: a network that remembers needs fewer bits a character than one that sees the present
 character alone, the frequencies of characters, or a compressor that has read the same text; gated
-networks need the fewest. Held out is the end of the text. After Mikolov et al. (2012), and Graves
-(2013, arXiv 1308.0850), whose numbers are of other texts.
+networks need the fewest. Held out is the end of the text. After Graves (2013, arXiv 1308.0850),
+whose numbers are of other texts.
 
     python -m experiments.char_lm [--text FILE] [--setting paper] [--out FOLDER]
     python -m experiments.char_lm plot FOLDER
@@ -38,11 +38,11 @@ from experiments.common.text_ensemble import check_held_out, inputs_of
 from experiments.figures import arms as figures
 from experiments.tables import arms as tables
 from rnn_jax.cells import readout
+from rnn_jax.errors import invalid
 from rnn_jax.tasks import Text, load_text, next_character, one_hot, unigram_entropy
 from rnn_jax.topologies import generate, sample_one_hot
 from rnn_jax.types import Params
 
-SOURCE = "Mikolov et al. 2012"
 RECURRENT = ("Elman", "LSTM, forget bias 1", "GRU", "LRU")
 MIN_SEQUENCES = 32_000
 """Windows read without which the claim is not judged."""
@@ -84,9 +84,8 @@ def prepare(config: Config) -> tuple[dict[str, object], Text]:
     text = load_text(config.text)
     check_held_out(text, config.T)
     if missing := set(config.prompt) - set(text.vocabulary):
-        raise ValueError(
-            f"prompt: got {sorted(missing)}; expected characters of the text. Choose another."
-        )
+        got = f"{config.prompt!r} with {', '.join(sorted(map(repr, missing)))}"
+        raise invalid("prompt", got, "characters of the text", "Choose another.")
     return inputs_of(text), text
 
 
@@ -155,7 +154,7 @@ def checks(result: Result) -> list[Check]:
     present = float(np.median(bits["the present alone"]))
     claim = f"{name}, the best: bits a character"
     found = [
-        published(f"{claim}, less those of {other}", bits[name] - value, "less", SOURCE, high=0)
+        published(f"{claim}, less those of {other}", bits[name] - value, "less", "here", high=0)
         for other, value in (("the present alone", present), *others.items())
     ]
     gated = np.minimum(bits["LSTM, forget bias 1"], bits["GRU"])

@@ -4,8 +4,8 @@ Claim: a network that remembers predicts the next quarter note of a chorale bett
 sees the present quarter alone, and that better than the frequency of each key. Losses are
 log-likelihoods of a frame, in nats, summed over 88 keys. After Boulanger-Lewandowski, Bengio and
 Vincent (2012, arXiv 1206.6392), whose recurrent network has −8.71 nats a frame on their cut of the
-chorales; this one is of another corpus, in other keys, so that the two numbers are neighbours and
-not rivals.
+chorales; this one is of another corpus, in other keys, so that the two numbers stand beside each
+other and are not judged. A network is taken where its held-out loss is least, the linear one too.
 
     python -m experiments.chorales [--setting paper] [--out FOLDER]
     python -m experiments.chorales plot FOLDER
@@ -36,6 +36,8 @@ from rnn_jax.tasks import bach_chorales
 from rnn_jax.types import Params
 
 SOURCE = "Boulanger-Lewandowski, Bengio and Vincent 2012"
+THEIRS = 8.71
+"""Nats a frame of its recurrent network, without more."""
 MIN_SEQUENCES = 20_000
 """Pieces read without which the claim is not judged."""
 RECURRENT = ("Elman", "LSTM, forget bias 1", "GRU", "LRU")
@@ -79,12 +81,9 @@ def checks(result: Result) -> list[Check]:
     frequency = float(cells["the present alone"]["chance_loss"])
     name = min(RECURRENT, key=lambda cell: np.median(loss[cell]))
     linear = float(np.median(loss["the present alone"]))
-    claim = f"{name}, the best: nats a frame"
+    claim = f"{name}, the best: nats a frame, less those of the present alone"
     found = [
-        published(claim, loss[name], "8.71", SOURCE, high=8.71),
-        published(
-            f"{claim}, less those of the present alone", loss[name] - linear, "less", SOURCE, high=0
-        ),
+        published(claim, loss[name] - linear, "less", SOURCE, high=0),
         published(
             "the present alone: nats a frame, less those of the frequencies",
             loss["the present alone"] - frequency,
@@ -106,6 +105,7 @@ def summarize(result: Result) -> str:
         [cell, *(spread(at(of, "loss"), ".3f") for at in (best, at_end))]
         for cell, of in cells.items()
     ]
+    rows.append([f"recurrent network of {SOURCE}, on their cut", f"{THEIRS:.3f}", "–"])
     headers = ["nats a frame, held out", "best evaluation", "at the end"]
     return (
         f"# Chorales\n\n{table(rows, headers)}\n\n## Gradients\n\n"

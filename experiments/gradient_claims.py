@@ -24,7 +24,7 @@ from matplotlib.figure import Figure
 from experiments.common import comparison
 from experiments.common.arms import best, of_one_task, sequences_to_solve
 from experiments.common.checks import Check, judged_if, published
-from experiments.common.comparison import Comparison, Trial
+from experiments.common.comparison import Comparison, trials_of
 from experiments.common.numbers import Result
 from experiments.common.report import spread, table
 from experiments.common.settings import Positive, Size, by_setting
@@ -117,17 +117,15 @@ class Config(Comparison):
 
 def measure(config: Config) -> tuple[Result, dict[str, Params]]:
     """Return what each cell's gradients do, before and after, and what it learned."""
-    trial = Trial(
-        temporal_order(T=config.T, batch_size=config.batch_size),
-        temporal_order(T=config.T, batch_size=500),
-        batches=4,
-        solved=SOLVED,
+    trials = trials_of(
+        temporal_order, (config.T,), config.batch_size, evaluated=(500, 4), solved=SOLVED
     )
     cells = {name: claim.make for name, claim in CLAIMS.items()}
     learning_rates = dict.fromkeys(cells, config.learning_rate)
     learning_rates["IRNN"] /= 3
-    trials = {"temporal order": {f"T = {config.T}": trial}}
-    learned, networks = comparison.measure(config, trials, cells, learning_rates)
+    learned, networks = comparison.measure(
+        config, {"temporal order": trials}, cells, learning_rates
+    )
     sizes = {"sequences": np.array(config.sequences), "T": np.array(config.T)}
     return {"arms": learned, **sizes}, networks
 

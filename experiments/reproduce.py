@@ -19,34 +19,36 @@ import platform
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from experiments.common.command_line import guarded
-from experiments.common.reproduction_page import keep, page_of
-from experiments.common.run_folder import RunFolder
-from experiments.common.settings import Checked, Seed
+from experiments.common.grid import Run
+from experiments.common.provenance import settings_of
+from experiments.common.reproduction_page import keep, options_of, page_of
+from experiments.common.settings import Checked, Seed, Settings
 from experiments.common.study import Study
+from experiments.common.sweep_folder import is_finished
 from rnn_jax.errors import choose
 from rnn_jax.training.files import write_aside
 
-STUDIES: Mapping[str, tuple[str, ...]] = {
-    "temporal_order": (),
-    "clipping": (),
-    "adding": (),
-    "copying": (),
-    "lstm_1997": (),
-    "sequential_digits": (),
-    "vowels": (),
-    "chorales": (),
-    "char_lm": (),
-    "state_tracking": (),
-    "turing": (),
-    "parameter_sharing": ("--seeds", "4"),
-    "gradient_claims": (),
+STUDIES: Mapping[str, Mapping[str, Any]] = {
+    "temporal_order": {},
+    "clipping": {},
+    "adding": {},
+    "copying": {},
+    "lstm_1997": {},
+    "sequential_digits": {},
+    "vowels": {},
+    "chorales": {},
+    "char_lm": {},
+    "state_tracking": {},
+    "turing": {},
+    "parameter_sharing": {"seeds": 4},
+    "gradient_claims": {},
 }
-"""Studies of published results, and options that each has besides, in the order of the page."""
+"""Studies of published results in the order of the page, and what each sets at reduced size."""
 
 
 @dataclass(frozen=True)
@@ -88,24 +90,31 @@ def main(settings: Reproduce) -> int:
     return len(failed)
 
 
+def config_of(settings: Reproduce, name: str) -> Settings:
+    """Return the settings of a study: what it has of those asked for, and its own reductions."""
+    config = study_of(name).config
+    asked: dict[str, Any] = {"setting": settings.setting, "seed": settings.seed}
+    chosen = {key: value for key, value in asked.items() if hasattr(config(), key)}
+    if settings.setting == "reduced":
+        chosen |= STUDIES[name]
+    return config(out=settings.out / name, **chosen)
+
+
 def _run(settings: Reproduce, name: str) -> bool:
     """Run a study in a process of its own, unless it is finished; return whether it is now."""
-    folder = settings.out / name
-    if RunFolder(folder).record() is not None:
-        print(f"{name}: finished, in {folder}/", flush=True)
+    config = config_of(settings, name)
+    if is_finished(Run(name, config)):
+        print(f"{name}: finished, in {config.out}/", flush=True)
         return True
     print(f"\n== {name}\n", flush=True)
-    own = {field.name for field in fields(study_of(name).config)}
-    options = {"setting": settings.setting, "seed": str(settings.seed)}
-    common = [part for key, value in options.items() if key in own for part in (f"--{key}", value)]
-    more = STUDIES[name] if settings.setting == "reduced" else ()
-    command = [sys.executable, "-m", f"experiments.{name}", "--out", str(folder), *common, *more]
     # Compiled once for all studies, and for a run of other seeds.
     programs = settings.out / "programs" / platform.node()
     kept = {
         "JAX_COMPILATION_CACHE_DIR": str(programs.absolute()),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
     }
+    command = [sys.executable, "-m", f"experiments.{name}", "--out", str(config.out)]
+    command += options_of(study_of(name), settings_of(config))
     return subprocess.run(command, env={**kept, **os.environ}, check=False).returncode == 0
 
 

@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 
 from experiments.common import arms, comparison
 from experiments.common.checks import Check, judged_if, published
-from experiments.common.comparison import Comparison, Trial
+from experiments.common.comparison import Comparison, trials_of
 from experiments.common.numbers import Result
 from experiments.common.report import spread, table
 from experiments.common.settings import Positive, Size, by_setting
@@ -134,14 +134,7 @@ class Config(Comparison):
 def measure(config: Config) -> tuple[Result, dict[str, Params]]:
     """Return what each network learned, and how often its last state is right at each length."""
     trials = {
-        name: {
-            f"T = {config.T}": Trial(
-                make(T=config.T, batch_size=config.batch_size),
-                make(T=config.T, batch_size=500),
-                batches=4,
-                solved=0.999,
-            )
-        }
+        name: trials_of(make, (config.T,), config.batch_size, evaluated=(500, 4), solved=0.999)
         for name, make in TASKS.items()
     }
     rates = dict.fromkeys(CELLS, config.learning_rate)

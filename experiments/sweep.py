@@ -28,7 +28,7 @@ from typing import Annotated, Any, Literal
 import jax
 
 import experiments
-from experiments.common.command_line import MISTAKE, guarded
+from experiments.common.command_line import MISTAKE, defaults, guarded
 from experiments.common.grid import Run, groups_of, runs_of
 from experiments.common.jobs import Where, run_jobs
 from experiments.common.programs import keep_programs
@@ -87,21 +87,23 @@ def sweepable(config: type[Settings]) -> dict[str, Any]:
     return {name: hint for name, hint in hints.items() if name not in own}
 
 
-def is_tuple(hint: Any) -> bool:
-    """Return whether a setting is a tuple itself, or one or None: it takes one value."""
-    return any(typing.get_origin(part) is tuple for part in (hint, *typing.get_args(hint)))
+def has_one_value(name: str, hint: Any) -> bool:
+    """Return whether a setting takes one value: a tuple, or one or None, and sizes by setting."""
+    # Other settings stand at the values of `--setting`, which do not change from run to run.
+    kinds = (hint, *typing.get_args(hint))
+    return name == "setting" or any(typing.get_origin(kind) is tuple for kind in kinds)
 
 
 def parsed(study: Study, args: Sequence[str]) -> tuple[Sweep, Settings, dict[str, Any]]:
     """Return the sweep, the settings that stay, and the values of those that vary.
 
-    A setting that is a tuple itself has one value.
+    A setting that is a tuple itself, and `--setting` of a published result, has one value.
     """
     import tyro
 
-    base, fields = study.config(), []
+    base, fields = defaults(study.config, args), []
     for name, hint in sweepable(study.config).items():
-        value, one = getattr(base, name), is_tuple(hint)
+        value, one = getattr(base, name), has_one_value(name, hint)
         several: Any = hint if one else tuple.__class_getitem__((hint, ...))
         default = value if one else (value,)
         fields.append((name, several, dataclasses.field(default=default)))
@@ -112,7 +114,7 @@ def parsed(study: Study, args: Sequence[str]) -> tuple[Sweep, Settings, dict[str
     values = {}
     for name, hint in sweepable(study.config).items():
         value = getattr(chosen, name)
-        if is_tuple(hint):
+        if has_one_value(name, hint):
             base = dataclasses.replace(base, **{name: value})
         else:
             values[name] = value

@@ -101,6 +101,11 @@ def each(arms: Mapping[str, Any]) -> Iterator[tuple[tuple[str, str, str], Any]]:
                 yield (panel, line, length), arm
 
 
+def length_of(name: str) -> float:
+    """Return T of the name of a length, as "T = 100"."""
+    return float(name.removeprefix("T = "))
+
+
 def of_one_length(lines: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     """Return what stands at the one length of each line of a panel."""
     return {line: next(iter(lengths.values())) for line, lengths in lines.items()}

@@ -59,11 +59,14 @@ def published(
     low: float = -math.inf,
     high: float = math.inf,
 ) -> Check:
-    """Claim that the median of `values` is from `low` to `high`, as a publication has it."""
+    """Claim that the median of `values` is from `low` to `high`, as a publication has it.
+
+    Of no values it is NaN, which claims nothing.
+    """
     ours = tuple(np.atleast_1d(np.asarray(values, float)).tolist())
     # Between an infinite value and another one there is nothing to interpolate.
     method: Any = "linear" if np.isfinite(ours).all() else "nearest"
-    middle = float(np.percentile(ours, 50, method=method))
+    middle = float(np.percentile(ours, 50, method=method)) if ours else math.nan
     return Check(claim, middle, paper, low, high, source=source, values=ours)
 
 
@@ -104,6 +107,8 @@ def checks_table(checks: Sequence[Check]) -> str:
 
 def shown(check: Check) -> str:
     """Return what a published result is here: the median and spread of its values."""
+    if not check.values:
+        return "–"
     return spread(np.array(check.values), ",.4g" if abs(check.measured) < 1e4 else ",.0f")
 
 

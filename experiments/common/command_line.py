@@ -6,13 +6,13 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from experiments.common.report import paragraph
 from experiments.common.run_folder import Figures, Result, redraw
-from experiments.common.settings import Reproduction, Settings
+from experiments.common.settings import SETTINGS, Reproduction, Settings
 
 Config = TypeVar("Config", bound=Settings)
 
@@ -44,7 +44,9 @@ def command_line(
             redraw(plot, parser.parse_args(sys.argv[2:]).folder)
             return
         more = "" if plot is None else "\n\n`plot FOLDER` redraws a run's figures."
-        settings = tyro.cli(config, description=f"{doc}{more}", default=defaults(config))
+        settings = tyro.cli(
+            config, description=f"{doc}{more}", default=defaults(config, sys.argv[1:])
+        )
         settings.check()
         print(announcement(doc), flush=True)
         main(settings)
@@ -53,14 +55,15 @@ def command_line(
     guarded(run)
 
 
-def defaults(config: type[Config]) -> Config:
+def defaults(config: type[Config], arguments: Sequence[str]) -> Config:
     """Return the settings that options stand beside: those of `--setting`, where there is one."""
     if not issubclass(config, Reproduction):
         return config()
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--setting", default="reduced")
+    asked = config(setting=parser.parse_known_args(arguments)[0].setting)
     # What is no setting is refused by what parses all options.
-    return config(setting=parser.parse_known_args()[0].setting)
+    return asked if asked.setting in SETTINGS else config()
 
 
 def guarded(run: Callable[[], Any]) -> None:

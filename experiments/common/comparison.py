@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -97,6 +97,23 @@ def _arm(config: Comparison, trial: Trial, of: Callable[[int], Cell], rate: floa
     return Arm(plan, rate, config.clip_norm)
 
 
-def length_of(name: str) -> float:
-    """Return T of its name."""
-    return float(name.removeprefix("T = "))
+def trials_of(
+    make: Callable[..., Task],
+    lengths: Sequence[int],
+    batch_size: int,
+    *,
+    evaluated: tuple[int, int],
+    solved: float,
+) -> dict[str, Trial]:
+    """Return the trials of a task by length.
+
+    Args:
+      make: the task, `(T, batch_size) -> Task`.
+      lengths: values of T.
+      batch_size: sequences in a batch that trains.
+      evaluated: those in a batch that evaluates, and the number of these.
+      solved: as for `Trial`.
+    """
+    size, batches = evaluated
+    at = lambda T, batch_size: make(T=T, batch_size=batch_size)
+    return {f"T = {T}": Trial(at(T, batch_size), at(T, size), batches, solved) for T in lengths}

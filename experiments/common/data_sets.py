@@ -13,8 +13,10 @@ from experiments.common.comparison import Trial
 from experiments.common.numbers import Result
 from experiments.figures import arms as figures
 from experiments.tables import arms as tables
+from rnn_jax.errors import optional
 from rnn_jax.tasks import Task
 
+INSTALL = "pip install scikit-learn, or the extra [data]"
 LINEAR_ITERATIONS = 2000
 """Most iterations of the linear classifier, which needs a few hundred."""
 
@@ -38,19 +40,16 @@ def classified_without_memory(make: Callable[..., Task], **options: Any) -> dict
     "majority" is the commonest class of the training split; "linear" is logistic regression on
     all numbers of a sequence, each scaled to unit variance.
     """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import StandardScaler
-
+    of = lambda module: optional(f"sklearn.{module}", INSTALL)
+    scale, classify = of("preprocessing").StandardScaler(), of("linear_model").LogisticRegression
     (xs, labels), (test_xs, test_labels) = (
         _flat(whole(make, split, **options)) for split in ("train", "test")
     )
-    linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=LINEAR_ITERATIONS))
-    linear.fit(xs, labels)
+    linear = classify(max_iter=LINEAR_ITERATIONS).fit(scale.fit_transform(xs), labels)
     commonest = np.bincount(labels).argmax()
     return {
         "majority": np.array(np.mean(test_labels == commonest)),
-        "linear": np.array(linear.score(test_xs, test_labels)),
+        "linear": np.array(linear.score(scale.transform(test_xs), test_labels)),
     }
 
 

@@ -107,24 +107,28 @@ def _section(
         headers = ["before → after training", "decay rate", "horizon", "λ₁"]
         parts += [IN_NATS, _table(headers, gradient_rows(result["arms"]))]
     versions = record["versions"]
-    made = f"`{_command(study, record)}`: {_minutes(record)} minutes on {record['devices']}"
+    words = ["python", "-m", f"experiments.{name}", *options_of(study, record["config"])]
+    made = f"`{shlex.join(words)}`: {_minutes(record)} minutes on {record['devices']}"
     parts.append(f"{made}, JAX {versions['jax']}.")
     return "\n\n".join(parts)
 
 
-def _command(study: Study, record: Record) -> str:
-    """Return the command of a run: the options that are not the defaults."""
-    given, name = record["config"], record["experiment"]
+def options_of(study: Study, given: Mapping[str, Any]) -> list[str]:
+    """Return the options of a run with these settings, without those that are the defaults."""
     setting = {"setting": given["setting"]} if "setting" in given else {}
     defaults = settings_of(study.config(**setting))
     differ = {k: v for k, v in given.items() if k not in NOT_COMPARED and v != defaults[k]}
     if setting and given["setting"] != settings_of(study.config())["setting"]:
         differ = setting | differ
-    words = [f"python -m experiments.{name}"]
+    words = []
     for key, value in differ.items():
+        option = key.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+            continue
         values = value if isinstance(value, list) else [value]
-        words += [f"--{key.replace('_', '-')}", *(shlex.quote(str(v)) for v in values)]
-    return " ".join(words)
+        words += [f"--{option}", *map(str, values)]
+    return words
 
 
 def _counted(checks: Sequence[Check]) -> str:

@@ -62,6 +62,9 @@ class Settings(Checked):
     """Replace the finished run in the run folder; the old one stays until the new one is done."""
 
 
+SETTINGS = ("reduced", "paper")
+
+
 @dataclass(frozen=True)
 class Reproduction(Settings):
     """The base of the `Config` of a published result, which it has under two settings."""
@@ -73,8 +76,10 @@ class Reproduction(Settings):
 
     def __post_init__(self) -> None:
         for each in fields(self):
-            if getattr(self, each.name) is None and self.setting in each.metadata:
-                object.__setattr__(self, each.name, each.metadata[self.setting])
+            if getattr(self, each.name) is None and each.metadata:
+                # A setting that there is not is refused by `check`.
+                value = each.metadata.get(self.setting, each.metadata["reduced"])
+                object.__setattr__(self, each.name, value)
 
 
 def by_setting(*, reduced: Any, paper: Any) -> Any:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.common.arms import sequences_to_solve
+from experiments.common.arms import length_of, sequences_to_solve
 from rnn_jax.plotting.style import (
     MUTED,
     STYLE,
@@ -83,33 +83,31 @@ def learning(
     return figure
 
 
-def success(arms: Results, part: float, x: Callable[[str], float], xlabel: str = "T") -> Figure:
+def success(arms: Results, part: float) -> Figure:
     """Draw the part of the networks that solve a task against its length.
 
     Args:
       arms: results.
       part: of the held-out sequences, which counts as solved.
-      x: length of a task from its name.
-      xlabel: what it is.
     """
     measured = lambda result: np.isfinite(sequences_to_solve(result, part)).mean()
-    return _by_length(arms, measured, x, xlabel, "part of the seeds that solve it", (-0.05, 1.05))
+    return _by_length(arms, measured, "part of the seeds that solve it", (-0.05, 1.05))
 
 
-def needed(arms: Results, part: float, x: Callable[[str], float], xlabel: str = "T") -> Figure:
+def needed(arms: Results, part: float) -> Figure:
     """Draw the sequences that a network has to read against the length of a task.
 
     Medians over seeds; where the median network did not solve it, a cross at what it has read.
     Arguments as for `success`.
     """
     measured = lambda result: np.percentile(sequences_to_solve(result, part), 50, method="nearest")
-    figure = _by_length(arms, measured, x, xlabel, "sequences needed, median", None)
+    figure = _by_length(arms, measured, "sequences needed, median", None)
     for ax in figure.axes:
         ax.set_yscale("log")
     return figure
 
 
-def _by_length(arms: Results, measured: Any, x: Any, xlabel: str, unit: str, limits: Any) -> Figure:
+def _by_length(arms: Results, measured: Any, unit: str, limits: Any) -> Figure:
     """Draw one number for each arm and length."""
     names = _lines(arms)
     with matplotlib.rc_context(STYLE):
@@ -117,7 +115,7 @@ def _by_length(arms: Results, measured: Any, x: Any, xlabel: str, unit: str, lim
         for ax, (panel, lines) in zip(axes, arms.items(), strict=True):
             for line, lengths in lines.items():
                 number = names.index(line)
-                at = [x(length) for length in lengths]
+                at = [length_of(length) for length in lengths]
                 values = np.array([measured(result) for result in lengths.values()])
                 color, marker = arm_color(number, len(names)), MARKERS[number % len(MARKERS)]
                 style = {"ms": 4.5, "lw": 1.3, "mfc": "white", "ls": LINES[number % len(LINES)]}
@@ -128,7 +126,8 @@ def _by_length(arms: Results, measured: Any, x: Any, xlabel: str, unit: str, lim
                         result = lengths[length]
                         read = result["step"][-1] * result["batch_size"]
                         ax.plot([here], [read], "x", color=color, ms=6, clip_on=False)
-            ax.set(title=panel, xlabel=xlabel, xticks=sorted({x(n) for n in lengths}))
+            every = {length_of(length) for lengths in lines.values() for length in lengths}
+            ax.set(title=panel, xlabel="T", xticks=sorted(every))
             if limits:
                 ax.set_ylim(*limits)
             _label_left(ax, unit)

@@ -78,7 +78,7 @@ def without(of: Result) -> Figure:
     none, clipped = of["series"]["none"], of["series"]["clipped"]
     final = none["mean_loss"][-1]
     chosen = np.argsort(np.where(np.isnan(final), np.inf, final))[::-1][:SHOWN]
-    level = of["thresholds"][len(of["thresholds"]) // 2]
+    level = float(clipped["threshold"])
     with matplotlib.rc_context(STYLE):
         figure, axes = grid_of_panels(2, len(chosen), width=2.6, height=1.8, sharey="row")
         for column, seed in enumerate(chosen):

@@ -14,13 +14,12 @@ from experiments.common.report import spread, table
 GRADIENTS = {"decay_rate": "+.3f", "horizon": ".3g", "largest_exponent": "+.3f"}
 
 
-def learned(arms: Mapping[str, Any], part: float, metric: str = "solved") -> str:
+def learned(arms: Mapping[str, Any], part: float) -> str:
     """Return for each arm how many of its networks solve the task, and after how many sequences.
 
     Args:
       arms: results by panel, arm and length.
       part: of the held-out sequences, which counts as solved.
-      metric: of the held-out sequences, shown where the loss is least.
     """
     rows = []
     for names, result in each(arms):
@@ -33,10 +32,10 @@ def learned(arms: Mapping[str, Any], part: float, metric: str = "solved") -> str
                 spread(needed[solved], ",.0f") if solved.any() else "–",
                 f"{result['step'][-1] * result['batch_size']:,}",
                 spread(measured.best(result, "loss"), ".3g"),
-                spread(measured.best(result, metric), ".4f"),
+                spread(measured.best(result, "solved"), ".4f"),
             ]
         )
-    headers = ["", "solved by", "sequences needed", "read", "loss, best", f"{metric} there"]
+    headers = ["", "solved by", "sequences needed", "read", "loss, best", "solved there"]
     return table(rows, headers)
 
 

@@ -2,18 +2,21 @@
 
 import dataclasses
 import importlib
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import copying, reproduce, temporal_order
+from experiments import adding, clipping, copying, reproduce, sweep, temporal_order
 from experiments.common import laboratory, programs
 from experiments.common.arms import at_end, best, means_between, sequences_to_solve
 from experiments.common.checks import at_most, checks_table, published
-from experiments.common.command_line import defaults
+from experiments.common.command_line import command_line, defaults
+from experiments.common.grid import runs_of
 from experiments.common.norms import rate_of
+from experiments.common.numbers import flatten, nest
 from experiments.common.reproduction_page import page_of
 from experiments.common.run_folder import RunFolder
 from experiments.common.settings import Reproduction
@@ -47,7 +50,7 @@ def test_both_settings_are_whole_and_differ(name, monkeypatch):
     assert dataclasses.replace(paper, setting="reduced") != reduced
     # Options stand beside the setting's values, and go over them.
     monkeypatch.setattr("sys.argv", [name, "--setting", "paper", "--seed", "3"])
-    assert defaults(config) == paper
+    assert defaults(config, sys.argv[1:]) == paper
     field = next(f.name for f in dataclasses.fields(config) if f.metadata)
     value = getattr(paper, field)
     assert getattr(config(**{field: value}), field) == value
@@ -197,8 +200,8 @@ def test_temporal_order_is_drawn_as_in_the_paper():
 
 
 def test_the_runner_leaves_what_is_finished_and_names_what_fails(tmp_path, monkeypatch, capfd):
-    small = ("--longest", "16", "--words", "4", "--beaver-steps", "60")
-    broken = ("--longest", "-1")
+    small = {"longest": 16, "words": 4, "beaver_steps": 60}
+    broken = {"resolution": -1}
     monkeypatch.setattr(reproduce, "STUDIES", {"turing": small, "error_surface": broken})
     settings = reproduce.Reproduce(
         out=tmp_path / "runs", page=tmp_path / "PAGE.md", keep=tmp_path / "kept", only=("turing",)
@@ -219,4 +222,51 @@ def test_the_runner_leaves_what_is_finished_and_names_what_fails(tmp_path, monke
     said = capfd.readouterr()
     assert "turing: finished" in said.out
     assert "Failed: error_surface" in said.err
+    # A finished run of other settings is no run of these.
+    monkeypatch.setattr(reproduce, "STUDIES", {"turing": {**small, "words": 5}})
+    with pytest.raises(ValueError, match=r"^out: got .*words = 4; expected"):
+        reproduce.main(settings)
     assert (tmp_path / "PAGE.md").read_text() == page
+
+
+def test_a_sweep_of_a_setting_has_the_sizes_of_that_setting(tmp_path):
+    study = temporal_order.STUDY
+    arguments = ["--setting", "paper", "--learning-rate", "0.01", "0.02", "--out", str(tmp_path)]
+    _, base, values = sweep.parsed(study, arguments)
+    runs = runs_of(base, values, tmp_path)
+    assert len(runs) == 2
+    paper = temporal_order.Config(setting="paper")
+    for run, rate in zip(runs, (0.01, 0.02), strict=True):
+        assert run.config == dataclasses.replace(paper, learning_rate=rate, out=run.config.out)
+
+
+def test_a_setting_that_there_is_not_is_named(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["adding", "--setting", "large"])
+    with pytest.raises(SystemExit):
+        command_line(adding.Config, adding.main, adding.plot, "A study.")
+    said = capsys.readouterr().err
+    assert "large" in said
+    assert "reduced" in said
+
+
+def test_one_threshold_is_the_clipped_one(tmp_path):
+    """The series beside the training without clipping are those of a threshold."""
+    sizes = {"seeds": 2, "T": 10, "steps": 20, "hidden_size": 4, "batch_size": 4}
+    config = clipping.Config(out=tmp_path / "run", norms=(0.5,), values=(0.01,), **sizes)
+    result = clipping.main(config)
+    assert result["by norm"]["series"]["clipped"]["threshold"] == 0.5
+    assert result["by value"]["series"]["clipped"]["threshold"] == 0.01
+    assert np.isinf(result["by norm"]["series"]["none"]["threshold"])
+    failed = [check.claim for check in clipping.checks(result) if check.holds is False]
+    assert failed == []
+    # What clipping must do by its definition is judged at any size, and fails where it is not so.
+    for way, key, claim in (
+        ("by norm", "after", "largest norm after clipping / threshold"),
+        ("by norm", "path", "path / (learning rate"),
+        ("by value", "after", "by value / (threshold"),
+        ("by value", "distance", "distance from the start / path"),
+    ):
+        numbers = flatten(result)
+        wrong = nest(numbers | {f"{way}/{key}": 1e3 * np.asarray(numbers[f"{way}/{key}"])})
+        broken = [check.claim for check in clipping.checks(wrong) if check.holds is False]
+        assert any(claim in name for name in broken), (claim, broken)
