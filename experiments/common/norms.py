@@ -74,6 +74,8 @@ def measure_norms(cell: Cell, xs: Array, targets: Array, params: Params) -> dict
 
 def rate_of(log_norms: Array) -> Array:
     """Return `decay_rate`, and -inf where all is gone before a rate can be seen: at lag 2."""
+    if len(log_norms) < 3:  # no lag of 2 at all
+        return decay_rate(log_norms)
     lag = jnp.subtract.outer(*[jnp.arange(len(log_norms))] * 2)
     gone = jnp.all(jnp.where(lag >= 2, log_norms, -jnp.inf) == -jnp.inf)
     return jnp.where(gone, -jnp.inf, decay_rate(log_norms))

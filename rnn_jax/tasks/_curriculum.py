@@ -87,13 +87,13 @@ def curriculum(task: Task, lengths: Sequence[int], starts: Sequence[int]) -> Tas
 
 
 def random_lengths(task: Task, lengths: Sequence[int]) -> Task:
-    """Return a task whose batches each have one of several lengths, at random, all alike likely.
+    """Return a task whose batches each have one of several lengths, drawn uniformly from them.
 
     Batches are padded to the longest, so that training compiles once.
 
     Args:
       task: a task that can be had at any length, as those of `TASKS`.
-      lengths: values of its length parameter T.
+      lengths: values of its length parameter T; one that is given twice comes twice as often.
 
     Raises:
       ValueError: a task of one length alone; lengths that are no positive integers, or none.
@@ -104,9 +104,10 @@ def random_lengths(task: Task, lengths: Sequence[int]) -> Task:
     stages = at_lengths(task, lengths)
 
     def batch(key: Key, step: Any) -> tuple[Array, Array]:
-        of_length, of_batch = jax.random.split(jax.random.fold_in(key, step))
-        stage = integers(of_length, (), 0, len(stages))
-        draws = [lambda key, stage=stage: stage.batch(key, 0) for stage in stages]
+        of_length, of_batch = jax.random.split(key)
+        stage = integers(jax.random.fold_in(of_length, step), (), 0, len(stages))
+        # At this step, so that a data set is gone through in passes as it is without.
+        draws = [lambda key, stage=stage: stage.batch(key, step) for stage in stages]
         return jax.lax.switch(stage, draws, of_batch)
 
     return stages[-1]._replace(batch=batch, mask=has_target, **ONE_LENGTH)

@@ -63,6 +63,13 @@ def test_lengths_at_random_come_alike_often_and_in_one_program():
         assert mask[int(T[n]) - 1].all()
         parity = np.asarray(one[..., 1]).sum(0) % 2
         np.testing.assert_array_equal(np.asarray(answers)[mask], parity)
+    # A data set is gone through in passes, whatever the lengths.
+    numbers = tasks.from_arrays(np.arange(6.0).reshape(1, 6, 1), np.zeros(6, int), batch_size=2)
+    assert numbers.sequences == 6
+    longer = numbers._replace(of_length=lambda T: tasks.padded(numbers, T))
+    drawn = [tasks.random_lengths(longer, (1, 3)).batch(KEY, step)[0][0] for step in range(6)]
+    for one in (drawn[:3], drawn[3:]):
+        np.testing.assert_array_equal(np.sort(np.ravel(one)), np.arange(6))
     other, _ = jax.lax.map(lambda step: mixed.batch(jax.random.key(4), step), jnp.arange(600))
     assert (np.asarray(other.sum((1, 2, 3)) / 2) != T).any()
 
