@@ -22,10 +22,9 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.common import comparison, data_sets
+from experiments.common import data_sets
 from experiments.common.arms import at_end, of_one_length
 from experiments.common.checks import Check, judged_if, published
-from experiments.common.compared_cells import COMPARED
 from experiments.common.comparison import Comparison
 from experiments.common.numbers import Result
 from experiments.common.settings import Positive, Size, by_setting
@@ -70,9 +69,7 @@ def measure(config: Config) -> tuple[Result, dict[str, Params]]:
         name: {length: data_sets.trial_of(sequential_digits, config.batch_size, **chosen)}
         for name, chosen in options.items()
     }
-    cells = {name: COMPARED[name] for name in CELLS}
-    rates = dict.fromkeys(cells, config.learning_rate) | {"IRNN": config.learning_rate / 10}
-    learned, networks = comparison.measure(config, trials, cells, rates)
+    learned, networks = data_sets.learned(config, trials, CELLS)
     chosen = next(iter(options.values()))
     return {
         "arms": learned,

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from experiments.common import comparison, data_sets
+from experiments.common import data_sets
 from experiments.common.arms import at_end, of_one_task
 from experiments.common.checks import Check, judged_if, published
 from experiments.common.compared_cells import COMPARED
@@ -57,9 +57,7 @@ def measure(config: Config) -> tuple[Result, dict[str, Params]]:
     """Return what each cell learned, and classifiers without recurrence."""
     trial = data_sets.trial_of(japanese_vowels, config.batch_size)
     trials = {"Japanese vowels": {"T = 29": trial}}
-    cells = {name: COMPARED[name] for name in CELLS}
-    rates = dict.fromkeys(cells, config.learning_rate) | {"IRNN": config.learning_rate / 10}
-    learned, networks = comparison.measure(config, trials, cells, rates)
+    learned, networks = data_sets.learned(config, trials, CELLS)
     return {
         "arms": learned,
         "baselines": data_sets.classified_without_memory(japanese_vowels),

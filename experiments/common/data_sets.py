@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from matplotlib.figure import Figure
 
+from experiments.common import comparison
+from experiments.common.compared_cells import COMPARED
 from experiments.common.comparison import Trial
 from experiments.common.numbers import Result
 from experiments.figures import arms as figures
 from experiments.tables import arms as tables
 from rnn_jax.errors import optional
 from rnn_jax.tasks import Task
+from rnn_jax.types import Params
 
 INSTALL = "pip install scikit-learn, or the extra [data]"
 LINEAR_ITERATIONS = 2000
@@ -32,6 +35,17 @@ def whole(make: Callable[..., Task], split: str, **options: Any) -> Task:
     """Return a split of a data set in one batch, each sequence once."""
     size = make(batch_size=1, split=split, **options).sequences
     return make(batch_size=size, split=split, **options)
+
+
+def learned(
+    config: Any, trials: Mapping[str, Mapping[str, Trial]], names: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Params]]:
+    """Return what cells of `COMPARED` learn of data sets, at one rate: a tenth for the IRNN."""
+    cells = {name: COMPARED[name] for name in names}
+    rates = dict.fromkeys(cells, config.learning_rate)
+    if "IRNN" in rates:
+        rates["IRNN"] /= 10
+    return comparison.measure(config, trials, cells, rates)
 
 
 def classified_without_memory(make: Callable[..., Task], **options: Any) -> dict[str, np.ndarray]:
