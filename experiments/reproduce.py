@@ -7,8 +7,6 @@ out; it is written from the run folders alone.
 
     python -m experiments.reproduce [--out FOLDER] [--setting paper] [--seed 0] [--only adding ...]
     python -m experiments.reproduce --page REPRODUCTIONS.md --keep docs/reproductions
-
-About an hour on two cores.
 """
 
 from __future__ import annotations

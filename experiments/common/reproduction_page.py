@@ -27,8 +27,8 @@ KEPT = ("config.json", "numbers.npz")
 HEAD = """# Reproductions
 
 What papers of this field found, and what their experiments give here. Each study is one command;
-`make reproduce` runs them all in their reduced settings, which fit in an hour on two cores, and
-writes this page from their run folders, whose numbers and figures are in [{kept}]({kept}).
+`make reproduce` runs them all in their reduced settings and writes this page from their run
+folders, whose numbers and figures are in [{kept}]({kept}).
 
 *Ours* is the median over networks that differ in their seeds, with the 10th and the 90th
 percentile; a verdict is about that median. Where a published number is not reached, the verdict
