@@ -5,13 +5,15 @@ an interruption, the same command. A study that fails is named, and the others a
 shows, for each claim, what was published, what was found here, and whether the one bears the other
 out; it is written from the run folders alone.
 
-    python -m experiments.reproduce [--out FOLDER] [--setting paper] [--seed 0] [--only adding ...]
+    python -m experiments.reproduce [--out FOLDER] [--setting paper] [--seeds 0 100] [--only ...]
     python -m experiments.reproduce --page REPRODUCTIONS.md --keep docs/reproductions
 """
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
+import itertools
 import os
 import platform
 import subprocess
@@ -57,8 +59,8 @@ class Reproduce(Checked):
     """Folder of the runs, one folder each."""
     setting: Literal["reduced", "paper"] = "reduced"
     """Sizes: "reduced" for minutes on two cores, "paper" for those of the publications."""
-    seed: Seed = 0
-    """PRNG seed of every study."""
+    seeds: tuple[Seed, ...] = (0,)
+    """Base seeds: the page tells of the first, and has the medians of the others beside it."""
     only: tuple[str, ...] = tuple(STUDIES)
     """The studies that are run."""
     page: Path = Path("REPRODUCTIONS.md")
@@ -78,8 +80,14 @@ def study_of(name: str) -> Study:
 
 def main(settings: Reproduce) -> int:
     """Run what is not finished, write the page, and return the number of studies that failed."""
-    failed = [name for name in settings.only if not _run(settings, name)]
-    keep({name: settings.out / name for name in STUDIES}, settings.keep)
+    of_each = {name: configs_of(settings, name) for name in settings.only}
+    failed: dict[str, None] = {}
+    # What the page tells of before what stands beside it.
+    for turn in itertools.zip_longest(*of_each.values()):
+        for name, config in zip(of_each, turn, strict=True):
+            if config is not None and not _run(settings, name, config):
+                failed[name] = None
+    keep({name: study_of(name) for name in STUDIES}, settings.out, settings.keep)
     studies = {name: study_of(name) for name in STUDIES if (settings.keep / name).is_dir()}
     write_aside(settings.page, page_of(studies, settings.keep, settings.page.parent).encode())
     print(f"The page is {settings.page}.")
@@ -88,19 +96,24 @@ def main(settings: Reproduce) -> int:
     return len(failed)
 
 
-def config_of(settings: Reproduce, name: str) -> Settings:
-    """Return the settings of a study: what it has of those asked for, and its own reductions."""
-    config = study_of(name).config
-    asked: dict[str, Any] = {"setting": settings.setting, "seed": settings.seed}
-    chosen = {key: value for key, value in asked.items() if hasattr(config(), key)}
+def configs_of(settings: Reproduce, name: str) -> list[Settings]:
+    """Return the settings of a study, one for each base seed where it has seeds."""
+    config: Any = study_of(name).config
+    has = {field.name for field in dataclasses.fields(config)}
+    common: dict[str, Any] = {"setting": settings.setting} if "setting" in has else {}
     if settings.setting == "reduced":
-        chosen |= STUDIES[name]
-    return config(out=settings.out / name, **chosen)
+        common |= STUDIES[name]
+    if "seed" not in has:
+        return [config(out=settings.out / name, **common)]
+    folders = [settings.out, *(settings.out / f"seed {seed}" for seed in settings.seeds[1:])]
+    return [
+        config(out=folder / name, seed=seed, **common)
+        for seed, folder in zip(settings.seeds, folders, strict=True)
+    ]
 
 
-def _run(settings: Reproduce, name: str) -> bool:
+def _run(settings: Reproduce, name: str, config: Settings) -> bool:
     """Run a study in a process of its own, unless it is finished; return whether it is now."""
-    config = config_of(settings, name)
     if is_finished(Run(name, config)):
         print(f"{name}: finished, in {config.out}/", flush=True)
         return True

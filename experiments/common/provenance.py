@@ -24,7 +24,10 @@ NOT_COMPARED = ("out", "overwrite")
 
 
 def record_of(config: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what config.json holds of a run that begins now, but for its `seconds`."""
+    """Return what config.json holds of a run that begins now.
+
+    `seconds` are added at its end: since it was last `resumed`, which is how often it was.
+    """
     versions = {"rnn_jax": rnn_jax.__version__, "python": platform.python_version()}
     devices = jax.local_devices()
     return {
@@ -37,6 +40,7 @@ def record_of(config: Any, inputs: Mapping[str, Any]) -> dict[str, Any]:
         "platform": platform.platform(),
         "devices": f"{len(devices)} of {devices[0].device_kind} ({devices[0].platform})",
         "begun": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "resumed": 0,
     }
 
 

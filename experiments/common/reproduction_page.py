@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -23,7 +24,11 @@ IN_NATS = (
     "Gradients on held-out sequences, medians over seeds: the rate at which ‖∂s_t/∂s_k‖ changes "
     "and λ₁ in nats a step, the horizon in steps."
 )
-KEPT = ("config.json", "numbers.npz")
+OF_THE_MACHINE = ("command", "platform")
+"""What is not kept of a run's config.json."""
+NOTES = ("Departures: ", "Not reached: ")
+"""How paragraphs of a study's docstring begin that the page has after the claims."""
+OTHER_SEEDS = "other_seeds.json"
 HEAD = """# Reproductions
 
 What papers of this field found, and what their experiments give here. Each study is one command;
@@ -32,20 +37,53 @@ folders, whose numbers and figures are in [{kept}]({kept}).
 
 *Ours* is the median over networks that differ in their seeds, with the 10th and the 90th
 percentile; a verdict is about that median. Where a published number is not reached, the verdict
-says so.
+says so. Where all was run again from other base seeds, their medians stand beside, and how many of
+them bear the claim out.
 """
 
 
-def keep(runs: Mapping[str, Path], folder: Path) -> None:
-    """Copy what the page is made of out of every finished run: settings, numbers, figures."""
-    for name, run in runs.items():
-        if RunFolder(run).record() is None:
+def keep(studies: Mapping[str, Study], runs: Path, folder: Path) -> None:
+    """Copy what the page is made of out of every finished run: settings, numbers, figures.
+
+    Args:
+      studies: by name.
+      runs: where their runs are, a folder each; those of another base seed are in `seed N/`.
+      folder: where it is kept; what was kept of a study before is replaced.
+    """
+    for name, study in studies.items():
+        record = RunFolder(runs / name).record()
+        if record is None:
             continue
         there = folder / name
         shutil.rmtree(there, ignore_errors=True)
         there.mkdir(parents=True)
-        for file in (*(run / part for part in KEPT), *sorted((run / "figures").glob("*.png"))):
+        _write(there / "config.json", _of_any_machine(record))
+        for file in (runs / name / "numbers.npz", *sorted((runs / name / "figures").glob("*.png"))):
             shutil.copy(file, there / file.name)
+        others = {}
+        for run in sorted(runs.glob(f"seed */{name}")):
+            if (other := RunFolder(run).record()) is not None and _apart_from_seed(other, record):
+                checks = study.checks(RunFolder(run).read()[1])
+                seed = other["config"]["seed"]
+                others[seed] = [[check.claim, check.measured, check.holds] for check in checks]
+        if others:
+            _write(there / OTHER_SEEDS, others)
+
+
+def _of_any_machine(record: Record) -> dict[str, Any]:
+    """Return a run's config.json without what names a folder or a machine."""
+    config = {k: v for k, v in record["config"].items() if k not in NOT_COMPARED}
+    return {k: v for k, v in record.items() if k not in OF_THE_MACHINE} | {"config": config}
+
+
+def _apart_from_seed(record: Record, other: Record) -> bool:
+    """Return whether two runs have the same settings but for the seed, where they have one."""
+    one, two = (_of_any_machine(each)["config"] for each in (record, other))
+    return one.pop("seed", None) != two.pop("seed", None) and one == two
+
+
+def _write(file: Path, content: Any) -> None:
+    file.write_text(json.dumps(content, indent=1) + "\n")
 
 
 def page_of(studies: Mapping[str, Study], kept: Path, beside: Path) -> str:
@@ -83,8 +121,10 @@ def _section(
     where: str,
 ) -> str:
     """Return what the page says of one study."""
+    others = _other_seeds(kept / name)
     first, *rest = (" ".join(part.split()) for part in study.doc.strip().split("\n\n"))
     claim = [part.removeprefix("Claim: ") for part in rest if part.startswith("Claim")]
+    notes = [part for part in rest if part.startswith(NOTES)]
     rows = [
         [
             check.claim,
@@ -93,24 +133,44 @@ def _section(
             shown(check) if check.values else f"{check.measured:.6g}",
             asked(check),
             VERDICTS[check.holds],
+            *_elsewhere(others, n),
         ]
-        for check in checks
+        for n, check in enumerate(checks)
     ]
+    headers = ["claim", "source", "published", "ours", "asked", "borne out"]
+    if others:
+        headers.append(f"base seeds {', '.join(others)}")
     figures = sorted(file.stem for file in (kept / name).glob("*.png"))
     parts = [
         f"## {name}",
         f"**{first}** {_sentence(claim)}",
-        _table(["claim", "source", "published", "ours", "asked", "borne out"], rows),
+        _table(headers, rows),
+        *notes,
         *(f"![{name}, {figure}]({where}/{name}/{figure}.png)" for figure in figures),
     ]
     if "arms" in result:
-        headers = ["before → after training", "decay rate", "horizon", "λ₁"]
-        parts += [IN_NATS, _table(headers, gradient_rows(result["arms"]))]
+        of_gradients = ["before → after training", "decay rate", "horizon", "λ₁"]
+        parts += [IN_NATS, _table(of_gradients, gradient_rows(result["arms"]))]
     versions = record["versions"]
     words = ["python", "-m", f"experiments.{name}", *options_of(study, record["config"])]
     made = f"`{shlex.join(words)}`: {_minutes(record)} minutes on {record['devices']}"
     parts.append(f"{made}, JAX {versions['jax']}.")
     return "\n\n".join(parts)
+
+
+def _other_seeds(folder: Path) -> dict[str, list[tuple[str, float, bool | None]]]:
+    """Return claim, median and verdict of every check, by base seed."""
+    file = folder / OTHER_SEEDS
+    return json.loads(file.read_text()) if file.is_file() else {}
+
+
+def _elsewhere(others: Mapping[str, Sequence[Any]], n: int) -> list[str]:
+    """Return what other base seeds found of the check at this place: none, or one cell."""
+    if not others:
+        return []
+    found = [checks[n] for checks in others.values()]
+    borne_out = sum(bool(holds) for _, _, holds in found)
+    return [f"{', '.join(f'{value:.4g}' for _, value, _ in found)}: {borne_out} of {len(found)}"]
 
 
 def options_of(study: Study, given: Mapping[str, Any]) -> list[str]:
@@ -137,7 +197,8 @@ def _counted(checks: Sequence[Check]) -> str:
 
 
 def _minutes(record: Record) -> str:
-    return f"{record['seconds'] / 60:.1f}"
+    """Return minutes; of a run that was resumed, those of its last part alone are known."""
+    return f"{'> ' if record.get('resumed') else ''}{record['seconds'] / 60:.1f}"
 
 
 def _sentence(claim: Sequence[str]) -> str:

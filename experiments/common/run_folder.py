@@ -163,6 +163,8 @@ class RunFolder:
                     "Choose another --out, or give that run up with --overwrite.",
                 )
             shutil.rmtree(self.checkpoints)
+        if kept.exists():
+            record["resumed"] = _read_json(kept).get("resumed", 0) + 1
         with _written("out", self.path):
             self.checkpoints.mkdir(exist_ok=True)
             _write_json(kept, record)

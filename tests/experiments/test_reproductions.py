@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 import sys
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments import adding, clipping, copying, reproduce, sweep, temporal_order
+from experiments import adding, clipping, copying, reproduce, sweep, temporal_order, turing
 from experiments.common import laboratory, programs
 from experiments.common.arms import at_end, best, means_between, sequences_to_solve
 from experiments.common.checks import at_most, checks_table, published
@@ -204,7 +205,11 @@ def test_the_runner_leaves_what_is_finished_and_names_what_fails(tmp_path, monke
     broken = {"resolution": -1}
     monkeypatch.setattr(reproduce, "STUDIES", {"turing": small, "error_surface": broken})
     settings = reproduce.Reproduce(
-        out=tmp_path / "runs", page=tmp_path / "PAGE.md", keep=tmp_path / "kept", only=("turing",)
+        out=tmp_path / "runs",
+        page=tmp_path / "PAGE.md",
+        keep=tmp_path / "kept",
+        only=("turing",),
+        seeds=(0, 3),
     )
     assert reproduce.main(settings) == 0
     page = (tmp_path / "PAGE.md").read_text()
@@ -212,6 +217,17 @@ def test_the_runner_leaves_what_is_finished_and_names_what_fails(tmp_path, monke
     study = importlib.import_module("experiments.turing").STUDY
     assert page == page_of({"turing": study}, kept, tmp_path)
     assert "python -m experiments.turing --longest 16 --words 4" in page
+    # What is kept names no folder and no machine, and other base seeds stand beside.
+    record = json.loads((kept / "turing" / "config.json").read_text())
+    assert not {"command", "platform"} & set(record)
+    assert str(tmp_path) not in json.dumps(record)
+    there = tmp_path / "runs" / "seed 3" / "turing"
+    _, other = RunFolder(there).read()
+    assert RunFolder(there).record()["config"]["seed"] == 3
+    assert "| base seeds 3 |" in page
+    for check in turing.checks(other):
+        (row,) = (line for line in page.splitlines() if line.startswith(f"| {check.claim} |"))
+        assert row.endswith(f"| {check.measured:.4g}: {int(check.holds or 0)} of 1 |")
     figures = sorted((kept / "turing").glob("*.png"))
     assert figures
     for figure in figures:
