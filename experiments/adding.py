@@ -37,6 +37,8 @@ SOLVED = 1 - 3 / 2560
 """At most 3 of 2,560 held-out sequences answered wrongly, by 0.04 or more."""
 LEARNED = 0.1
 """Part of the loss without memory below which a network has learned what the task is."""
+MIN_SEQUENCES = 80_000
+"""Sequences without which the claims are not judged."""
 RATES = {
     "Elman": 0.003,
     "LSTM, forget bias 0": 0.03,
@@ -65,6 +67,10 @@ class Config(Comparison):
     """Values of T."""
     batch_size: Size = 10
     """Sequences in a batch."""
+    sequences: Size = by_setting(reduced=80_000, paper=1_000_000)
+    """Most sequences that a network reads."""
+    evaluations: Size = by_setting(reduced=20, paper=50)
+    """Evaluations of each training, evenly spread, besides the one before it."""
 
 
 def measure(config: Config) -> tuple[Result, dict[str, Params]]:
@@ -98,7 +104,9 @@ def checks(result: Result) -> list[Check]:
     claim = f"Elman, {T}: loss / loss without memory, best, less the LSTM's"
     difference = learned("Elman") - learned("LSTM, forget bias 1")
     found.append(published(claim, difference, "it fails", IRNN_2015, low=LEARNED))
-    return judged_if(int(result["sequences"]) >= 100_000, "100,000 sequences", found)
+    return judged_if(
+        int(result["sequences"]) >= MIN_SEQUENCES, f"{MIN_SEQUENCES:,} sequences", found
+    )
 
 
 def summarize(result: Result) -> str:

@@ -61,8 +61,6 @@ class Config(Comparison):
     """UTF-8 text; the language reference that Python carries, if left out."""
     T: Size = 100
     """Characters of a window; a state begins at zero in each."""
-    seeds: Size = by_setting(reduced=4, paper=6)
-    """Networks of each cell, all in one program."""
     hidden_size: Size = by_setting(reduced=128, paper=512)
     """H, units of each network."""
     batch_size: Size = 32

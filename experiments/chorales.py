@@ -51,8 +51,6 @@ class Config(Comparison):
     """The run folder."""
     T: Size = 64
     """Quarter notes of a piece."""
-    seeds: Size = by_setting(reduced=4, paper=6)
-    """Networks of each cell, all in one program."""
     hidden_size: Size = by_setting(reduced=64, paper=256)
     """H, units of each network."""
     batch_size: Size = 16

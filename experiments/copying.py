@@ -61,14 +61,14 @@ class Config(Comparison):
     """Values of T, steps of the delay."""
     hidden_size: Size = by_setting(reduced=64, paper=128)
     """H, units of each network."""
-    sequences: Size = by_setting(reduced=30_000, paper=1_000_000)
+    sequences: Size = by_setting(reduced=20_000, paper=1_000_000)
     """Most sequences that a network reads."""
 
 
 def measure(config: Config) -> tuple[Result, dict[str, Params]]:
     """Return what each cell learned at each delay."""
     trials = trials_of(
-        tasks.copying, config.lengths, config.batch_size, evaluated=(256, 4), solved=SOLVED
+        tasks.copying, config.lengths, config.batch_size, evaluated=(256, 2), solved=SOLVED
     )
     learned, networks = comparison.measure(config, {"copying": trials}, COMPARED, RATES)
     return {"arms": learned, "sequences": np.array(config.sequences)}, networks
@@ -85,7 +85,7 @@ def checks(result: Result) -> list[Check]:
         published(claim("orthogonal or LRU"), long_memory, "→ 0", ORTHOGONAL, high=0.5),
         published(claim("Elman"), relative["Elman"], "about 1", UNITARY, low=0.98, high=1.02),
     ]
-    return judged_if(int(result["sequences"]) >= 30_000, "30,000 sequences", found)
+    return judged_if(int(result["sequences"]) >= 20_000, "20,000 sequences", found)
 
 
 def summarize(result: Result) -> str:

@@ -42,9 +42,11 @@ from rnn_jax.types import Params
 SOURCE = "Hochreiter and Schmidhuber 1997"
 OPEN = 100.0
 """A forget bias of which σ is 1: no forget gate."""
+OPEN_AT_FIRST = 5.0
+"""One of which σ is 0.993: with 1, a gradient falls by 0.73 a step, and none is left after 100."""
 CELLS: dict[str, Callable[[int], Cell]] = {
     "LSTM of 1997": functools.partial(lstm, forget_bias=OPEN),
-    "LSTM with forget gate": lstm,
+    "LSTM with forget gate": functools.partial(lstm, forget_bias=OPEN_AT_FIRST),
     "Elman": elman,
 }
 
@@ -89,9 +91,9 @@ class Config(Comparison):
     """Which of the paper's."""
     hidden_size: Size = 16
     """H, units of each network."""
-    batch_size: Size = by_setting(reduced=20, paper=1)
+    batch_size: Size = by_setting(reduced=10, paper=1)
     """Sequences in a batch."""
-    learning_rate: Positive = by_setting(reduced=0.01, paper=0.003)
+    learning_rate: Positive = 0.003
     """Adam's, at the start of a cosine."""
     sequences: Size = by_setting(reduced=100_000, paper=500_000)
     """Most sequences that a network reads, where the paper's did not need fewer."""

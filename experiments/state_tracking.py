@@ -55,7 +55,7 @@ from rnn_jax.training import evaluate
 from rnn_jax.types import Array, Key, Params
 
 SOLVED = 0.99
-MIN_SEQUENCES = 150_000
+MIN_SEQUENCES = 100_000
 """Sequences without which the claim is not judged."""
 FACTORS = {
     "in [0, 1]": lambda a, theta: jax.nn.sigmoid(a),
@@ -125,7 +125,7 @@ class Config(Comparison):
     """How many times as long those are that test."""
     batch_size: Size = 64
     """Sequences in a batch."""
-    sequences: Size = by_setting(reduced=150_000, paper=1_000_000)
+    sequences: Size = by_setting(reduced=100_000, paper=1_000_000)
     """Most sequences that a network reads."""
     learning_rate: Positive = 0.003
     """Adam's, at the start of a cosine."""

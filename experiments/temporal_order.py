@@ -71,7 +71,7 @@ class Config(Reproduction):
     """Values of T at which those are tested besides."""
     steps: Size = by_setting(reduced=6000, paper=5_000_000)
     """Most updates of a network."""
-    evaluate_every: Size = 500
+    evaluate_every: Size = by_setting(reduced=1000, paper=500)
     """Updates between evaluations on 10,000 held-out sequences."""
     hidden_size: Size = 50
     """H, units of each network."""

@@ -88,7 +88,7 @@ def _measure(
         "chance_loss": np.array(plan.held_out.chance_loss),
         "held_out": held_out,
         "training": {metric: between(metric) for metric in TRAINING},
-        "laboratory": laboratory.measure(plan.cell, phases, xs, window=30, sequences=2),
+        "laboratory": laboratory.measure(plan.cell, phases, xs, window=20, sequences=2),
     }
     return result, phases
 

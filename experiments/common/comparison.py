@@ -23,7 +23,7 @@ from rnn_jax.types import Params
 class Comparison(Reproduction):
     """The base of the `Config` of a study that compares cells."""
 
-    seeds: Size = by_setting(reduced=6, paper=6)
+    seeds: Size = by_setting(reduced=4, paper=6)
     """Networks of each cell and task, all in one program."""
     hidden_size: Size = by_setting(reduced=32, paper=128)
     """H, units of each network."""
@@ -31,7 +31,7 @@ class Comparison(Reproduction):
     """Sequences in a batch."""
     sequences: Size = by_setting(reduced=100_000, paper=1_000_000)
     """Most sequences that a network reads."""
-    evaluations: Size = 25
+    evaluations: Size = by_setting(reduced=12, paper=25)
     """Evaluations of each training, evenly spread, besides the one before it."""
     clip_norm: Positive = 1.0
     """Global norm that gradients are clipped to."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 
 import jax
@@ -16,6 +15,8 @@ from rnn_jax.gradients import lyapunov_spectrum, product_bound, product_log_norm
 from rnn_jax.types import Array, Params
 
 WINDOW, SEQUENCES = 50, 4
+NORM_RTOL = 0.01
+"""To which norms are found: 0.01 nats, and a fifth of the time where singular values crowd."""
 
 
 def measure(
@@ -51,7 +52,7 @@ def measure(
             _of_jacobians(along(jax.tree.map(lambda leaf, n=n: leaf[n], params)), window)
             for n in range(members)
         ]
-        decay_rate, largest, bound = np.array(jax.device_get(each)).T
+        decay_rate, bound, largest = np.array(jax.device_get(each)).T
         with np.errstate(divide="ignore"):
             horizon = np.where(decay_rate >= 0, np.inf, -1 / decay_rate)
         numbers[phase] = {
@@ -63,18 +64,27 @@ def measure(
     return numbers
 
 
-@functools.partial(jax.jit, static_argnames="window")
 def _of_jacobians(J: Array, window: int) -> tuple[Array, Array, Array]:
-    """Return decay rate, λ₁ and bound of sequences of Jacobians, `[sequences, T, S, S]`.
+    """Return decay rate, bound and λ₁ of sequences of Jacobians, `[sequences, T, S, S]`.
 
-    A program that is the same for all cells whose states have one size.
+    By programs that are the same for all cells whose states have one size.
     """
-    rate = jax.lax.map(lambda J: rate_of(product_log_norms(J[:window])), J)
+    return *_norms(J[:, :window]), _largest_exponent(J)
+
+
+@jax.jit
+def _norms(J: Array) -> tuple[Array, Array]:
+    rate = jax.lax.map(lambda J: rate_of(product_log_norms(J, rtol=NORM_RTOL)), J)
+    bound = jax.lax.map(lambda J: product_bound(J)[-1, 0] / len(J), J)
+    return rate.mean(), bound.mean()
+
+
+@jax.jit
+def _largest_exponent(J: Array) -> Array:
     T, S = J.shape[1:3]
-    bound = jax.lax.map(lambda J: product_bound(J)[-1, 0] / len(J), J[:, :window])
     xs = jnp.moveaxis(J, 0, 1).reshape(T, -1, S * S)
-    spectrum = lyapunov_spectrum(PRODUCTS, jnp.zeros(S, J.dtype), xs, num_exponents=1, interval=1)
-    return rate.mean(), spectrum.exponents[0].mean(), bound.mean()
+    found = lyapunov_spectrum(PRODUCTS, jnp.zeros(S, J.dtype), xs, num_exponents=1, interval=1)
+    return found.exponents[0].mean()
 
 
 PRODUCTS = from_function(

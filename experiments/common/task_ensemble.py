@@ -122,7 +122,8 @@ def train(
     if members.clip_value is not None:
         arrays["clip_value"] = jnp.asarray(members.clip_value, jnp.float32)
 
-    def init(seed: Array, learning_rate: Array) -> Any:
+    def init(of: tuple[Array, Array]) -> Any:
+        seed, learning_rate = of
         params = plan.cell.init(_key(seed, "parameters"), plan.task.input_size)
         optimizer = _optimizer(plan, learning_rate)
         if plan.telemetry is None:
@@ -145,8 +146,9 @@ def train(
             metrics |= plan.measured(state, after)
         return after, metrics
 
-    # Jitted and not over devices: initializers call jnp.linalg (see over_ensemble).
-    first = jax.jit(jax.vmap(init))(seeds, arrays["learning_rate"])
+    # Not over devices: initializers call jnp.linalg (see over_ensemble). One after another, since
+    # their random numbers compile for long when they are drawn side by side.
+    first = jax.jit(lambda of: jax.lax.map(init, of))((seeds, arrays["learning_rate"]))
     state, metrics = fit(
         over_ensemble(step, count),
         first,
