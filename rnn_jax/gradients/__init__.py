@@ -28,6 +28,7 @@ from rnn_jax.gradients.decomposition.windowed_decomposition import (
 )
 from rnn_jax.gradients.jacobians.decay_rate import decay_rate
 from rnn_jax.gradients.jacobians.horizon_by_lag import by_lag, effective_horizon
+from rnn_jax.gradients.jacobians.input_norms import input_log_norms
 from rnn_jax.gradients.jacobians.log_norms import (
     certified_log_norms,
     jacobian_log_norms,
@@ -84,6 +85,7 @@ __all__ = [
     "flossing",
     "gated_bound",
     "gru_matrix",
+    "input_log_norms",
     "jacobian_log_norms",
     "jacobian_log_norms_by_lag",
     "largest_singular_value",

@@ -89,6 +89,7 @@ def gradient_calls():
         "gated_bound": slow(g.gated_bound, {"matrix": jnp.abs(J[0]), "T": T}),
         "gru_matrix": slow(g.gru_matrix, gru, kinds={"input_bound": "numbers"}),
         "lstm_matrix": slow(g.lstm_matrix, lstm | {"steps": 3.0}, kinds={"input_bound": "numbers"}),
+        "input_log_norms": slow(g.input_log_norms, {**ON, "norm": "spectral", "rtol": 1e-3}),
         "jacobian_log_norms": slow(g.jacobian_log_norms, {**ON, "norm": "spectral", "rtol": 1e-3}),
         "jacobian_log_norms_by_lag": slow(
             g.jacobian_log_norms_by_lag, {**ON, "lags": (1, 2), "norm": "frobenius"}

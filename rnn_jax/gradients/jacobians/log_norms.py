@@ -68,7 +68,7 @@ def jacobian_log_norms(
     entries = block_entries(cell, params, block)
     cell, xs, start = continuous(cell, params, xs, initial_state)
     jacobians = jacobians_along(cell, params, xs, start)
-    return _tables(jacobians, norm, rtol, mesh, entries).value
+    return tables(jacobians, norm, rtol, mesh, entries).value
 
 
 def product_log_norms(
@@ -81,7 +81,7 @@ def product_log_norms(
     """Find `jacobian_log_norms` from `jacobians [T, *batch, S, S]` that are at hand."""
     check_norm(norm, rtol)
     jacobians = check_array("jacobians", jacobians, ("T", "*batch", "S", "S"))
-    return _tables(jacobians, norm, rtol, mesh, _whole(jacobians)).value
+    return tables(jacobians, norm, rtol, mesh, _whole(jacobians)).value
 
 
 def certified_log_norms(
@@ -101,11 +101,11 @@ def certified_log_norms(
     """
     check_norm(norm, rtol)
     jacobians = check_array("jacobians", jacobians, ("T", "*batch", "S", "S"))
-    return _tables(jacobians, norm, rtol, mesh, _whole(jacobians), certified=True)
+    return tables(jacobians, norm, rtol, mesh, _whole(jacobians), certified=True)
 
 
 @compiled("norm", "rtol", "mesh", "entries", "certified")
-def _tables(
+def tables(
     jacobians: Array,
     norm: str,
     rtol: float | None,
@@ -128,8 +128,7 @@ def _tables(
         tables_of = jax.shard_map(
             tables_of, mesh=mesh, in_specs=whole, out_specs=whole, check_vma=False
         )
-    tables = tables_of(at_least_float32(jacobians))
-    return in_dtype(tables, jacobians.dtype)
+    return in_dtype(tables_of(at_least_float32(jacobians)), jacobians.dtype)
 
 
 def check_norm(norm: str, rtol: float | None) -> None:
