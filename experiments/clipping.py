@@ -10,7 +10,7 @@ value, in place of the norm, the same holds. After Pascanu, Mikolov and Bengio (
     python -m experiments.clipping [--setting paper] [--seeds 8] [--out FOLDER]
     python -m experiments.clipping plot FOLDER
 
-About three minutes on two cores.
+About two minutes on two cores.
 """
 
 from __future__ import annotations

@@ -9,7 +9,10 @@ Arjovsky, Shah and Bengio (2016, arXiv 1511.06464), and Henaff, Szlam and LeCun 
     python -m experiments.copying [--setting paper] [--lengths 100] [--out FOLDER]
     python -m experiments.copying plot FOLDER
 
-About eight minutes on two cores.
+Departures: Adam, with rates that fall along a cosine, and few sequences: cells that are at the loss
+without memory after 20,000 of them may well leave it later.
+
+About five minutes on two cores.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ problem, in the same way; what training has made of the claim is measured again.
     python -m experiments.gradient_claims [--setting paper] [--T 60] [--out FOLDER]
     python -m experiments.gradient_claims plot FOLDER
 
-About six minutes on two cores.
+About five minutes on two cores.
 """
 
 from __future__ import annotations

@@ -11,6 +11,11 @@ Hochreiter and Schmidhuber (1997), experiments 1, 4, 5 and 6a.
 Departures: Adam and full backpropagation through time in place of gradient descent and a truncated
 one, a linear readout of all units, fresh sequences throughout.
 
+Not reached: the Elman network, which in the paper never learns the Reber grammar, learns it here in
+some runs or most, by way of the full gradient. Temporal order is learned by some six of ten LSTMs;
+rates of 0.003 to 0.03 and batches of 10 and 20 were tried, and forget biases of 1, with which none
+learns it, 5 and 100.
+
 About six minutes on two cores.
 """
 
@@ -20,7 +25,7 @@ import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -60,6 +65,7 @@ class Experiment(NamedTuple):
       solved: part of the held-out sequences that has to be right.
       presentations: sequences that the paper's networks needed, as it says.
       most: those that a network may read here.
+      learning_rate: Adam's, at the start of a cosine, of the few that were tried the best.
     """
 
     make: Callable[..., Task]
@@ -67,13 +73,16 @@ class Experiment(NamedTuple):
     solved: float
     presentations: str
     most: int
+    learning_rate: float
 
 
 EXPERIMENTS = {
-    "embedded Reber": Experiment(embedded_reber, "T = 40", 1.0, "8,440 to 39,740", 40_000),
-    "adding": Experiment(adding, "T = 100", 1 - 3 / 2560, "74,000", 100_000),
-    "multiplication": Experiment(multiplication, "T = 100", 1 - 140 / 2560, "482,000", 500_000),
-    "temporal order": Experiment(temporal_order, "T = 100", 1 - 3 / 2560, "31,390", 100_000),
+    "embedded Reber": Experiment(embedded_reber, "T = 40", 1.0, "8,440 to 39,740", 40_000, 0.01),
+    "adding": Experiment(adding, "T = 100", 1 - 3 / 2560, "74,000", 100_000, 0.01),
+    "multiplication": Experiment(
+        multiplication, "T = 100", 1 - 140 / 2560, "482,000", 500_000, 0.003
+    ),
+    "temporal order": Experiment(temporal_order, "T = 100", 1 - 3 / 2560, "31,390", 100_000, 0.003),
 }
 
 
@@ -93,28 +102,29 @@ class Config(Comparison):
     """H, units of each network."""
     batch_size: Size = by_setting(reduced=10, paper=1)
     """Sequences in a batch."""
-    learning_rate: Positive = 0.003
-    """Adam's, at the start of a cosine."""
+    learning_rate: Positive | None = None
+    """Adam's, at the start of a cosine; if left out, that of each experiment."""
     sequences: Size = by_setting(reduced=100_000, paper=500_000)
     """Most sequences that a network reads, where the paper's did not need fewer."""
 
 
 def measure(config: Config) -> tuple[Result, dict[str, Params]]:
     """Return what the networks of each arm learned."""
-    trials: dict[str, dict[str, Trial]] = {
-        name: {
-            of.length: Trial(
-                of.make(batch_size=config.batch_size),
-                of.make(batch_size=256),
-                batches=10,
-                solved=of.solved,
-                sequences=min(of.most, config.sequences),
-            )
-        }
-        for name, of in ((name, EXPERIMENTS[name]) for name in config.experiments)
-    }
-    rates = dict.fromkeys(CELLS, config.learning_rate)
-    learned, networks = comparison.measure(config, trials, CELLS, rates)
+    learned: dict[str, Any] = {}
+    networks: dict[str, Params] = {}
+    for name in config.experiments:
+        of = EXPERIMENTS[name]
+        trial = Trial(
+            of.make(batch_size=config.batch_size),
+            of.make(batch_size=256),
+            batches=10,
+            solved=of.solved,
+            sequences=min(of.most, config.sequences),
+        )
+        rates = dict.fromkeys(CELLS, config.learning_rate or of.learning_rate)
+        found, trained = comparison.measure(config, {name: {of.length: trial}}, CELLS, rates)
+        learned |= found
+        networks |= trained
     return {"arms": learned, "sequences": np.array(config.sequences)}, networks
 
 
