@@ -100,6 +100,9 @@ def page_of(studies: Mapping[str, Study], kept: Path, beside: Path) -> str:
     overview = [
         [f"[{name}](#{name})", _counted(checks[name]), _minutes(runs[name][0])] for name in studies
     ]
+    seconds = sum(record["seconds"] for record, _ in runs.values())
+    every = [check for found in checks.values() for check in found]
+    overview.append(["all", _counted(every), f"{seconds / 60:.0f}"])
     parts = [
         HEAD.format(kept=where),
         _table(["study", "claims borne out", "minutes"], overview),
