@@ -24,6 +24,14 @@ def exponents(x: Array) -> Array:
     return jnp.where(e == 0, ZERO, e - (bias - 1))
 
 
+def invertible_exponents(x: Array) -> Array:
+    """Return `exponents`, at most the largest e of which 2^-e is not flushed.
+
+    |x| is in [½, 1) · 2^e, and below 4 · 2^e in the last two powers of two of the dtype.
+    """
+    return jnp.minimum(exponents(x), jnp.finfo(x.dtype).maxexp - 2)
+
+
 def power_of_two(e: Array, dtype: jnp.dtype) -> Array:
     """Return 2^e for int32 e, elementwise: 0 below the dtype's range, its largest power above."""
     integers, shift, bias = _format(dtype)

@@ -7,9 +7,10 @@ leading one dies in a later step. So
 
 .. math:: P_{ij} = 2^{r_i} m_{ij} 2^{c_j}
 
-with the largest \|m\| of every row and column of the order of 1. What is flushed is 2^126 (in
-float64 2^1022) below both its row and its column; all else is, bit for bit, what it would be in a
-float of unlimited range, since scaling by a power of two is exact.
+with the largest \|m\| of every row, and then of every column, of the order of 1. What is flushed is
+2^126 (in float64 2^1022) below both, columns being compared once the rows are scaled; all else is,
+bit for bit, what it would be in a float of unlimited range, since scaling by a power of two is
+exact.
 """
 
 from __future__ import annotations
@@ -21,7 +22,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rnn_jax.linalg.exponents import ZERO, exponents, log_power_of_two, power_of_two
+from rnn_jax.linalg.exponents import (
+    ZERO,
+    exponents,
+    invertible_exponents,
+    log_power_of_two,
+    power_of_two,
+)
 from rnn_jax.linalg.norms import log_norm
 from rnn_jax.types import Array
 
@@ -96,11 +103,13 @@ class Scaled(NamedTuple):
 
     def rows(self, i: Any) -> Scaled:
         """Return some rows."""
-        return Scaled(_some(self.m, i, -2), _some(self.r, i, -1), self.c)
+        part = Scaled(_some(self.m, i, -2), _some(self.r, i, -1), self.c)
+        return part if _is_all(i, self.m.shape[-2]) else _balanced(*part)
 
     def columns(self, i: Any) -> Scaled:
         """Return some columns."""
-        return Scaled(_some(self.m, i, -1), self.r, _some(self.c, i, -1))
+        part = Scaled(_some(self.m, i, -1), self.r, _some(self.c, i, -1))
+        return part if _is_all(i, self.m.shape[-1]) else _balanced(*part)
 
     def take(self, i: Any) -> Scaled:
         """Return the i-th matrices along a leading axis."""
@@ -124,7 +133,7 @@ class Entries(NamedTuple):
     @staticmethod
     def of(x: Array, e: Array | int = 0) -> Entries:
         """Return x 2^e."""
-        own = exponents(x)
+        own = invertible_exponents(x)
         zero = own == ZERO
         m = x * power_of_two(jnp.where(zero, 0, -own), x.dtype)
         return Entries(m, jnp.where(zero, ZERO, own + e))
@@ -203,14 +212,22 @@ def _some(x: Array, i: Any, axis: int) -> Array:
     return jnp.take(x, i, axis)
 
 
+def _is_all(i: Any, size: int) -> bool:
+    return isinstance(i, np.ndarray) and np.array_equal(i, np.arange(size))
+
+
 def _balanced(m: Array, r: Array, c: Array) -> Scaled:
-    """Return 2^r m 2^c with the largest |m| of rows, and then of columns, in [½, 1)."""
+    """Return 2^r m 2^c with the largest |m| of rows, and then of columns, in [½, 1).
+
+    An exponent that nothing but the rows and columns left out has asked for is gone by this.
+    """
     # Scaling the columns does not undo the rows: all entries are below 1 by then, so that columns
-    # only grow, and the column of a row's largest entry, at least ½, stays as it is.
-    more_r = exponents(jnp.max(jnp.abs(m), -1, initial=0))
-    m = m * power_of_two(-more_r, m.dtype)[..., None]
-    more_c = exponents(jnp.max(jnp.abs(m), -2, initial=0))
-    m = _times(m, -more_c)
+    # only grow, and the column of a row's largest entry, at least ½, stays as it is. Both at once,
+    # since an entry may be out of range by its row alone, and in range by its column.
+    own = invertible_exponents(m)
+    more_r = jnp.max(own, -1, initial=ZERO)
+    more_c = jnp.max(jnp.where(own == ZERO, ZERO, own - more_r[..., None]), -2, initial=ZERO)
+    m = m * power_of_two(-more_r[..., None] - more_c[..., None, :], m.dtype)
     total = lambda e, more: jnp.where(more == ZERO, ZERO, e + more)
     return Scaled(m, total(r, more_r), total(c, more_c))
 

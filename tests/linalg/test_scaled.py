@@ -96,6 +96,31 @@ def test_the_leading_direction_may_die():
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_matrices_of_the_ends_of_the_dtype(dtype):
+    """The largest number and the smallest normal one, side by side in a row and in a column."""
+    info = jnp.finfo(dtype)
+    high, low = float(info.max), float(info.tiny)
+    P = np.array([[high, low, 0], [0, 0, 4 * low], [0, 0, high / 3]])
+    m, e = wide(jax.jit(Scaled.of)(jnp.asarray(P, dtype)))
+    np.testing.assert_array_equal(m * np.exp2(e.astype(np.longdouble)), P)
+    x = Entries.of(jnp.asarray(P[0], dtype))
+    m, e = np.asarray(x.m, np.float64), np.asarray(x.e, np.longdouble)
+    np.testing.assert_array_equal(m * np.exp2(e), P[0])
+
+
+def test_what_is_left_out_asks_for_no_exponent():
+    """Of diag(1, 2^-900) the second row and column alone, whose first entries are zeros."""
+    J = Scaled.of(jnp.diag(jnp.asarray([1, 0.5], jnp.float32)))
+    P = jax.lax.fori_loop(0, 900, lambda _, P: J @ P, Scaled.of(jnp.eye(2, dtype=jnp.float32)))
+    one = np.array([1])
+    for part in (P.rows(one).mT, P.columns(one)):
+        assert part.r[0] == ZERO
+        m, e = part.at_one_scale()
+        assert np.log2(np.abs(np.asarray(m)).max()) + np.asarray(e) == -900
+    np.testing.assert_array_equal(P.rows(np.arange(2)).m, P.m)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_a_linear_map_of_entries_of_any_size(dtype):
     """Against sums in float64 of what the largest terms are."""
     rng = np.random.default_rng(0)

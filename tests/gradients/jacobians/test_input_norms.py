@@ -87,6 +87,25 @@ def test_nothing_is_lost_of_any_unit(dtype, scale):
     np.testing.assert_allclose(found[-1, ::-1].astype(float), expected, rtol=0.01, atol=0.01)
 
 
+@pytest.mark.parametrize(("w", "u"), [(1e30, 1e-30), (3e38, 1.0), (1e-35, 3e38), (0.5, 3e38)])
+def test_at_the_ends_of_the_dtype(w, u):
+    """W and U of any float32 numbers, in lags of 1e4 nats."""
+    cell = cells.from_function(
+        lambda p, h, x: (p[0] * h + p[1] * x,) * 2, state=jnp.zeros(2, jnp.float32)
+    )
+    found = input_log_norms(cell, jnp.float32([w, u]), jnp.zeros((100, 2), jnp.float32))
+    expected = np.log(u) + np.arange(100) * np.log(w)
+    np.testing.assert_allclose(found[-1, ::-1], expected, rtol=1e-5, atol=1e-5)
+
+
+def test_an_input_of_what_fades_is_not_lost_beside_what_lasts():
+    """Two units apart, of which the inputs drive the one that forgets: 0.5^(t − k) at lag 399."""
+    W, U = jnp.diag(jnp.float32([1, 0.5])), jnp.diag(jnp.float32([0, 1]))
+    cell = cells.from_function(lambda p, h, x: (W @ h + U @ x,) * 2, state=jnp.zeros(2, W.dtype))
+    found = input_log_norms(cell, {}, jnp.zeros((400, 2), W.dtype))
+    np.testing.assert_allclose(found[-1, ::-1], np.arange(400) * np.log(0.5), rtol=1e-5, atol=1e-5)
+
+
 def test_what_is_taken_in_is_seen_where_nothing_is_kept():
     """W = 0, or all but 0: the diagonal is ∂h_t/∂x_t, and the rest -inf or far down."""
     for W in (0.0, 1e-40):

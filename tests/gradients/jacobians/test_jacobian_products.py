@@ -383,3 +383,27 @@ def test_a_state_of_2048_needs_no_matrix():
             assert (value <= truth + 1e-5).all()
             assert (truth <= value + error + 1e-5).all()
             assert (error < 2e-3).all()
+
+
+@pytest.mark.parametrize("norm", ["spectral", "frobenius"])
+def test_of_a_part_that_dies_beside_one_that_lives(norm):
+    """Two units apart, 0.5^1000 of the second in float32, and numbers of the end of the range."""
+
+    def step(p, h, x):
+        h = {"lives": p * h["lives"], "dies": 0.5 * h["dies"]}
+        return h, x
+
+    state = {name: jnp.zeros(2, jnp.float32) for name in ("lives", "dies")}
+    cell = cells.from_function(step, state=state)
+    xs = jnp.zeros((1000, 1), jnp.float32)
+    one = jnp.ones((), jnp.float32)
+    identity = np.log(2) / 2 if norm == "frobenius" else 0
+    found = jacobian_log_norms(cell, one, xs, norm=norm, block=("dies", "dies"))
+    expected = identity + np.log(0.5) * np.arange(1001)
+    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-5, atol=1e-5)
+    huge = jnp.float32(3e38)
+    found = jacobian_log_norms(cell, huge, xs[:9], norm=norm, block=("lives", "lives"))
+    expected = identity + np.log(3e38) * np.arange(10)
+    np.testing.assert_allclose(found[:, 0], expected, rtol=1e-5, atol=1e-5)
+    found = jacobian_log_norms(cell, huge, xs[:9], norm=norm, block=("dies", "dies"))
+    np.testing.assert_allclose(found[:, 0], identity + np.log(0.5) * np.arange(10), rtol=1e-5)
