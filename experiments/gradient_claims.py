@@ -8,7 +8,12 @@ problem, in the same way; what training has made of the claim is measured again.
     python -m experiments.gradient_claims [--setting paper] [--T 60] [--out FOLDER]
     python -m experiments.gradient_claims plot FOLDER
 
-About five minutes on two cores.
+Not reached: half of what is asked, in cells of each kind. In all that learn the task but the linear
+ones, gradients grow once they are trained, those of cells that were made to keep them too: the task
+needs two symbols of long ago, and training finds parameters that hand on more than it got. Of the
+LSTM the papers speak of c alone; what is measured is the whole state, at a forget bias of 1.
+
+About three minutes on two cores.
 """
 
 from __future__ import annotations

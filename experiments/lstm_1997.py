@@ -12,7 +12,7 @@ Departures: Adam and full backpropagation through time in place of gradient desc
 one, a linear readout of all units, fresh sequences throughout.
 
 Not reached: the Elman network, which in the paper never learns the Reber grammar, learns it here in
-some runs or most, by way of the full gradient. Temporal order is learned by some six of ten LSTMs;
+most runs or all, by way of the full gradient. Temporal order is learned by some six of ten LSTMs;
 rates of 0.003 to 0.03 and batches of 10 and 20 were tried, and forget biases of 1, with which none
 learns it, 5 and 100.
 

@@ -9,7 +9,9 @@ held out: 64 steps in place of 784, and no published number to be held against.
     python -m experiments.sequential_digits [--setting paper --path FOLDER] [--out FOLDER]
     python -m experiments.sequential_digits plot FOLDER
 
-About four minutes on two cores.
+Not reached: the linear classifier's accuracy, by a percent, with 32,000 sequences and 64 units.
+
+About five minutes on two cores.
 """
 
 from __future__ import annotations

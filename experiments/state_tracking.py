@@ -13,7 +13,7 @@ Grazzi et al. (2024, arXiv 2411.12537), and Merrill, Petty and Sabharwal (2024, 
 Not reached: the linear cell with factors in [−1, 1] knows parity over all that it was trained on,
 and less of it four times further: a learned factor is never quite −1, and what is missing adds up.
 
-About four minutes on two cores.
+About five minutes on two cores.
 """
 
 from __future__ import annotations

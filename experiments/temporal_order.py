@@ -14,7 +14,7 @@ sequences of 300 steps; clipping alone solves hardly more than plain descent doe
 network, with Ω, is not through at T = 30 after 6,000 updates. Ω as a mean over steps, as the
 authors' code has it, served less than the sum of their equation.
 
-About eight minutes on two cores.
+About nine minutes on two cores.
 """
 
 from __future__ import annotations
