@@ -9,7 +9,8 @@ held out: 64 steps in place of 784, and no published number to be held against.
     python -m experiments.sequential_digits [--setting paper --path FOLDER] [--out FOLDER]
     python -m experiments.sequential_digits plot FOLDER
 
-Not reached: the linear classifier's accuracy, by a percent, with 32,000 sequences and 64 units.
+Not reached: the linear classifier's accuracy, by a percent, after 32,000 sequences. After 100,000
+(`--sequences`) the LSTM has 96.7 % pixel by pixel, and the LRU 96.0 % in a random order.
 
 About five minutes on two cores.
 """
