@@ -38,6 +38,9 @@ def rates(result: Result, kinds: Mapping[str, str]) -> Figure:
         labels = [f"{name} ({kinds[name]})" if kinds[name] != "none" else name for name in names]
         ax.set_yticks(range(len(names)), labels)
         ax.set_xscale("symlog", linthresh=LINEAR)
-        ax.set(xlabel="decay rate of ‖∂s_t/∂s_k‖, nats a step", ylim=(-0.6, len(names) - 0.4))
+        low, high = ax.get_xlim()
+        ax.set_xlim(1.3 * low, 1.3 * high)  # whole markers
+        ax.set_xlabel(r"decay rate of $\|\partial s_t / \partial s_k\|$  (nats a step)")
+        ax.set_ylim(-0.6, len(names) - 0.4)
         fit(figure, [ax])
     return figure
