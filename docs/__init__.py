@@ -1,0 +1,1 @@
+"""The site's sources; `docs.pages` makes those of its pages that are made of the code."""

@@ -1,0 +1,137 @@
+"""The site: `make docs` builds it into build/docs, offline, and every warning is an error."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+DOCS = Path(__file__).parent
+ROOT = DOCS.parent
+sys.path.insert(0, str(ROOT))
+# Notebook kernels and examples import rnn_jax, experiments and docs from here too.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import rnn_jax  # noqa: E402
+from docs import pages  # noqa: E402
+
+project = "rnn_jax"
+author = "The rnn_jax authors"
+copyright = "2026, the rnn_jax authors"  # noqa: A001
+version = release = rnn_jax.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
+    "sphinx.ext.napoleon",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["pages", "reproductions", "studies/*.json", "**/GALLERY_HEADER.rst"]
+source_suffix = {".rst": "restructuredtext", ".md": "myst-nb"}
+nitpicky = False
+default_role = "code"
+suppress_warnings = ["config.cache"]
+language = "en"
+
+html_theme = "sphinx_book_theme"
+html_title = "rnn_jax"
+html_theme_options = {"show_toc_level": 2, "use_download_button": False, "home_page_in_toc": True}
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_copy_source = False
+# A page of formulas is read without a network too where a copy of MathJax is given.
+if "MATHJAX" in os.environ:
+    mathjax_path = os.environ["MATHJAX"]
+
+myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+nb_execution_mode = "auto"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 900
+nb_merge_streams = True
+
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+autodoc_preserve_defaults = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_rtype = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": str(ROOT / "examples"),
+    "gallery_dirs": "gallery",
+    "filename_pattern": r"\.py$",
+    "ignore_pattern": r"__init__\.py|two_devices\.py",
+    "capture_repr": ("_repr_html_", "__repr__"),
+    "ignore_repr_types": r"matplotlib\.(text|axes|lines|legend)|builtins\.|numpy\.|jax",
+    "download_all_examples": False,
+    "remove_config_comments": True,
+    "show_memory": False,
+    "show_signature": False,
+    "abort_on_example_error": True,
+    "within_subsection_order": "FileNameSortKey",
+}
+
+DRAWN_BY_US = ("_report", "_repr")
+FENCE = re.compile(r"^```python$", re.MULTILINE)
+NOT_EXECUTED = {"architecture", "cluster", "named_scopes", "training", "benchmarks"}
+"""Pages whose blocks are shown and not run here; the tests run them."""
+HEADER = "---\nfile_format: mystnb\nkernelspec:\n  name: python3\n---\n\n"
+ROOT_PAGES = {
+    "BENCHMARKS.md": "benchmarks.md",
+    "REPRODUCTIONS.md": "reproductions.md",
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+}
+"""Files of the repository's top that have a page here."""
+
+
+def as_notebook(app: Any, name: str, source: list[str]) -> None:
+    """Make blocks of Python cells that are run, and links of files the links of their pages."""
+    if not Path(app.env.doc2path(name)).suffix == ".md":
+        return
+    text = source[0]
+    for file, page in ROOT_PAGES.items():
+        up = "../" * (name.count("/"))
+        text = re.sub(rf"\]\((\.\./)*{re.escape(file)}(?=[#)])", f"]({up}{page}", text)
+    if name.split("/")[0] not in NOT_EXECUTED and not text.startswith("---") and FENCE.search(text):
+        text = HEADER + FENCE.sub("```{code-cell} python", text)
+    source[0] = text
+
+
+def as_rst(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
+    """Turn what docstrings have of Markdown, fenced blocks, into reStructuredText."""
+    del app, what, name, obj, options
+    found, inside = [], False
+    for line in lines:
+        fence = line.strip().startswith("```")
+        indent = line[: len(line) - len(line.lstrip())]
+        if fence and not inside:
+            found += [f"{indent}.. code-block:: {line.strip(' `') or 'python'}", ""]
+        elif not fence:
+            found.append(f"    {line}" if inside and line.strip() else line)
+        else:
+            found.append("")
+        inside ^= fence
+    lines[:] = found
+
+
+def nothing_is_missing(app: Any, error: Exception | None) -> None:
+    """Fail where a public name has no entry in the reference."""
+    if error is None and app.builder.name == "html":
+        described = set(app.env.domaindata["py"]["objects"])
+        missing = [name for name in pages.public_names() if name not in described]
+        if missing:
+            raise SystemExit(f"public names without an entry in the reference: {missing}")
+
+
+def setup(app: Any) -> None:
+    """Write the pages that are made of the code, and join what is above to the build."""
+    pages.write(DOCS)
+    app.connect("source-read", as_notebook)
+    app.connect("autodoc-process-docstring", as_rst, priority=900)
+    app.connect("build-finished", nothing_is_missing)
