@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: study reproduce test test-all check format clean
+.PHONY: study reproduce test test-all check validation docs docs-links format clean
 
 study: $(VENV)/ready
 	$(RUN) -m experiments.gradient_decay $(ARGS)
@@ -28,6 +28,18 @@ check: $(VENV)/ready
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
 
+# What every oracle was measured at, written into its page.
+validation: $(VENV)/ready
+	$(RUN) -m docs.pages.validation
+
+# The site, in build/docs: pages and examples are run, and every warning is an error.
+docs: $(VENV)/ready
+	$(RUN) -m sphinx -W --keep-going -b html docs build/docs
+
+# Links that lead out of the site; needs a network.
+docs-links: $(VENV)/ready
+	$(RUN) -m sphinx -b linkcheck docs build/links
+
 format: $(VENV)/ready
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
@@ -43,4 +55,5 @@ $(VENV)/ready: requirements.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .jax_cache
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .jax_cache build
+	rm -rf docs/cells docs/reference docs/gallery docs/studies/*.rst

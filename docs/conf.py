@@ -20,7 +20,7 @@ from docs import pages  # noqa: E402
 
 project = "rnn_jax"
 author = "The rnn_jax authors"
-copyright = "2026, the rnn_jax authors"  # noqa: A001
+copyright = "2026, the rnn_jax authors"
 version = release = rnn_jax.__version__
 
 extensions = [
@@ -92,7 +92,7 @@ ROOT_PAGES = {
 
 def as_notebook(app: Any, name: str, source: list[str]) -> None:
     """Make blocks of Python cells that are run, and links of files the links of their pages."""
-    if not Path(app.env.doc2path(name)).suffix == ".md":
+    if Path(app.env.doc2path(name)).suffix != ".md":
         return
     text = source[0]
     for file, page in ROOT_PAGES.items():

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import inspect
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +13,12 @@ import numpy as np
 
 from docs.pages.files import heading, write_all
 from rnn_jax import gradients, plotting
+from rnn_jax.cell import Cell
 from rnn_jax.cells import CELLS
 from rnn_jax.graph import step_graph
 from rnn_jax.graph.drawing import draw_folded
 
-H, I, T, SEEDS = 32, 8, 60, 8  # noqa: E741
+H, I, T, SEEDS = 32, 8, 60, 8
 DECAYS = "decays.npz"
 
 
@@ -74,7 +76,7 @@ def _rate(norms: dict[str, np.ndarray]) -> str:
     return f"{np.median(norms['rate']):+.3f}"
 
 
-def _draw(folder: Path, name: str, make: functools.partial, norms: dict[str, np.ndarray]) -> None:
+def _draw(folder: Path, name: str, make: Callable[..., Cell], norms: dict[str, np.ndarray]) -> None:
     """Draw a cell's graph and the norms of its Jacobians, unless they are there."""
     if not (folder / f"{name}_graph.svg").is_file():
         cell = make(4)
@@ -97,8 +99,10 @@ def _measured(file: Path) -> dict[str, dict[str, np.ndarray]]:
         if set(found) == set(CELLS):
             return found
     found = {name: _norms_of(name) for name in CELLS}
-    flat = {f"{name}/{what}": value for name, of in found.items() for what, value in of.items()}
-    np.savez_compressed(file, **flat)
+    flat: dict[str, Any] = {
+        f"{name}/{what}": value for name, of in found.items() for what, value in of.items()
+    }
+    np.savez_compressed(file, allow_pickle=False, **flat)
     return found
 
 

@@ -12,9 +12,9 @@ import jax
 HEAD = """# Validation
 
 What the library's numbers are held against, and how far off they are. Each row is a test
-(`tests/validation`), which fails where the difference exceeds what is allowed; thousands of others, in
-the rest of `tests/`, hold laws against every cell. Differences are in float64, but where float32 is
-named. `make validation` measures again and writes this page.
+(`tests/validation`), which fails where the difference exceeds what is allowed; thousands of
+others, in the rest of `tests/`, hold laws against every cell. Differences are in float64, but where
+float32 is named. `make validation` measures again and writes this page.
 """
 FIELDS = ("quantity", "held against", "difference", "allowed", "measured")
 

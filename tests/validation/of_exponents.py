@@ -65,7 +65,12 @@ def determinants():
 )
 def gaussian_products():
     n, steps = 32, 4000
-    cell = cells.from_function(lambda p, h, x: ((h := x.reshape(n, n) @ h), h), state=jnp.zeros(n, FLOAT))
+
+    def multiply(_, h, x):
+        h = x.reshape(n, n) @ h
+        return h, h
+
+    cell = cells.from_function(multiply, state=jnp.zeros(n, FLOAT))
     xs = jax.random.normal(jax.random.key(0), (steps, n * n), FLOAT) / n**0.5
     found = gradients.lyapunov_spectrum(cell, {}, xs, num_exponents=n)
     wanted = theory.gaussian_product_exponents(n)

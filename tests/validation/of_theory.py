@@ -78,9 +78,7 @@ def linear_memory():
     return float(np.abs(np.array(off, float)).max())
 
 
-@oracle(
-    "loss of the best constant answer to adding", "1/6, in closed form", "absolute", 1e-6
-)
+@oracle("loss of the best constant answer to adding", "1/6, in closed form", "absolute", 1e-6)
 def adding():
     return abs(float(tasks.adding(T=100, batch_size=4).chance_loss) - 1 / 6)
 

@@ -30,7 +30,9 @@ class Oracle(NamedTuple):
 ORACLES: list[Oracle] = []
 
 
-def oracle(quantity: str, source: str, error: str, tolerance: float) -> Callable[[Measure], Measure]:
+def oracle(
+    quantity: str, source: str, error: str, tolerance: float
+) -> Callable[[Measure], Measure]:
     """Decorate a function that returns how far a quantity is from its true value."""
 
     def register(measure: Measure) -> Measure:
