@@ -30,7 +30,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_gallery.gen_gallery",
 ]
-exclude_patterns = ["pages", "reproductions", "studies/*.json", "**/GALLERY_HEADER.rst"]
+exclude_patterns = ["pages", "reproductions", "gallery/*.ipynb", "**/GALLERY_HEADER.rst"]
 source_suffix = {".rst": "restructuredtext", ".md": "myst-nb"}
 nitpicky = False
 default_role = "code"
@@ -59,6 +59,7 @@ autodoc_typehints = "none"
 autodoc_preserve_defaults = True
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
+napoleon_use_ivar = True
 napoleon_use_rtype = False
 
 sphinx_gallery_conf = {
@@ -76,7 +77,6 @@ sphinx_gallery_conf = {
     "within_subsection_order": "FileNameSortKey",
 }
 
-DRAWN_BY_US = ("_report", "_repr")
 FENCE = re.compile(r"^```python$", re.MULTILINE)
 NOT_EXECUTED = {"architecture", "cluster", "named_scopes", "training", "benchmarks"}
 """Pages whose blocks are shown and not run here; the tests run them."""
@@ -104,20 +104,48 @@ def as_notebook(app: Any, name: str, source: list[str]) -> None:
 
 
 def as_rst(app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    """Turn what docstrings have of Markdown, fenced blocks, into reStructuredText."""
+    """Turn what docstrings have of Markdown, fences and plain signs, into reStructuredText."""
     del app, what, name, obj, options
-    found, inside = [], False
+    found: list[str] = []
+    fenced, math = False, None
     for line in lines:
-        fence = line.strip().startswith("```")
         indent = line[: len(line) - len(line.lstrip())]
-        if fence and not inside:
-            found += [f"{indent}.. code-block:: {line.strip(' `') or 'python'}", ""]
-        elif not fence:
-            found.append(f"    {line}" if inside and line.strip() else line)
+        if line.strip() and math is not None and len(indent) <= math:
+            math = None
+        if line.strip().startswith("```"):
+            # Napoleon and docutils want an empty line on both sides.
+            found += ["", *([] if fenced else [f"{indent}.. code-block:: python", ""])]
+            fenced = not fenced
+        elif fenced:
+            found.append(f"    {line}" if line.strip() else line)
+        elif math is not None or line.lstrip().startswith(".. "):
+            math = len(indent) if math is None else math
+            found.append(line)
         else:
-            found.append("")
-        inside ^= fence
+            found.append(_plain(line))
     lines[:] = found
+
+
+def _plain(line: str) -> str:
+    """Return a line whose signs outside of backticks mean themselves: |x|, h*, x_."""
+    parts = line.split("`")
+    for n in range(0, len(parts), 2):
+        parts[n] = re.sub(r"([|*])", r"\\\1", parts[n])
+        parts[n] = re.sub(r"(\w)_(?=\W|$)", r"\1\\_", parts[n])
+        # A plural follows a name in backticks without a space.
+        if n and re.match(r"\w", parts[n]):
+            parts[n] = f"\\ {parts[n]}"
+    return "`".join(parts)
+
+
+def fields_are_described(
+    app: Any, what: str, name: str, obj: Any, skip: bool, options: Any
+) -> bool | None:
+    """Leave out of a class what its docstring describes, fields, and what libraries add."""
+    del app, name, skip, options
+    method = callable(obj) or isinstance(obj, property | classmethod | staticmethod)
+    own = (getattr(obj, "__module__", None) or "").startswith("rnn_jax")
+    return None if what != "class" or (method and (own or isinstance(obj, property))) else True
 
 
 def nothing_is_missing(app: Any, error: Exception | None) -> None:
@@ -133,5 +161,6 @@ def setup(app: Any) -> None:
     """Write the pages that are made of the code, and join what is above to the build."""
     pages.write(DOCS)
     app.connect("source-read", as_notebook)
-    app.connect("autodoc-process-docstring", as_rst, priority=900)
+    app.connect("autodoc-process-docstring", as_rst, priority=400)  # before napoleon
+    app.connect("autodoc-skip-member", fields_are_described)
     app.connect("build-finished", nothing_is_missing)

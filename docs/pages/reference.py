@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import inspect
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -72,17 +74,32 @@ def _page(module: str) -> str:
         if elsewhere:
             links = ", ".join(f":doc:`{name} </cells/{name}>`" for name in elsewhere)
             parts.append(f"Cells, each on a page of its own: {links}.")
-        parts += [_entry(directive, f"{module}.{name}", getattr(of, name)) for name in entries]
+        parts += [_entry(directive, f"{module}.{name}") for name in entries]
     return "\n\n".join(parts) + "\n"
 
 
-def _entry(directive: str, name: str, value: Any) -> str:
+def _entry(directive: str, name: str) -> str:
     lines = [f".. {directive}:: {name}"]
     if directive == "autoclass":
         lines.append("   :members:")
-    if directive == "autodata" and len(repr(value)) > 200:
-        lines.append("   :no-value:")
+    if directive == "autodata":
+        # Autodoc does not find what stands below a value in the file that it comes from.
+        module, _, short = name.rpartition(".")
+        lines = [f".. py:data:: {name}", "", f"   {_below(module, short)}"]
     return "\n".join(lines)
+
+
+def _below(module: str, name: str) -> str:
+    """Return the string that stands below the assignment of a name, in any file of its package."""
+    file = Path(importlib.import_module(module).__file__ or "")
+    for path in sorted(file.parent.rglob("*.py")):
+        for node, after in itertools.pairwise(ast.parse(path.read_text()).body):
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", 0)]
+            named = any(isinstance(target, ast.Name) and target.id == name for target in targets)
+            said = isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant)
+            if named and said:
+                return " ".join(str(after.value.value).split())  # type: ignore[attr-defined]
+    raise ValueError(f"{module}.{name} has no docstring below it")
 
 
 def _directive(value: Any) -> str:

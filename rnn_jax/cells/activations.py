@@ -37,6 +37,7 @@ ACTIVATIONS = {
     "relu": Activation(jax.nn.relu, 1.0),
     "identity": Activation(lambda a: a, 1.0),
 }
+"""Activations by the names that cells take."""
 
 ActivationLike: TypeAlias = str | Callable[[Array], Array] | Activation
 """A name of `ACTIVATIONS`, an elementwise function, or an `Activation`."""
