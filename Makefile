@@ -56,4 +56,4 @@ $(VENV)/ready: requirements.txt
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .jax_cache build
-	rm -rf docs/cells docs/reference docs/gallery docs/studies/*.rst
+	rm -rf docs/cells docs/reference docs/gallery docs/study

@@ -39,7 +39,12 @@ language = "en"
 
 html_theme = "sphinx_book_theme"
 html_title = "rnn_jax"
-html_theme_options = {"show_toc_level": 2, "use_download_button": False, "home_page_in_toc": True}
+html_theme_options = {
+    "home_page_in_toc": True,
+    "navbar_persistent": [],
+    "show_toc_level": 2,
+    "use_download_button": False,
+}
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
 html_copy_source = False

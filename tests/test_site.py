@@ -14,7 +14,7 @@ from tests.test_architecture import PUBLIC
 DOCS = Path(__file__).parents[1] / "docs"
 ROOT = DOCS.parent
 WRITTEN = sorted(path for path in [*DOCS.glob("*.md"), *DOCS.glob("lecture/*.md")])
-MADE = {"cells/index", "reference/index", "gallery/index", "studies"}
+MADE = {"cells/index", "reference/index", "gallery/index", "study/index"}
 """Pages that a build makes."""
 FENCED = re.compile(r"^(```+).*?^\1", re.MULTILINE | re.DOTALL)
 
