@@ -68,7 +68,10 @@ def defaults(config: type[Config], arguments: Sequence[str]) -> Config:
 
 
 def guarded(run: Callable[[], Any]) -> None:
-    """Run; end with a sentence and an exit status where settings, files or a user stop it."""
+    """Run; end with a sentence and an exit status where settings, files or a user stop it.
+
+    A package that is missing ends so, too.
+    """
     try:
         run()
     except KeyboardInterrupt:
@@ -79,7 +82,8 @@ def guarded(run: Callable[[], Any]) -> None:
         os._exit(STOPPED)
     except OSError as error:
         _end(str(error), MISTAKE)
-    except ValueError as error:
+    except (ImportError, ValueError) as error:
+        # An ImportError of this form is that of an optional package.
         if not OUR_FORM.match(str(error)):
             raise
         _end(str(error), MISTAKE)
