@@ -114,6 +114,19 @@ def test_what_it_says_is_where_is_there():
         ), name
 
 
+def test_the_files_of_contributing_are_there():
+    text = (README.parent / "CONTRIBUTING.md").read_text()
+    named = re.findall(r"[\w/]+\.(?:py|md)\b", text) + re.findall(r"tests/[\w/]+\b", text)
+    assert len(named) > 30
+    # What a contributor writes, and a file beside another one that is named in full.
+    theirs = {"rnn_jax/cells/_name.py", "rnn_jax/tasks/_name.py", "rnn_jax/unrolling/name.py"}
+    beside = {"_ugrnn.py": "cells", "_parity.py": "tasks", "forget_gate.py": "../experiments"}
+    for name in {*named} - theirs - {"experiments/name.py"}:
+        folder = "rnn_jax/" + beside[name] if name in beside else ""
+        found = README.parent / folder / name
+        assert found.exists() or found.with_suffix(".py").exists(), name
+
+
 def test_citations_agree():
     """CITATION.cff, the README's BibTeX and the package say the same."""
     cited = (README.parent / "CITATION.cff").read_text()
