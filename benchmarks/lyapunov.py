@@ -27,10 +27,12 @@ import tyro
 from benchmarks.report import Row, conclude, save_rows, table
 from benchmarks.timing import in_rounds, large_product, summary
 from rnn_jax import cells
+from rnn_jax.errors import optional
 from rnn_jax.gradients import lyapunov_spectrum
 from rnn_jax.gradients.lyapunov.initial_frame import initial_frame
 from rnn_jax.linalg.orthonormalization import orthonormalize
 
+INSTALL = "pip install torch, or the extra [bench]"
 LARGE = 2048
 """Of the products that show the machine's rates."""
 
@@ -59,8 +61,7 @@ class Config:
 
 def by_torch(W, h, Q, steps: int, interval: int) -> np.ndarray:
     """Return exponents by the usual algorithm, in the order that QR leaves them in."""
-    import torch
-
+    torch = optional("torch", INSTALL)
     with torch.no_grad():
         log_growth = torch.zeros(Q.shape[1])
         for t in range(steps):
@@ -88,8 +89,7 @@ def by_jacrev(cell, params, h, Q, xs) -> jax.Array:
 
 def compare(config: Config, K: int, steps: int) -> tuple[list[Row], list[Row]]:
     """Return rows of the spectra, and of the operations that they are made of."""
-    import torch
-
+    torch = optional("torch", INSTALL)
     torch.set_num_threads(config.threads)
     N = config.N
     cell = cells.elman(N, recurrent_init=cells.initializers.gaussian(config.gain / N**0.5))

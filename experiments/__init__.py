@@ -7,8 +7,9 @@ NEEDED = ("matplotlib", "tabulate", "tqdm", "tyro")
 missing = [package for package in NEEDED if find_spec(package) is None]
 if missing:
     message = (
-        f"experiments: got no {', '.join(missing)}; expected the packages that studies are drawn "
-        "and tabulated with. Install them, in the clone: pip install -e '.[experiments]'"
+        f"experiments: got no {', '.join(missing)}; expected the packages of the extra "
+        "[experiments], which studies are drawn and tabulated with. "
+        f"Install them: pip install {' '.join(missing)}"
     )
-    # As `python -m experiments.NAME` imports this first, a sentence will do.
+    # As `python -m experiments.NAME` and `rnn-jax-study` import this first, a sentence will do.
     raise SystemExit(message) if sys.argv[:1] == ["-m"] else ImportError(message)

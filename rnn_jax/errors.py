@@ -49,9 +49,11 @@ def optional(module: str, install: str) -> Any:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         package = module.partition(".")[0]
+        missing = (error.name or module).partition(".")[0]
+        # It may be there, and one of its own dependencies not.
+        got = "no such package" if missing == package else f"no {missing}, which it imports"
         remedy = f"Install it: {install}."
-        got, expected = "no such package", "an installed package"
-        raise invalid(package, got, expected, remedy, ImportError) from error
+        raise invalid(package, got, "an installed package", remedy, ImportError) from error
 
 
 def check_integer(

@@ -22,7 +22,7 @@ FLOORS = (
     ("cells", "unrolling", "graph"),
     ("gradients", "topologies", "interop", "theory"),
     ("training",),
-    ("rnn_jax",),
+    ("rnn_jax", "study_command"),
     ("experiments", "benchmarks"),
 )
 """Each room imports only rooms of floors above it in this list, which are below it in the house."""

@@ -1,12 +1,15 @@
 """What tests set up before JAX: flags beside those that are set, a cache that processes share."""
 
 import os
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import jax
 import pytest
+import yaml
 
 from tests import FLAGS
 
@@ -41,11 +44,41 @@ def test_the_repository_holds_nothing_that_a_run_has_left():
         pytest.skip(f"no list of git's: {listed.stderr}")
     files = list(filter(None, listed.stdout.split("\0")))
     planned = {".ci", ".gitignore", "LICENSE", "Makefile", "pyproject.toml", "requirements.txt"}
-    planned |= {"README.md", "BENCHMARKS.md", "CHANGELOG.md", "REPRODUCTIONS.md"}
-    planned |= {"rnn_jax", "experiments", "tests", "benchmarks", "docs"}
+    planned |= {".github", ".pre-commit-config.yaml", "CITATION.cff", "MANIFEST.in", "setup.py"}
+    planned |= {"README.md", "BENCHMARKS.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"}
+    planned |= {"REPRODUCTIONS.md", "rnn_jax", "experiments", "tests", "benchmarks", "docs"}
     assert {file.partition("/")[0] for file in files} == planned
-    kinds = {Path(file).suffix for file in files if "/" in file and not file.startswith(".ci")}
+    hosted = (".ci", ".github")
+    kinds = {Path(file).suffix for file in files if "/" in file and not file.startswith(hosted)}
     assert kinds <= {".py", ".md", ".png", ".npz", ".json", ".typed"}
+
+
+def test_before_a_commit_runs_what_make_check_runs():
+    (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    hooks = [hook["entry"] for hook in repository["hooks"]]
+    _, _, recipe = (ROOT / "Makefile").read_text().partition("\ncheck: ")
+    lines = recipe.partition("\n\n")[0].splitlines()[1:]
+    assert hooks == [line.strip().replace("$(RUN)", ".venv/bin/python") for line in lines]
+
+
+def test_hosted_tests_run_on_every_python_that_the_package_names():
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    named = [c.rpartition(" ")[2] for c in project["classifiers"] if ":: Python :: 3." in c]
+    assert jobs["test"]["strategy"]["matrix"]["python"] == named
+    oldest, newest = jobs["jax"]["strategy"]["matrix"]["include"]
+    assert oldest["jax"].removesuffix(".0") in [
+        d.replace(">=", "==") for d in project["dependencies"]
+    ]
+    assert (oldest["python"], newest) == (named[0], {"python": named[-1], "jax": "jax"})
+    assert jobs["wheel"]["strategy"]["matrix"]["python"] == [named[0], named[-1]]
+    assert jobs["nightly"]["continue-on-error"] is True
+    runs = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    targets = {word for run in runs for word in re.findall(r"\bmake (\w+)", run)}
+    assert targets == {"test", "docs"}
+    extras = {each for run in runs for each in re.findall(r"\[([\w,]+)\]", run)}
+    for name in ",".join(extras).split(","):
+        assert name in project["optional-dependencies"]
 
 
 COMPILE = """

@@ -1,6 +1,8 @@
 """The README's Python runs as it stands, and that of the documents it links to."""
 
+import importlib
 import re
+import tomllib
 import traceback
 from pathlib import Path
 
@@ -9,10 +11,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import rnn_jax
 from rnn_jax import cells
 from tests.examples import document_examples
 
 README = Path(__file__).parents[1] / "README.md"
+ROOMS = ("cells", "gradients", "interop", "plotting", "tasks", "theory", "topologies", "training")
+MODULES = {name: importlib.import_module(f"rnn_jax.{name}") for name in (*ROOMS, "graph")}
+MODULES["rnn_jax"] = rnn_jax
 DOCUMENTS = sorted((README.parent / "docs").glob("*.md"))
 
 
@@ -62,6 +68,72 @@ def test_a_traceback_names_the_line_of_the_document(tmp_path):
     assert (at.filename, at.lineno) == (str(path), 11)
 
 
-def test_its_links_and_files_are_there():
-    for target in re.findall(r"\]\(([^)#]+)\)", README.read_text()):
-        assert (README.parent / target).exists(), target
+@pytest.mark.parametrize(
+    "path", [*sorted(README.parent.glob("*.md")), *DOCUMENTS], ids=lambda path: path.name
+)
+def test_its_links_and_files_are_there(path):
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+        assert (path.parent / target).exists(), target
+
+
+def test_the_readme_is_short():
+    lines = README.read_text().splitlines()
+    assert len(lines) <= 150
+    # What is too wide for a terminal is a table, a picture or an entry of BibTeX.
+    assert not [n for n in lines if len(n) > 110 and not n.startswith(("| ", "![", "  title"))]
+
+
+def test_its_table_of_cells_has_all_of_them_once():
+    _, _, section = README.read_text().partition("## The cells")
+    rows = [line for line in section.splitlines() if re.match(r"\| .*`", line)][1:]
+    listed = [name for row in rows for name in re.findall(r"`(\w+)`", row)]
+    assert sorted(listed) == sorted(cells.CELLS)
+    linear = re.findall(r"`(\w+)`", rows[-1])
+    assert rows[-1].startswith("| linear in the state |")
+    parallel = [
+        name
+        for name, make in cells.CELLS.items()
+        if (structure := make(4).structure) is not None and structure.linear is not None
+    ]
+    assert sorted(linear) == sorted(parallel)
+
+
+def test_what_it_says_is_where_is_there():
+    """Every name of code in the table of what is where is one of the library's or a command."""
+    _, _, table = README.read_text().partition("## What is where")
+    known = set(MODULES)
+    for module in MODULES.values():
+        known |= set(module.__all__)
+    used = re.findall(r"`([\w.]+)(?:\(.*?\))?`", table.partition("## The cells")[0])
+    assert len(used) > 15
+    for name in used:
+        parts = [part for part in name.split(".") if part not in ("rnn_jax", "experiments")]
+        files = [README.parent / "experiments" / f"{part}.py" for part in parts]
+        assert all(
+            part in known or file.exists() for part, file in zip(parts, files, strict=True)
+        ), name
+
+
+def test_the_files_of_contributing_are_there():
+    text = (README.parent / "CONTRIBUTING.md").read_text()
+    named = re.findall(r"[\w/]+\.(?:py|md)\b", text) + re.findall(r"tests/[\w/]+\b", text)
+    assert len(named) > 30
+    # What a contributor writes, and a file beside another one that is named in full.
+    theirs = {"rnn_jax/cells/_name.py", "rnn_jax/tasks/_name.py", "rnn_jax/unrolling/name.py"}
+    beside = {"_ugrnn.py": "cells", "_parity.py": "tasks", "forget_gate.py": "../experiments"}
+    for name in {*named} - theirs - {"experiments/name.py"}:
+        folder = "rnn_jax/" + beside[name] if name in beside else ""
+        found = README.parent / folder / name
+        assert found.exists() or found.with_suffix(".py").exists(), name
+
+
+def test_citations_agree():
+    """CITATION.cff, the README's BibTeX and the package say the same."""
+    cited = (README.parent / "CITATION.cff").read_text()
+    project = tomllib.loads((README.parent / "pyproject.toml").read_text())["project"]
+    (author,) = project["authors"]
+    said = README.read_text().partition("```bibtex")[2].replace("\\_", "_")
+    for each in (rnn_jax.__version__, author["name"], project["license"]):
+        assert each in cited
+        assert each in said
+    assert "http" not in cited + said

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
+from experiments.common.docstring import parts_of
 from experiments.common.report import paragraph
 from experiments.common.run_folder import Figures, Result, redraw
 from experiments.common.settings import SETTINGS, Reproduction, Settings
@@ -67,7 +68,10 @@ def defaults(config: type[Config], arguments: Sequence[str]) -> Config:
 
 
 def guarded(run: Callable[[], Any]) -> None:
-    """Run; end with a sentence and an exit status where settings, files or a user stop it."""
+    """Run; end with a sentence and an exit status where settings, files or a user stop it.
+
+    A package that is missing ends so, too.
+    """
     try:
         run()
     except KeyboardInterrupt:
@@ -78,7 +82,8 @@ def guarded(run: Callable[[], Any]) -> None:
         os._exit(STOPPED)
     except OSError as error:
         _end(str(error), MISTAKE)
-    except ValueError as error:
+    except (ImportError, ValueError) as error:
+        # An ImportError of this form is that of an optional package.
         if not OUR_FORM.match(str(error)):
             raise
         _end(str(error), MISTAKE)
@@ -86,11 +91,9 @@ def guarded(run: Callable[[], Any]) -> None:
 
 def announcement(doc: str) -> str:
     """Return what an experiment's docstring says first, its claim, and how long it takes."""
-    first, *rest = (paragraph(part) for part in doc.strip().split("\n\n"))
-    claim = [part for part in rest if part.startswith("Claim")]
-    times = [part for part in rest if part.startswith(("About", "Under", "A few"))]
-    times = [f"{part.rstrip('.')}, with the default settings." for part in times]
-    return "\n\n".join((first, *claim, *times)) + "\n"
+    first, claim, time = parts_of(doc)
+    time = time and f"{time.rstrip('.')}, with the default settings."
+    return "\n\n".join(paragraph(part) for part in (first, claim, time) if part) + "\n"
 
 
 def refuse_nan(summary: Path) -> None:

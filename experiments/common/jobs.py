@@ -45,7 +45,7 @@ def run_jobs(
     Raises:
       ImportError: submitit is not installed.
     """
-    optional("submitit", "pip install submitit")
+    optional("submitit", "pip install submitit, or the extra [experiments]")
     import submitit
 
     executor = submitit.AutoExecutor(folder=folder, cluster=where.cluster)

@@ -69,8 +69,18 @@ def same_run(record: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 
 def commit(folder: Path = Path(__file__).parent) -> str | None:
-    """Return git's commit of a folder, "-dirty" where it was changed since; None without git."""
-    command = ("git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+    """Return git's commit of a folder, "-dirty" where it was changed since.
+
+    None without git, and where git has nothing of that folder: an installed package may lie within
+    another repository.
+    """
+    if not _said_by_git(folder, "ls-files"):
+        return None
+    return _said_by_git(folder, "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*")
+
+
+def _said_by_git(folder: Path, *arguments: str) -> str | None:
+    command = ("git", *arguments)
     try:
         found = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=20)
     except (OSError, subprocess.TimeoutExpired):

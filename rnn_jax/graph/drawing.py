@@ -11,10 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from rnn_jax.errors import invalid, optional
+
+# ruff: noqa: E402 - said of what is missing before it is imported
+optional("matplotlib", "pip install matplotlib, or the extra [experiments]")
+
 import matplotlib
 from matplotlib.figure import Figure
 
-from rnn_jax.errors import invalid
 from rnn_jax.graph import Edge, Graph, Node, Path, gradient_path
 from rnn_jax.graph.canvas import COLORS, HEIGHT, STYLE, Canvas, Point, box_height, box_width
 from rnn_jax.graph.grid import clear_curve, key, unfolded_grid

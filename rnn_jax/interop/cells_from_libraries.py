@@ -139,7 +139,7 @@ def from_haiku(
       ValueError: an input size that is not that of `input_shape`, or what `hk.transform` refuses:
         random numbers in a step, `hk.set_state`.
     """
-    hk = optional("haiku", "pip install dm-haiku")
+    hk = optional("haiku", "pip install dm-haiku, or the extra [bench]")
 
     check_function("make_core", make_core, "() -> hk.RNNCore")
     check_dtype("dtype", dtype)
@@ -199,7 +199,7 @@ def from_equinox(
     Raises:
       ValueError: a module of unknown initial state; a leaf that is an array of integers.
     """
-    eqx = optional("equinox", "pip install equinox")
+    eqx = optional("equinox", "pip install equinox, or the extra [bench]")
 
     if not isinstance(module, eqx.Module):
         check_function("module", module, "(input_size, key) -> eqx.Module, or a module")

@@ -194,7 +194,7 @@ def _nested(arrays: Mapping[str, Array]) -> dict[str, Any]:
 
 
 def _equinox_cell(kind: str, arrays: Mapping[str, Array]):
-    eqx = optional("equinox", "pip install equinox")
+    eqx = optional("equinox", "pip install equinox, or the extra [bench]")
 
     H, I = arrays["weight_hh"].shape[1], arrays["weight_ih"].shape[1]
     make = {"lstm": eqx.nn.LSTMCell, "gru": eqx.nn.GRUCell}[kind]

@@ -5,7 +5,7 @@ Needs matplotlib, which `import rnn_jax` does not.
 
 from rnn_jax.errors import optional
 
-optional("matplotlib", "pip install matplotlib")
+optional("matplotlib", "pip install matplotlib, or the extra [experiments]")
 
 from rnn_jax.plotting.examples_of_tasks import task_examples  # noqa: E402
 from rnn_jax.plotting.norm_tables import band_by_lag, decay, heatmaps  # noqa: E402

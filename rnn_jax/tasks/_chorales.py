@@ -118,7 +118,7 @@ def _rolls(cache: Path) -> list[np.ndarray]:
             np.savez_compressed(file, format=FORMAT, sizes=sizes, rolls=np.concatenate(rolls))
         unfinished.replace(cache)  # whole or not there, also where two runs make it at once
     try:
-        with cache.open("rb") as handle, np.load(handle) as file:
+        with cache.open("rb") as handle, np.load(handle, allow_pickle=False) as file:
             sizes, rolls, number = file["sizes"], file["rolls"], int(file["format"])
         if number != FORMAT or rolls.shape != (sizes.sum(), KEYS):
             raise ValueError(f"format {number}, {sizes.sum()} steps, rolls {list(rolls.shape)}")

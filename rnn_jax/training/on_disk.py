@@ -80,7 +80,11 @@ class OnDisk:
         """Write the whole file aside, the `begun` steps of the one before it included."""
         # In full from the start: a disk without room says so now, not in the middle of the run.
         make_folder(self._file.parent)
-        before = np.load(self._file) if begun else np.zeros((0, *self._shape[1:]), self._dtype)
+        before = (
+            np.load(self._file, allow_pickle=False)
+            if begun
+            else np.zeros((0, *self._shape[1:]), self._dtype)
+        )
         aside = self._file.with_name(f".{self._file.name}.{os.getpid()}.partial")
         missing = (self._shape[0] - begun) * int(np.prod(self._shape[1:]))
         nan = np.full(min(missing, BYTES_AT_A_TIME // self._dtype.itemsize), np.nan, self._dtype)

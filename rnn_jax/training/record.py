@@ -141,7 +141,7 @@ def _event_file(folder: Path, step: int) -> Any:
     # Not SummaryWriter(purge_step=step), which writes the same two events in front: its `flush`
     # does not wait for the thread that writes, and a kill loses up to ten events of a step that a
     # checkpoint counts as recorded.
-    optional("tensorboardX", "pip install tensorboardX")
+    optional("tensorboardX", "pip install tensorboardX, or the extra [telemetry]")
     from tensorboardX.event_file_writer import EventsWriter
     from tensorboardX.proto.event_pb2 import Event, SessionLog
 

@@ -1,9 +1,9 @@
 """What studies of published results share: settings, arms, checks beside papers, the page."""
 
 import dataclasses
-import importlib
 import json
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +14,12 @@ from experiments import adding, clipping, copying, reproduce, sweep, temporal_or
 from experiments.common import laboratory, programs
 from experiments.common.arms import at_end, best, means_between, sequences_to_solve
 from experiments.common.checks import at_most, checks_table, published
+from experiments.common.collections import COLLECTIONS, PUBLISHED, THEORY
 from experiments.common.command_line import command_line, defaults
 from experiments.common.grid import runs_of
 from experiments.common.norms import rate_of
 from experiments.common.numbers import flatten, nest
-from experiments.common.reproduction_page import page_of
+from experiments.common.report import escaped
 from experiments.common.run_folder import RunFolder
 from experiments.common.settings import Reproduction
 from rnn_jax import cells
@@ -29,8 +30,9 @@ from rnn_jax.gradients import (
     step_jacobians,
 )
 
+ROOT = Path(reproduce.__file__).parents[1]
 REPRODUCTIONS = [
-    name for name in reproduce.STUDIES if issubclass(reproduce.study_of(name).config, Reproduction)
+    name for name in PUBLISHED.studies if issubclass(reproduce.study_of(name).config, Reproduction)
 ]
 
 
@@ -205,7 +207,8 @@ def test_temporal_order_is_drawn_as_in_the_paper():
 def test_the_runner_leaves_what_is_finished_and_names_what_fails(tmp_path, monkeypatch, capfd):
     small = {"longest": 16, "words": 4, "beaver_steps": 60}
     broken = {"resolution": -1}
-    monkeypatch.setattr(reproduce, "STUDIES", {"turing": small, "error_surface": broken})
+    collection = PUBLISHED._replace(studies={"turing": small, "error_surface": broken})
+    monkeypatch.setitem(COLLECTIONS, "published", collection)
     settings = reproduce.Reproduce(
         out=tmp_path / "runs",
         page=tmp_path / "PAGE.md",
@@ -216,8 +219,9 @@ def test_the_runner_leaves_what_is_finished_and_names_what_fails(tmp_path, monke
     assert reproduce.main(settings) == 0
     page = (tmp_path / "PAGE.md").read_text()
     kept = tmp_path / "kept"
-    study = importlib.import_module("experiments.turing").STUDY
-    assert page == page_of({"turing": study}, kept, tmp_path)
+    assert page == reproduce.page_kept(collection, kept, tmp_path)
+    assert page.startswith("# Reproductions\n")
+    assert "| claim | source | published | ours |" in page
     assert "python -m experiments.turing --longest 16 --words 4" in page
     # What is kept names no folder and no machine, and other base seeds stand beside.
     record = json.loads((kept / "turing" / "config.json").read_text())
@@ -241,10 +245,54 @@ def test_the_runner_leaves_what_is_finished_and_names_what_fails(tmp_path, monke
     assert "turing: finished" in said.out
     assert "Failed: error_surface" in said.err
     # A finished run of other settings is no run of these.
-    monkeypatch.setattr(reproduce, "STUDIES", {"turing": {**small, "words": 5}})
+    monkeypatch.setitem(
+        COLLECTIONS, "published", collection._replace(studies={"turing": {**small, "words": 5}})
+    )
     with pytest.raises(ValueError, match=r"^out: got .*words = 4; expected"):
         reproduce.main(settings)
     assert (tmp_path / "PAGE.md").read_text() == page
+
+
+def test_the_studies_of_theory_are_a_collection_of_their_own(tmp_path, monkeypatch):
+    """Their page, of two at toy size; its numbers stand beside theory."""
+    toy = {"memory_without_explosion": {"memories": 0.2}, "error_surface": {"resolution": 20}}
+    monkeypatch.setitem(COLLECTIONS, "theory", THEORY._replace(studies=toy))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    settings = reproduce.defaults(["--studies", "theory"])
+    settings.check()
+    assert settings.only == tuple(toy)
+    assert reproduce.main(settings) == 0
+    page = Path("docs/studies.md").read_text()
+    assert page.startswith("# Theory, measured\n")
+    assert "in [studies](studies)" in page
+    assert "| claim | source | theory | ours |" in page
+    for name, sizes in toy.items():
+        study = reproduce.study_of(name)
+        _, result = RunFolder(Path("docs/studies") / name).read()
+        for check in study.checks(result):
+            assert f"| {escaped(check.claim)} | {check.source or 'theory'} |" in page
+        ((field, value),) = sizes.items()
+        assert f"python -m experiments.{name} --{field} {value}`" in page
+        for figure in study.plot(result):
+            assert f"(studies/{name}/{figure}.png)" in page
+            assert (Path("docs/studies") / name / f"{figure}.png").exists()
+    with pytest.raises(
+        ValueError, match=r"^only: got str 'adding'; expected one of memory_without"
+    ):
+        dataclasses.replace(settings, only=("adding",)).check()
+
+
+@pytest.mark.parametrize("studies", COLLECTIONS)
+def test_the_options_of_a_collection_stand_beside_its_folders(studies):
+    settings = reproduce.defaults(["--out", "x", "--studies", studies])
+    collection = COLLECTIONS[studies]
+    settings.check()
+    assert (settings.out, settings.page, settings.keep) == collection[1:4]
+    for name in settings.only:
+        for config in reproduce.configs_of(settings, name):
+            config.check()
+    assert reproduce.defaults(["--studies", "practice"]) == reproduce.Reproduce()
 
 
 def test_a_sweep_of_a_setting_has_the_sizes_of_that_setting(tmp_path):

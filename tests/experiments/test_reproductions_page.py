@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from experiments import reproduce
+from experiments.common.collections import PUBLISHED
 from experiments.common.numbers import flatten, nest
-from experiments.common.reproduction_page import page_of
 from experiments.common.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
@@ -104,9 +104,9 @@ def kept():
 
 
 def test_the_page_is_of_its_runs():
-    assert {path.name for path in KEPT.iterdir()} == set(reproduce.STUDIES)
-    studies = {name: reproduce.study_of(name) for name in reproduce.STUDIES}
-    assert PAGE.read_text() == page_of(studies, KEPT, ROOT)
+    assert {path.name for path in KEPT.iterdir()} == set(PUBLISHED.studies)
+    studies = {name: reproduce.study_of(name) for name in PUBLISHED.studies}
+    assert PAGE.read_text() == reproduce.page_kept(PUBLISHED, KEPT, ROOT)
     # The settings are those of the command, and no figure is missing.
     for name in studies:
         record, result = RunFolder(KEPT / name).read()
@@ -117,7 +117,7 @@ def test_the_page_is_of_its_runs():
         assert drawn == set(studies[name].plot(result))
 
 
-@pytest.mark.parametrize("name", reproduce.STUDIES)
+@pytest.mark.parametrize("name", PUBLISHED.studies)
 def test_every_claim_fails_on_other_numbers(name, kept):
     numbers, found = kept(name)
     assert found

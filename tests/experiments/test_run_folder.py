@@ -134,6 +134,10 @@ def test_a_commit_says_whether_the_tree_was_clean(tmp_path):
     assert provenance.commit(tmp_path) == head
     (tmp_path / "code.py").write_text("2")
     assert provenance.commit(tmp_path) == f"{head}-dirty"
+    # Installed within a repository of something else.
+    (tmp_path / "site-packages").mkdir()
+    (tmp_path / "site-packages" / "code.py").write_text("3")
+    assert provenance.commit(tmp_path / "site-packages") is None
 
 
 def test_a_result_is_nested_in_memory_and_flat_on_disk(tmp_path):

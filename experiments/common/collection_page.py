@@ -1,4 +1,4 @@
-"""The page of all reproductions, from the numbers and figures that are kept of their runs."""
+"""The page of a collection of studies, from the numbers and figures kept of their runs."""
 
 from __future__ import annotations
 
@@ -29,17 +29,6 @@ OF_THE_MACHINE = ("command", "platform")
 NOTES = ("Departures: ", "Not reached: ")
 """How paragraphs of a study's docstring begin that the page has after the claims."""
 OTHER_SEEDS = "other_seeds.json"
-HEAD = """# Reproductions
-
-What papers of this field found, and what their experiments give here. Each study is one command;
-`make reproduce` runs them all in their reduced settings and writes this page from their run
-folders, whose numbers and figures are in [{kept}]({kept}).
-
-*Ours* is the median over networks that differ in their seeds, with the 10th and the 90th
-percentile; a verdict is about that median. Where a published number is not reached, the verdict
-says so. Where all was run again from other base seeds, their medians stand beside, and how many of
-them bear the claim out.
-"""
 
 
 def keep(studies: Mapping[str, Study], runs: Path, folder: Path) -> None:
@@ -86,15 +75,17 @@ def _write(file: Path, content: Any) -> None:
     file.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def page_of(studies: Mapping[str, Study], kept: Path, beside: Path) -> str:
+def page_of(studies: Mapping[str, Study], kept: Path, folder: Path, head: str, beside: str) -> str:
     """Return the page, in Markdown.
 
     Args:
       studies: by name.
       kept: the folder of `keep`.
-      beside: the folder in which the page is to stand.
+      folder: the folder in which the page is to stand.
+      head: how it begins; `{kept}` stands for the path from the page to `kept`.
+      beside: what a measured number stands beside, the header of that column.
     """
-    where = Path(os.path.relpath(kept, beside)).as_posix()
+    where = Path(os.path.relpath(kept, folder)).as_posix()
     runs = {name: RunFolder(kept / name).read() for name in studies}
     checks = {name: study.checks(runs[name][1]) for name, study in studies.items()}
     overview = [
@@ -104,10 +95,10 @@ def page_of(studies: Mapping[str, Study], kept: Path, beside: Path) -> str:
     every = [check for found in checks.values() for check in found]
     overview.append(["all", _counted(every), f"{seconds / 60:.0f}"])
     parts = [
-        HEAD.format(kept=where),
+        head.format(kept=where),
         _table(["study", "claims borne out", "minutes"], overview),
         *(
-            _section(name, study, *runs[name], checks[name], kept, where)
+            _section(name, study, *runs[name], checks[name], kept, where, beside)
             for name, study in studies.items()
         ),
     ]
@@ -122,6 +113,7 @@ def _section(
     checks: Sequence[Check],
     kept: Path,
     where: str,
+    beside: str,
 ) -> str:
     """Return what the page says of one study."""
     others = _other_seeds(kept / name)
@@ -140,7 +132,7 @@ def _section(
         ]
         for n, check in enumerate(checks)
     ]
-    headers = ["claim", "source", "published", "ours", "asked", "borne out"]
+    headers = ["claim", "source", beside, "ours", "asked", "borne out"]
     if others:
         headers.append(f"base seeds {', '.join(others)}")
     figures = sorted(file.stem for file in (kept / name).glob("*.png"))
