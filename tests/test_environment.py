@@ -42,10 +42,10 @@ def test_the_repository_holds_nothing_that_a_run_has_left():
     files = list(filter(None, listed.stdout.split("\0")))
     planned = {".ci", ".gitignore", "LICENSE", "Makefile", "pyproject.toml", "requirements.txt"}
     planned |= {"README.md", "BENCHMARKS.md", "CHANGELOG.md", "REPRODUCTIONS.md"}
-    planned |= {"rnn_jax", "experiments", "tests", "benchmarks", "docs"}
+    planned |= {"rnn_jax", "experiments", "tests", "benchmarks", "docs", "examples"}
     assert {file.partition("/")[0] for file in files} == planned
     kinds = {Path(file).suffix for file in files if "/" in file and not file.startswith(".ci")}
-    assert kinds <= {".py", ".md", ".png", ".npz", ".json", ".typed"}
+    assert kinds <= {".py", ".md", ".png", ".npz", ".json", ".typed", ".rst"}
 
 
 COMPILE = """

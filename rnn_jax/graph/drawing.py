@@ -173,10 +173,10 @@ def _draw_states(canvas: Canvas, graph: Graph) -> None:
     boxes = {id: (at, (widths[id], HEIGHT)) for id, at in grid.at.items()}
     # A graph may be given without some nodes, such as the outputs of all steps but the last.
     step = graph.step
-    reads = lambda s, t: [id for target in s.targets if (id := step.nodes[target].at(t).id) in boxes]
-    places = {
-        (s, t): at for s in grid.shared for t, at in enumerate(s.at, start=1) if reads(s, t)
-    }
+    reads = lambda s, t: [
+        id for target in s.targets if (id := step.nodes[target].at(t).id) in boxes
+    ]
+    places = {(s, t): at for s in grid.shared for t, at in enumerate(s.at, start=1) if reads(s, t)}
     boxes |= {
         f"{group} @ {t}": (at, (widths[group], box_height(groups[group])))
         for (s, t), at in places.items()
