@@ -83,8 +83,6 @@ sphinx_gallery_conf = {
 }
 
 FENCE = re.compile(r"^```python$", re.MULTILINE)
-NOT_EXECUTED = {"architecture", "cluster", "named_scopes", "training", "benchmarks"}
-"""Pages whose blocks are shown and not run here; the tests run them."""
 HEADER = "---\nfile_format: mystnb\nkernelspec:\n  name: python3\n---\n\n"
 ROOT_PAGES = {
     "BENCHMARKS.md": "benchmarks.md",
@@ -103,7 +101,7 @@ def as_notebook(app: Any, name: str, source: list[str]) -> None:
     for file, page in ROOT_PAGES.items():
         up = "../" * (name.count("/"))
         text = re.sub(rf"\]\((\.\./)*{re.escape(file)}(?=[#)])", f"]({up}{page}", text)
-    if name.split("/")[0] not in NOT_EXECUTED and not text.startswith("---") and FENCE.search(text):
+    if name.split("/")[0] not in pages.SHOWN and not text.startswith("---") and FENCE.search(text):
         text = HEADER + FENCE.sub("```{code-cell} python", text)
     source[0] = text
 

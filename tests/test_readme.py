@@ -1,4 +1,4 @@
-"""The README's Python runs as it stands, and that of the documents it links to."""
+"""The README's Python runs as it stands, and that of all documents."""
 
 import importlib
 import re
@@ -8,10 +8,13 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import matplotlib
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 import rnn_jax
+from docs.pages import SHOWN
 from rnn_jax import cells
 from tests.examples import document_examples
 
@@ -19,7 +22,9 @@ README = Path(__file__).parents[1] / "README.md"
 ROOMS = ("cells", "gradients", "interop", "plotting", "tasks", "theory", "topologies", "training")
 MODULES = {name: importlib.import_module(f"rnn_jax.{name}") for name in (*ROOMS, "graph")}
 MODULES["rnn_jax"] = rnn_jax
-DOCUMENTS = sorted((README.parent / "docs").glob("*.md"))
+DOCS = README.parent / "docs"
+DOCUMENTS = sorted([*DOCS.glob("*.md"), *DOCS.glob("lecture/*.md")])
+matplotlib.use("Agg")
 
 
 def of_an_lstm():
@@ -30,13 +35,13 @@ def of_an_lstm():
 
 
 GIVEN = {"named_scopes.md": of_an_lstm}
-"""What a document takes for granted; the README takes nothing."""
+"""What a document takes for granted. Those that the site runs take nothing."""
 
 
 def run(path):
     """Run every block, in one namespace."""
     namespace = {}
-    if path in DOCUMENTS:
+    if path.parent == DOCS and path.stem in SHOWN:
         namespace = {"jax": jax, "jnp": jnp, "cells": cells, **GIVEN.get(path.name, dict)()}
     with jax.enable_x64(False), jax.numpy_dtype_promotion("standard"):
         for example in document_examples(path):
@@ -53,9 +58,26 @@ def test_the_readme_runs(capsys):
     np.testing.assert_array_equal(namespace["check"].violations, 0)
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(DOCS)))
 def test_documents_run(path):
-    run(path)
+    try:
+        run(path)
+    finally:
+        plt.close("all")
+
+
+def test_every_slide_is_on_the_index_and_shows_something():
+    slides = sorted((DOCS / "lecture").glob("[0-9]*.md"))
+    index = (DOCS / "lecture" / "index.md").read_text()
+    listed = index.partition("```{toctree}")[2].split()
+    assert [slide.stem for slide in slides] == [name for name in listed if name[0].isdigit()]
+    for number, slide in enumerate(slides, 1):
+        assert f"| [{number}. " in index
+        assert f"]({slide.name})" in index
+        assert slide.read_text().startswith(f"# {number}. ")
+        code = "".join(example.code for example in document_examples(slide))
+        assert "assert" in code
+        assert 3 <= len(code.splitlines()) <= 100
 
 
 def test_a_traceback_names_the_line_of_the_document(tmp_path):
@@ -68,9 +90,7 @@ def test_a_traceback_names_the_line_of_the_document(tmp_path):
     assert (at.filename, at.lineno) == (str(path), 11)
 
 
-@pytest.mark.parametrize(
-    "path", [*sorted(README.parent.glob("*.md")), *DOCUMENTS], ids=lambda path: path.name
-)
+@pytest.mark.parametrize("path", sorted(README.parent.glob("*.md")), ids=lambda path: path.name)
 def test_its_links_and_files_are_there(path):
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
         assert (path.parent / target).exists(), target

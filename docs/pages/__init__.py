@@ -6,7 +6,10 @@ from docs.pages.cells import write_cells
 from docs.pages.reference import public_names, write_reference
 from docs.pages.studies import write_studies
 
-__all__ = ["public_names", "write"]
+__all__ = ["SHOWN", "public_names", "write"]
+
+SHOWN = {"architecture", "benchmarks", "cluster", "named_scopes", "training"}
+"""Pages whose Python is shown and not run on the site: it wants a cluster, or takes long."""
 
 
 def write(docs: Path) -> None:

@@ -58,7 +58,7 @@ def draw_unfolded(
     """Draw all steps, and the path of one gradient.
 
     Args:
-      graph: graph of `graph.unfolded_graph`.
+      graph: graph of `graph.unfolded_graph`, of states also with some nodes left out.
       gradient_from: t of ∂E_t/∂h_k, whose path is highlighted; no path by default.
       gradient_to: k of ∂E_t/∂h_k.
       leaf: name of one leaf of the state; all leaves by default.
@@ -175,24 +175,29 @@ def _draw_states(canvas: Canvas, graph: Graph) -> None:
     widths |= {group: box_width(label) for group, label in groups.items()}
     grid = unfolded_grid(graph, widths)
     boxes = {id: (at, (widths[id], HEIGHT)) for id, at in grid.at.items()}
-    places = {(s, t): s.at[t - 1] for s in grid.shared for t in range(1, len(s.at) + 1)}
+    # A graph may be given without some nodes, such as the outputs of all steps but the last.
+    step = graph.step
+    reads = lambda s, t: [
+        id for target in s.targets if (id := step.nodes[target].at(t).id) in boxes
+    ]
+    places = {(s, t): at for s in grid.shared for t, at in enumerate(s.at, start=1) if reads(s, t)}
     boxes |= {
         f"{group} @ {t}": (at, (widths[group], box_height(groups[group])))
         for (s, t), at in places.items()
         if (group := key(s.parameters))
     }
     for shared in grid.shared:
-        first, last = shared.at[0], shared.at[-1]
-        canvas.line(first, last, COLORS["parameter"][1])
+        ends = [at for (of, _), at in places.items() if of is shared]
+        if len(ends) > 1:
+            canvas.line(ends[0], ends[-1], COLORS["parameter"][1])
     for id, at in grid.at.items():
         canvas.node(graph.nodes[id], at, widths[id])
     for (shared, t), at in places.items():
         group = key(shared.parameters)
         box = replace(shared.parameters[0], id=f"{group} @ {t}", label=groups[group])
         canvas.node(box, at, widths[group])
-        for target in shared.targets:
-            edge = Edge(box.id, graph.step.nodes[target].at(t).id)
-            _straight(canvas, edge, boxes)
+        for target in reads(shared, t):
+            _straight(canvas, Edge(box.id, target), boxes)
     for edge in graph.edges:
         if graph.nodes[edge.source].kind != "parameter":
             _straight(canvas, edge, boxes)

@@ -3,6 +3,7 @@
 import io
 import re
 import warnings
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -83,6 +84,23 @@ def test_the_highlighted_path_is_the_gradients():
             f"{e.source}->{e.target}".replace(" @ ", "_").replace(" ", "_") for e in path.edges
         }
         assert {gid.replace("_@_", "_") for gid in highlighted} == expected
+
+
+def test_a_graph_may_be_drawn_with_one_output_alone():
+    cell = cells.readout(cells.elman(4, dtype=jnp.float64), 2)
+    whole = unfolded_graph(cell, cell.init(jax.random.key(0), INPUT_SIZE), X, 3)
+    nodes = {
+        name: node
+        for name, node in whole.nodes.items()
+        if node.kind not in ("output", "loss") or node.step == 3
+    }
+    edges = tuple(e for e in whole.edges if {e.source, e.target} <= nodes.keys())
+    figure = draw_unfolded(replace(whole, nodes=nodes, edges=edges), 3, 1)
+    drawn = [str(patch.get_gid()) for patch in figure.axes[0].patches]
+    for kind, times in (("output", 1), ("loss", 1), ("state", 4), ("input", 3)):
+        assert sum(name.startswith(kind) for name in drawn) == times
+    # V and c where they are read, W, U and b at every step.
+    assert sum(name.startswith("parameter") for name in drawn) == 1 + 3
 
 
 def test_the_command_writes_every_figure(tmp_path):
