@@ -7,6 +7,10 @@ out; it is written from the run folders alone.
 
     python -m experiments.reproduce [--out FOLDER] [--setting paper] [--seeds 0 100] [--only ...]
     python -m experiments.reproduce --page REPRODUCTIONS.md --keep docs/reproductions
+    python -m experiments.reproduce --redraw [--keep docs/reproductions] [--only ...]
+
+`--redraw` runs nothing: it draws the figures that are kept anew, from the kept numbers, and writes
+the page.
 """
 
 from __future__ import annotations
@@ -26,7 +30,7 @@ from typing import Any, Literal
 from experiments.common.command_line import guarded
 from experiments.common.grid import Run
 from experiments.common.provenance import settings_of
-from experiments.common.reproduction_page import keep, options_of, page_of
+from experiments.common.reproduction_page import keep, options_of, page_of, redraw
 from experiments.common.settings import Checked, Seed, Settings
 from experiments.common.study import Study
 from experiments.common.sweep_folder import is_finished
@@ -67,6 +71,8 @@ class Reproduce(Checked):
     """The page."""
     keep: Path = Path("docs/reproductions")
     """Where the numbers and figures behind the page are kept."""
+    redraw: bool = False
+    """Draw the kept figures anew from the kept numbers, and write the page; nothing is run."""
 
     def check_together(self) -> None:
         for name in self.only:
@@ -79,7 +85,14 @@ def study_of(name: str) -> Study:
 
 
 def main(settings: Reproduce) -> int:
-    """Run what is not finished, write the page, and return the number of studies that failed."""
+    """Run what is not finished, write the page, and return the number of studies that failed.
+
+    With `redraw`, draw what is kept in place of running anything.
+    """
+    if settings.redraw:
+        redraw({name: study_of(name) for name in settings.only}, settings.keep)
+        _write_page(settings)
+        return 0
     of_each = {name: configs_of(settings, name) for name in settings.only}
     failed: dict[str, None] = {}
     # What the page tells of before what stands beside it.
@@ -88,12 +101,17 @@ def main(settings: Reproduce) -> int:
             if config is not None and not _run(settings, name, config):
                 failed[name] = None
     keep({name: study_of(name) for name in STUDIES}, settings.out, settings.keep)
-    studies = {name: study_of(name) for name in STUDIES if (settings.keep / name).is_dir()}
-    write_aside(settings.page, page_of(studies, settings.keep, settings.page.parent).encode())
-    print(f"The page is {settings.page}.")
+    _write_page(settings)
     if failed:
         print(f"Failed: {', '.join(failed)}. The same command runs them again.", file=sys.stderr)
     return len(failed)
+
+
+def _write_page(settings: Reproduce) -> None:
+    """Write the page of all studies that are kept."""
+    studies = {name: study_of(name) for name in STUDIES if (settings.keep / name).is_dir()}
+    write_aside(settings.page, page_of(studies, settings.keep, settings.page.parent).encode())
+    print(f"The page is {settings.page}.")
 
 
 def configs_of(settings: Reproduce, name: str) -> list[Settings]:
