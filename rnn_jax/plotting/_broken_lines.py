@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import re
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -44,7 +45,8 @@ def _broken(line: str, fits: Callable[[str], bool]) -> Iterator[str]:
             current = ""
         current += piece
         while len(current) > 1 and "$" not in current and not fits(current):
-            cut = next(n for n in range(len(current) - 1, 0, -1) if n == 1 or fits(current[:n]))
+            lengths = range(2, len(current))
+            cut = 1 + bisect.bisect_left(lengths, True, key=lambda n: not fits(current[:n]))
             yield current[:cut]
             current = current[cut:]
     if current.strip() or not line:

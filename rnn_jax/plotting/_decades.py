@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 MAX_TICKS = 6
 
@@ -25,6 +25,12 @@ def power_of_ten(exponent: float) -> str:
 def steps_on(axis: Any) -> None:
     """Label an axis at whole numbers of steps."""
     axis.set_major_locator(MaxNLocator(nbins=MAX_TICKS, integer=True, min_n_ticks=1))
+
+
+def one_two_five(axis: Any) -> None:
+    """Label a logarithmic axis by 1, 2, 5, 10: some of them in any range of half a decade."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    plain_numbers(axis)
 
 
 def plain_numbers(axis: Any) -> None:

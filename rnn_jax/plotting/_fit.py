@@ -19,10 +19,14 @@ TWO_ROWS = 0.4
 """Height in inches of a legend that a figure has room for."""
 LINE = 0.12
 """Height in inches that a legend has to be lower by for its labels to be broken."""
-MOST_COLUMNS = 8
+MOST_COLUMNS, NARROWEST = 8, 0.9
+"""Columns of a legend, and the inches a label has at least where labels are broken to fit one."""
 LEAST_HEIGHT, TALL = 0.55, 2.2
 """Of a panel, by how high it is meant to be, up to so many inches."""
-MOST_ROUNDS = 5
+MOST_ROUNDS = 8
+"""Of making a figure taller, in the first half, and of breaking its texts."""
+MARGIN = 0.04
+"""Inches between a title and the letter before it."""
 MAX_INSIDE = (0.9, 0.6)
 """Parts of an Axes of the user's that a legend may take."""
 
@@ -42,15 +46,24 @@ def fit(figure: Figure, axes: Iterable[Axes], *, legend: bool = True, letters: b
     with warnings.catch_warnings():
         # It may be too low as yet, which is what is mended here.
         warnings.filterwarnings("ignore", message="constrained_layout not applied")
-        for _ in range(MOST_ROUNDS):
-            figure.draw_without_rendering()  # lays the panels out
+        for turn in range(MOST_ROUNDS):
+            lay_out(figure)
             broken = [break_texts(ax, whole) for ax in axes]
             lowest = min(ax.get_window_extent().height for ax in axes) / figure.dpi
             lacking = LEAST_HEIGHT * min(meant, TALL) - lowest
-            if lacking > 0:
+            if lacking > 0 and turn < MOST_ROUNDS // 2:
                 figure.set_figheight(figure.get_figheight() + (lacking + 0.05) * _rows(axes))
             elif not any(broken):
                 break
+
+
+def lay_out(figure: Figure) -> None:
+    """Give panels their places, as drawing the figure does."""
+    engine = figure.get_layout_engine()
+    if engine is None:
+        figure.draw_without_rendering()
+    else:
+        engine.execute(figure)
 
 
 def _rows(axes: Sequence[Axes]) -> int:
@@ -67,7 +80,8 @@ def break_texts(ax: Axes, whole: Mapping[Text, str]) -> bool:
     """Break title and labels of a panel, given as a whole, by its size; say if any has changed."""
     box, renderer = ax.get_window_extent(), FigureCanvasAgg(_root(ax)).get_renderer()
     changed = False
-    for text, length in zip(_texts_of(ax), (box.width, box.width, box.height), strict=True):
+    title_width = box.width - 2 * MARGIN * _root(ax).dpi
+    for text, length in zip(_texts_of(ax), (title_width, box.width, box.height), strict=True):
         broken = broken_text(whole[text], length, text.get_fontproperties(), renderer)
         changed |= broken != text.get_text()
         text.set_text(broken)
@@ -118,16 +132,18 @@ def _lowest(
     found: list[tuple[float, int, list[str], int]] = []
     for columns in range(1, min(len(labels), MOST_COLUMNS) + 1):
         room = max(figure.bbox.width / columns - beside, 1)
-        broken = [broken_text(label, room, font, renderer) for label in labels]
-        lines = max(label.count("\n") for label in broken)
-        for shown in (labels, broken) if lines else (labels,):
-            legend = make(shown, columns)
+        shown = [labels]
+        if widest > room and (columns == 1 or room > NARROWEST * figure.dpi):
+            shown.append([broken_text(label, room, font, renderer) for label in labels])
+        for candidate in shown:
+            legend = make(candidate, columns)
             size = legend.get_window_extent(renderer)
             legend.remove()
-            fits = size.width <= figure.bbox.width and (lines < 2 or columns == 1)
-            if fits or (shown is broken and columns == 1):
-                cost = size.height + (LINE * figure.dpi if shown is broken else 0)
-                found.append((cost, len(found), shown, columns))
+            last_resort = columns == 1 and candidate is shown[-1]
+            in_two = all(label.count("\n") < 2 for label in candidate)
+            if last_resort or (size.width <= figure.bbox.width and in_two):
+                cost = size.height + (LINE * figure.dpi if candidate is not labels else 0)
+                found.append((cost, len(found), candidate, columns))
     return min(found)[2:]
 
 

@@ -159,7 +159,6 @@ def draw_map(ax: Axes, table: np.ndarray, top: float, span: float, first: tuple[
     for kind, hatch in HATCHES.items():
         _hatch(ax, cells[kind], first, hatch)
     ax.grid(visible=False)
-    ax.set(aspect="equal")
     for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_locator(MaxNLocator(nbins=5, integer=True, min_n_ticks=1))
     return image

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib.ticker import LogLocator, NullFormatter
 
 from rnn_jax.errors import invalid
 from rnn_jax.plotting._bands import band_of, draw_band, explain_band
+from rnn_jax.plotting._decades import one_two_five
 from rnn_jax.plotting._palette import MUTED, arm_color, arm_line, arm_marker
 from rnn_jax.plotting._panels import several_panels
 from rnn_jax.plotting._tables import as_numbers
@@ -117,9 +117,7 @@ def gradient_norms(
             panel.set_ylabel("gradient norm before clipping")
             if np.any(np.isfinite(norms) & (norms > 0)):
                 panel.set(yscale="log")
-                panel.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-                panel.yaxis.set_major_formatter("{x:g}")
-                panel.yaxis.set_minor_formatter(NullFormatter())
+                one_two_five(panel.yaxis)
 
     return several_panels(ax, draw, len(by_title), legend=legend, sharey="all", height=2.0)
 

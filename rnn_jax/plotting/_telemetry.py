@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from rnn_jax.errors import choose, invalid
-from rnn_jax.plotting._decades import powers_of_ten
+from rnn_jax.plotting._decades import one_two_five, powers_of_ten
 from rnn_jax.plotting._palette import MUTED, arm_color, arm_line, cycle
 from rnn_jax.plotting._panels import several_panels
 
@@ -21,6 +20,7 @@ SPAN = 12
 """Decades of the profile that have colours of their own, below its largest value."""
 NORM = r"$\|\partial L / \partial h_t\|$"
 SYMBOLS = {"spectral_norm": r"$\|{}\|_2$", "spectral_radius": r"$\rho({})$"}
+WORDS = {"spectral_norm": "norm", "spectral_radius": "radius"}
 
 
 def telemetry(
@@ -61,17 +61,12 @@ def telemetry(
         for panel, drawn in zip(axes, draws, strict=True):
             drawn(panel, values, clip_norm)
             panel.set(xlabel="training step", xlim=(0, max(len(values["loss"]) - 1, 1)))
-            if ax is None and panel.get_legend_handles_labels()[1]:
-                panel.legend(loc="best")
 
     rows = -(-len(draws) // 3)
     shape = (rows, -(-len(draws) // rows))
     if shape[0] * shape[1] != len(draws):
         shape = (len(draws), 1) if len(draws) > 3 else (1, len(draws))
-    # Each panel of ours has a legend of its own, which stands in it.
-    return several_panels(
-        ax, draw, len(draws), legend=ax is not None, shape=shape, height=1.75, narrowest=1.9
-    )
+    return several_panels(ax, draw, len(draws), shape=shape, height=1.9, narrowest=1.9)
 
 
 def _line(
@@ -129,10 +124,15 @@ def _matrices(ax: Axes, record: Any, _: Any) -> None:
     for number, key in enumerate(keys):
         kind, _, name = key.partition("/")
         for i, curve in enumerate(record[key].reshape(len(record[key]), -1).T):
-            label = SYMBOLS[kind].replace("{}", name) if i == 0 else None
+            label = _symbol(kind, name) if i == 0 else None
             _line(ax, curve, arm_color(number, len(keys)), label, arm_line(number))
     ax.axhline(1, color=MUTED, lw=1, ls=":")
     ax.set(title="recurrent matrices", ylabel="norm, spectral radius")
+
+
+def _symbol(kind: str, name: str) -> str:
+    """Return how a legend calls a number of a matrix: by a formula, if its name is a letter."""
+    return SYMBOLS[kind].replace("{}", name) if name.isalnum() else f"{WORDS[kind]}, {name}"
 
 
 def _omega(ax: Axes, record: Any, _: Any) -> None:
@@ -154,15 +154,16 @@ def _horizon(ax: Axes, record: Any, _: Any) -> None:
         top, axis = np.ones(endless.size), ax.get_xaxis_transform()
         ax.plot(endless, top, "^", ms=3, color=cycle()[1], label="does not fall", transform=axis)
     ax.set(title="effective horizon", ylabel="steps", yscale="log")
-    ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda steps, _: f"{steps:g}"))
-    ax.yaxis.set_minor_formatter(NullFormatter())
+    one_two_five(ax.yaxis)
 
 
 def _log_if_any(ax: Axes, values: np.ndarray) -> None:
     """Make the axis logarithmic, if there is anything that such an axis has."""
     if np.any(np.isfinite(values) & (values > 0)):
         ax.set_yscale("log")
+        span = np.ptp(np.log10(values[np.isfinite(values) & (values > 0)]))
+        if span < 2:
+            one_two_five(ax.yaxis)
 
 
 Draw = Callable[[Axes, Any, Any], None]
