@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from rnn_jax.plotting.style import STYLE
-
-COLORS = ("#1f5fa8", "#c2410c", "#5b8c2a", "#7c3aed", "#0f766e", "#8a8f98")
-MARKERS = "o*sD^v"
+from rnn_jax.plotting._palette import MARKERS, PALETTE
+from rnn_jax.plotting._shown_figure import ShownFigure
+from rnn_jax.plotting._style import house
 
 
 def growth_exponent(sizes: np.ndarray, values: np.ndarray, last: int = 3) -> float:
@@ -43,11 +41,11 @@ def growth(
     letters = letters or {}
     quantities = list(next(iter(columns.values())))
     methods = list(dict.fromkeys(m for c in columns.values() for q in c.values() for m in q))
-    styles = dict(zip(methods, zip(COLORS, MARKERS, strict=True), strict=False))
-    with matplotlib.rc_context(STYLE):
+    styles = dict(zip(methods, zip(PALETTE, MARKERS, strict=False), strict=False))
+    with house():
         shape = (len(quantities), len(columns))
         size = (max(3.6 * shape[1] + 0.6, 8.0), 2.7 * shape[0] + 0.9)
-        figure = Figure(figsize=size, layout="constrained")
+        figure = ShownFigure(figsize=size, layout="constrained")
         axes = figure.subplots(*shape, squeeze=False, sharey="row", sharex="col")
         for column, (name, panels) in enumerate(columns.items()):
             for row, (quantity, lines) in enumerate(panels.items()):

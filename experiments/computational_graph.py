@@ -1,7 +1,7 @@
 """The computational graph of a cell, folded and unfolded, drawn from its actual computation.
 
 What is drawn is the cell's own jaxpr: one step with its operations, and the network unfolded over
-time with its shared parameters and the path that the gradient ∂E_t/∂h_k takes, as SVG and PNG.
+time with its shared parameters and the path that the gradient ∂E_t/∂h_k takes, as PNG, SVG and PDF.
 
     python -m experiments.computational_graph [--cell lstm] [--steps 3] [--out FOLDER]
     python -m experiments.computational_graph --cell package.module:factory
@@ -76,7 +76,7 @@ def main(config: Config) -> dict[str, Graph]:
     figures = plot(graphs, config)
     with RunFolder(config.out).running(config, {}) as run:
         run.finish({}, "", figures)
-    print(f"{', '.join(figures)} are in {run.path / 'figures'}/ as SVG and PNG.")
+    print(f"{', '.join(figures)} are in {run.path / 'figures'}/ as PNG, SVG and PDF.")
     return graphs
 
 

@@ -10,6 +10,10 @@ one bears the other out; it is written from the run folders alone.
     python -m experiments.reproduce [--out FOLDER] [--setting paper] [--seeds 0 100] [--only ...]
     python -m experiments.reproduce --page REPRODUCTIONS.md --keep docs/reproductions
     python -m experiments.reproduce --studies theory
+    python -m experiments.reproduce --redraw [--keep docs/reproductions] [--only ...]
+
+`--redraw` runs nothing: it draws the figures that are kept anew, from the kept numbers, and writes
+the page.
 """
 
 from __future__ import annotations
@@ -27,7 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from experiments.common.collection_page import keep, options_of, page_of
+from experiments.common.collection_page import keep, options_of, page_of, redraw
 from experiments.common.collections import COLLECTIONS, PUBLISHED, Collection
 from experiments.common.command_line import guarded
 from experiments.common.grid import Run
@@ -57,6 +61,8 @@ class Reproduce(Checked):
     """The page."""
     keep: Path = PUBLISHED.keep
     """Where the numbers and figures behind the page are kept."""
+    redraw: bool = False
+    """Draw the kept figures anew from the kept numbers, and write the page; nothing is run."""
 
     def check_together(self) -> None:
         for name in self.only:
@@ -69,8 +75,15 @@ def study_of(name: str) -> Study:
 
 
 def main(settings: Reproduce) -> int:
-    """Run what is not finished, write the page, and return the number of studies that failed."""
+    """Run what is not finished, write the page, and return the number of studies that failed.
+
+    With `redraw`, draw what is kept in place of running anything.
+    """
     settings.page.parent.mkdir(parents=True, exist_ok=True)
+    if settings.redraw:
+        redraw({name: study_of(name) for name in settings.only}, settings.keep)
+        _write_page(settings)
+        return 0
     of_each = {name: configs_of(settings, name) for name in settings.only}
     failed: dict[str, None] = {}
     # What the page tells of before what stands beside it.
@@ -80,9 +93,7 @@ def main(settings: Reproduce) -> int:
                 failed[name] = None
     collection = COLLECTIONS[settings.studies]
     keep({name: study_of(name) for name in collection.studies}, settings.out, settings.keep)
-    page = page_kept(collection, settings.keep, settings.page.parent)
-    write_aside(settings.page, page.encode())
-    print(f"The page is {settings.page}.")
+    _write_page(settings)
     if failed:
         print(f"Failed: {', '.join(failed)}. The same command runs them again.", file=sys.stderr)
     return len(failed)
@@ -92,6 +103,13 @@ def page_kept(collection: Collection, kept: Path, folder: Path) -> str:
     """Return the page, to stand in `folder`, of those studies of a collection that are kept."""
     studies = {name: study_of(name) for name in collection.studies if (kept / name).is_dir()}
     return page_of(studies, kept, folder, collection.head, collection.beside)
+
+
+def _write_page(settings: Reproduce) -> None:
+    """Write the page of all studies that are kept."""
+    page = page_kept(COLLECTIONS[settings.studies], settings.keep, settings.page.parent)
+    write_aside(settings.page, page.encode())
+    print(f"The page is {settings.page}.")
 
 
 def configs_of(settings: Reproduce, name: str) -> list[Settings]:

@@ -44,21 +44,14 @@ def test_the_repository_holds_nothing_that_a_run_has_left():
         pytest.skip(f"no list of git's: {listed.stderr}")
     files = list(filter(None, listed.stdout.split("\0")))
     planned = {".ci", ".gitignore", "LICENSE", "Makefile", "pyproject.toml", "requirements.txt"}
-<<<<<<< HEAD
     planned |= {".github", ".pre-commit-config.yaml", "CITATION.cff", "MANIFEST.in", "setup.py"}
     planned |= {"README.md", "BENCHMARKS.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"}
     planned |= {"REPRODUCTIONS.md", "rnn_jax", "experiments", "tests", "benchmarks", "docs"}
+    planned |= {"examples"}
     assert {file.partition("/")[0] for file in files} == planned
     hosted = (".ci", ".github")
     kinds = {Path(file).suffix for file in files if "/" in file and not file.startswith(hosted)}
-    assert kinds <= {".py", ".md", ".png", ".npz", ".json", ".typed"}
-=======
-    planned |= {"README.md", "BENCHMARKS.md", "CHANGELOG.md", "REPRODUCTIONS.md"}
-    planned |= {"rnn_jax", "experiments", "tests", "benchmarks", "docs", "examples"}
-    assert {file.partition("/")[0] for file in files} == planned
-    kinds = {Path(file).suffix for file in files if "/" in file and not file.startswith(".ci")}
-    assert kinds <= {".py", ".md", ".png", ".npz", ".json", ".typed", ".rst"}
->>>>>>> wt-lecture
+    assert kinds <= {".py", ".md", ".png", ".npz", ".json", ".typed", ".rst", ".css", ".html"}
 
 
 def test_before_a_commit_runs_what_make_check_runs():

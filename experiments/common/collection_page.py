@@ -14,7 +14,7 @@ from experiments.common.checks import VERDICTS, Check, asked, shown
 from experiments.common.numbers import Result
 from experiments.common.provenance import NOT_COMPARED, settings_of
 from experiments.common.report import escaped
-from experiments.common.run_folder import RunFolder
+from experiments.common.run_folder import RunFolder, write_figures
 from experiments.common.study import Study
 from experiments.tables.arms import gradient_rows
 
@@ -57,6 +57,23 @@ def keep(studies: Mapping[str, Study], runs: Path, folder: Path) -> None:
                 others[seed] = [[check.claim, check.measured, check.holds] for check in checks]
         if others:
             _write(there / OTHER_SEEDS, others)
+
+
+def redraw(studies: Mapping[str, Study], folder: Path) -> None:
+    """Draw the figures of what is kept anew, from the kept numbers alone.
+
+    Args:
+      studies: by name; those of which nothing is kept are left out.
+      folder: as for `keep`; numbers and settings stay as they are.
+    """
+    for name, study in studies.items():
+        if not (folder / name).is_dir():
+            continue
+        figures = study.plot(RunFolder(folder / name).read()[1])
+        for old in (folder / name).glob("*.png"):
+            old.unlink()
+        write_figures(folder / name, figures, formats=("png",))
+        print(f"{name}: {', '.join(figures)}", flush=True)
 
 
 def _of_any_machine(record: Record) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 run/
   config.json   what was asked for, and by which command, code, versions and devices it was answered
   numbers.npz   every array that the figures and the summary need, no pickles
-  figures/      each figure as PNG and SVG
+  figures/      each figure as PNG, SVG and PDF
   networks/     the parameters of the networks that were trained, for `rnn_jax.training.restore`
   summary.md    for a person
   checkpoints/  of a run that is not finished, with a config.json of its own; there it resumes
@@ -21,7 +21,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ from rnn_jax.training import save
 
 Figures = Mapping[str, Figure]
 
+FORMATS = ("png", "svg", "pdf")
+"""Of figures: to look at, to edit, and for a paper."""
 FINISHED = ("config.json", "numbers.npz", "summary.md", "figures", "networks")
 """What a finished run consists of; it is there once its config.json is."""
 REMEDY = "Run the experiment first; an unfinished run goes on with the same command."
@@ -223,11 +225,11 @@ def redraw(plot: Callable[[Result], Figures], folder: Path) -> None:
     print(f"Figures are in {run.path / 'figures'}/")
 
 
-def write_figures(folder: Path, figures: Figures) -> None:
-    """Write each figure as PNG and SVG."""
+def write_figures(folder: Path, figures: Figures, formats: Sequence[str] = FORMATS) -> None:
+    """Write each figure in each format; the files of a `ShownFigure` are always the same bytes."""
     folder.mkdir(exist_ok=True)
     for name, figure in figures.items():
-        for suffix in ("png", "svg"):
+        for suffix in formats:
             figure.savefig(folder / f"{name}.{suffix}", dpi=150)
 
 

@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from experiments.common.arms import length_of, sequences_to_solve
-from rnn_jax.plotting.style import (
-    MUTED,
-    STYLE,
-    arm_color,
-    band_of,
-    draw_band,
-    explain_band,
-    fit,
-    grid_of_panels,
-)
+from rnn_jax.plotting._bands import band_of, draw_band, explain_band
+from rnn_jax.plotting._fit import fit
+from rnn_jax.plotting._palette import LINES, MUTED, arm_color, arm_line, arm_marker
+from rnn_jax.plotting._panels import grid_of_panels
+from rnn_jax.plotting._style import house
 
-LINES = ("-", "--", "-.", ":")
-MARKERS = "osD^vPX*<>"
-WIDTH, HEIGHT, LEAST = 3.1, 2.6, 6.5
-"""Of a panel, and the least width of a figure, in inches."""
-COLUMNS = 3
-"""Panels beside each other."""
+HEIGHT, TEXT_WIDTH = 2.0, 6.75
+"""Of a panel, and of the figure, in inches."""
+MARKED = 5
+"""Markers on a curve of many points."""
 
 Results = Mapping[str, Any]
 """What `arms.measure` returns: by panel, arm and length."""
@@ -57,27 +50,28 @@ def learning(
         for length in dict.fromkeys(name for lengths in lines.values() for name in lengths)
     }
     names = _lines(arms)
-    with matplotlib.rc_context(STYLE):
+    with house():
         figure, axes = _panels(len(panels))
         for ax, ((panel, length), lines) in zip(axes, panels.items(), strict=True):
             for line, result in lines.items():
                 number = names.index(line)
                 read = result["step"] * result["batch_size"]
-                style = {"ls": LINES[number % len(LINES)], "lw": 1.3, "label": line}
                 band = band_of(result["held_out"][metric])
+                style = {"ls": arm_line(number), "lw": 1.1, "label": line}
+                style |= _marker(number, len(names), len(read))
                 draw_band(ax, read, band, arm_color(number, len(names)), alpha=0.15, **style)
             chance = float(result["chance_loss"])
             if metric == "loss" and np.isfinite(chance):
                 ax.axhline(chance, color=MUTED, lw=1, ls=":", label="without memory")
             for value, ls in zip((across or {}).items(), LINES[:0:-1], strict=False):
                 ax.axhline(float(value[1]), color=MUTED, lw=1, ls=ls, label=value[0])
-            ax.set(title=f"{panel}, {length}", xlabel="sequences read")
+            ax.set(title=f"{panel}, {length}", xlabel="sequences read", ylabel=unit)
+            ax.xaxis.set_major_locator(MaxNLocator(nbins=5))
             ax.xaxis.set_major_formatter(_thousands)
             if log:
                 ax.set_yscale("log")
             elif metric == "solved":
                 ax.set_ylim(-0.03, 1.03)
-            _label_left(ax, unit)
         explain_band(axes[0])
         fit(figure, axes)
     return figure
@@ -110,27 +104,27 @@ def needed(arms: Results, part: float) -> Figure:
 def _by_length(arms: Results, measured: Any, unit: str, limits: Any) -> Figure:
     """Draw one number for each arm and length."""
     names = _lines(arms)
-    with matplotlib.rc_context(STYLE):
+    with house():
         figure, axes = _panels(len(arms))
         for ax, (panel, lines) in zip(axes, arms.items(), strict=True):
             for line, lengths in lines.items():
                 number = names.index(line)
                 at = [length_of(length) for length in lengths]
                 values = np.array([measured(result) for result in lengths.values()])
-                color, marker = arm_color(number, len(names)), MARKERS[number % len(MARKERS)]
-                style = {"ms": 4.5, "lw": 1.3, "mfc": "white", "ls": LINES[number % len(LINES)]}
+                color, marker = arm_color(number, len(names)), arm_marker(number)
+                style = {"lw": 1.1, "mfc": "white", "ls": arm_line(number)}
                 shown = np.where(np.isfinite(values), values, np.nan)
-                ax.plot(at, shown, marker, color=color, label=line, **style)
+                ax.plot(at, shown, marker=marker, color=color, label=line, **style)
                 for length, here, value in zip(lengths, at, values, strict=True):
                     if not np.isfinite(value):
                         result = lengths[length]
                         read = result["step"][-1] * result["batch_size"]
                         ax.plot([here], [read], "x", color=color, ms=6, clip_on=False)
             every = {length_of(length) for lengths in lines.values() for length in lengths}
-            ax.set(title=panel, xlabel="T", xticks=sorted(every))
+            ax.set(title=panel, xlabel="length  T  (steps)", ylabel=unit)
+            lengths_on(ax.xaxis, every)
             if limits:
                 ax.set_ylim(*limits)
-            _label_left(ax, unit)
         if not limits:
             axes[0].plot([], [], "x", color=MUTED, label="not solved by then")
         fit(figure, axes)
@@ -144,18 +138,25 @@ def _lines(arms: Results) -> list[str]:
 
 def _panels(count: int) -> tuple[Figure, list[Any]]:
     """Return a figure of so many panels, in rows."""
-    columns = min(count, COLUMNS)
-    rows = -(-count // columns)
-    width = max(WIDTH, LEAST / columns)  # room for the legend of many arms
-    figure, axes = grid_of_panels(rows, columns, width=width, height=HEIGHT, sharey=False)
-    for ax in axes.flat[count:]:
-        ax.remove()
-    return figure, list(axes.flat[:count])
+    figure, axes = grid_of_panels(1, count, height=HEIGHT, width=TEXT_WIDTH)
+    return figure, list(axes.flat)
 
 
-def _label_left(ax: Any, unit: str) -> None:
-    if ax.get_subplotspec().is_first_col():
-        ax.set_ylabel(unit)
+def _marker(number: int, count: int, points: int) -> dict[str, Any]:
+    """Return some markers for a curve of so many points, each arm's at places of its own."""
+    every = max(1, points // MARKED)
+    first = number * every // max(count, 1)
+    return {"marker": arm_marker(number), "ms": 3.5, "mfc": "white", "markevery": (first, every)}
+
+
+def lengths_on(axis: Any, lengths: Iterable[float]) -> None:
+    """Label an axis at the lengths that were measured, those left out that would touch another."""
+    every, shown = sorted(lengths), list[float]()
+    least = (every[-1] - every[0]) / 7
+    for length in every:
+        if not shown or length - shown[-1] >= least:
+            shown.append(length)
+    axis.set_ticks(shown, [f"{length:g}" for length in shown])
 
 
 def _thousands(value: float, _: Any) -> str:

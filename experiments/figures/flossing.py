@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from rnn_jax.plotting.style import BOUND, MEASURED, MUTED, PRODUCT, STYLE, draw_band, legend_below
+from rnn_jax.plotting._bands import draw_band
+from rnn_jax.plotting._fit import fit
+from rnn_jax.plotting._palette import MUTED, PALETTE, arm_line, arm_marker
+from rnn_jax.plotting._panels import grid_of_panels
+from rnn_jax.plotting._style import house
 
-COLORS = (MUTED, MEASURED, PRODUCT, BOUND, "#7b4fa3")
-BAND: dict[str, Any] = {"alpha": 0.18, "marker": ".", "ms": 3}
+BAND: dict[str, Any] = {"alpha": 0.18, "ms": 3, "mfc": "white", "lw": 1.1}
 
 
 def flossing(
@@ -30,28 +32,35 @@ def flossing(
       spectra: panel title -> arm, or another name of the same order -> exponents `[N, seeds]`.
       delay: d; the rate −1/d, and the index d, are marked.
     """
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(10.2, 3.9), layout="constrained")
-        first, *rest = figure.subplots(1, 1 + len(spectra))
-        for color, (arm, curves) in zip(COLORS, losses.items(), strict=False):
-            draw_band(first, steps, _percentiles(curves), color, arm, **BAND)
-        first.axhline(1, color="black", lw=1, ls="--", label="no memory")
+    with house():
+        figure, axes = grid_of_panels(1, 1 + len(spectra), height=2.2)
+        first, *rest = axes.flat
+        for number, (arm, curves) in enumerate(losses.items()):
+            draw_band(first, steps, _percentiles(curves), label=arm, **_look(number))
+        first.axhline(1, color=MUTED, lw=1.2, ls=":", label="no memory")
         first.set(xlabel="training step", ylabel="loss / that of no memory", yscale="log")
         first.set_title(f"the task, a delay of {delay}")
+        names = list(losses)
         for ax, (title, by_name) in zip(rest, spectra.items(), strict=True):
-            for color, (name, exponents) in zip(COLORS, by_name.items(), strict=False):
+            for name, exponents in by_name.items():
                 i = np.arange(1, len(exponents) + 1)
-                draw_band(ax, i, _percentiles(exponents), color, name, **BAND)
-            ax.axhline(-1 / delay, color="black", lw=1, ls=":")
-            ax.axvline(delay, color="black", lw=1, ls=":")
+                names += [name] if name not in names else []
+                look = _look(names.index(name)) | {"markevery": max(1, len(i) // 8)}
+                draw_band(ax, i, _percentiles(exponents), label=name, **look)
+            ax.axhline(-1 / delay, color="black", lw=0.8, ls=":")
+            ax.axvline(delay, color="black", lw=0.8, ls=":")
             ax.text(1, -1 / delay, r"$-1/d$", va="bottom")
             ax.text(delay, -2.45, r"$d$ ", ha="right")
-            ax.set(title=f"exponents {title}", xlabel="i", ylim=(-2.5, 0.2))
-            if set(by_name) != set(losses):
-                ax.legend(fontsize=8, loc="lower left")
-        rest[0].set_ylabel(r"$\lambda_i$  (nats per step)")
-        legend_below(figure, [first], fontsize=8)
+            ax.set(title=f"exponents {title}", xlabel="index  i", ylim=(-2.5, 0.2))
+            ax.set_ylabel(r"$\lambda_i$  (nats per step)")
+        fit(figure, axes.flat)
     return figure
+
+
+def _look(number: int) -> dict[str, Any]:
+    """Return colour, line and markers of an arm."""
+    line = {"color": PALETTE[number % len(PALETTE)], "ls": arm_line(number)}
+    return {**line, "marker": arm_marker(number), **BAND}
 
 
 def _percentiles(curves: np.ndarray) -> np.ndarray:

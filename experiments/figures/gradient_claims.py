@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
 from experiments.common.arms import of_one_task
 from experiments.common.numbers import Result
-from rnn_jax.plotting.style import BOUND, MEASURED, MUTED, STYLE, fit, grid_of_panels
+from rnn_jax.plotting._fit import fit
+from rnn_jax.plotting._palette import BOUND, MEASURED, MUTED
+from rnn_jax.plotting._panels import grid_of_panels
+from rnn_jax.plotting._style import house
 
 LINEAR = 0.02
 """Rates up to this size stand on a linear axis, larger ones on a logarithmic one."""
@@ -20,8 +22,8 @@ def rates(result: Result, kinds: Mapping[str, str]) -> Figure:
     """Return a row for each cell: decay rates as drawn and trained, and the range of its claim."""
     cells, limit = of_one_task(result["arms"]), 1 / float(result["T"])
     names = list(kinds)[::-1]
-    with matplotlib.rc_context(STYLE):
-        figure, axes = grid_of_panels(1, 1, width=6.5, height=0.3 * len(names) + 0.8, sharey=False)
+    with house():
+        figure, axes = grid_of_panels(1, 1, width=6.75, height=0.26 * len(names) + 0.6)
         ax = axes[0, 0]
         ax.axvspan(-limit, limit, color=MUTED, alpha=0.2, lw=0, label="alive: within ±1/T")
         for row, name in enumerate(names):
@@ -31,7 +33,7 @@ def rates(result: Result, kinds: Mapping[str, str]) -> Figure:
             ):
                 at = cells[name]["laboratory"][phase]["decay_rate"]
                 shown = np.clip(at, -10, 10)  # -inf where nothing is left
-                style = {"color": color, "ms": 4, "mfc": "white", "ls": ""}
+                style = {"color": color, "ms": 3.5, "mfc": "white", "ls": ""}
                 marker = "o" if phase == "first" else "s"
                 ax.plot(shown, [row + shift] * len(at), marker, label=label, **style)
         ax.axvline(0, color=MUTED, lw=0.8)
@@ -42,5 +44,6 @@ def rates(result: Result, kinds: Mapping[str, str]) -> Figure:
         ax.set_xlim(1.3 * low, 1.3 * high)  # whole markers
         ax.set_xlabel(r"decay rate of $\|\partial s_t / \partial s_k\|$  (nats a step)")
         ax.set_ylim(-0.6, len(names) - 0.4)
+        ax.set_ylabel("cell (what its paper claims)")
         fit(figure, [ax])
     return figure

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -14,15 +13,11 @@ from matplotlib.ticker import (
 )
 
 from experiments.common.numbers import Result
-from rnn_jax.plotting.style import (
-    BOUND,
-    MEASURED,
-    PRODUCT,
-    STYLE,
-    draw_band,
-    fit,
-    grid_of_panels,
-)
+from rnn_jax.plotting._bands import draw_band
+from rnn_jax.plotting._fit import fit
+from rnn_jax.plotting._palette import PALETTE, arm_line, arm_marker
+from rnn_jax.plotting._panels import grid_of_panels
+from rnn_jax.plotting._style import house
 
 
 def accuracies(result: Result, arms: Sequence[str]) -> Figure:
@@ -34,18 +29,16 @@ def accuracies(result: Result, arms: Sequence[str]) -> Figure:
     """
     positions, sizes, chance = (result[name] for name in ("positions", "sizes", "chance"))
     by_label = {str(label): result[label] for label in result["labels"]}
-    colors = (MEASURED, BOUND, PRODUCT)
-    with matplotlib.rc_context(STYLE):
-        figure, axes = grid_of_panels(1, 1 + len(arms), width=3.3, height=2.7, sharey="all")
-        for color, (label, of) in zip(colors, by_label.items(), strict=False):
-            curves = of[arms[0]]["accuracy"].mean(-1).T
-            _draw(axes[0, 0], sizes, curves, color, label, marker="o")
+    with house():
+        figure, axes = grid_of_panels(1, 1 + len(arms), height=2.1, sharey="all")
+        for number, (label, of) in enumerate(by_label.items()):
+            _draw(axes[0, 0], sizes, of[arms[0]]["accuracy"].mean(-1).T, number, label)
         axes[0, 0].set(title="by training examples", xlabel="training sentences", xscale="log")
-        axes[0, 0].set_xticks(sizes, [f"{size:,}" for size in sizes])
+        axes[0, 0].set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=45)
         axes[0, 0].minorticks_off()
         for ax, arm in zip(axes[0, 1:], arms, strict=True):
-            for color, (label, of) in zip(colors, by_label.items(), strict=False):
-                _draw(ax, positions, of[arm]["accuracy"][-1], color, label, marker=".")
+            for number, (label, of) in enumerate(by_label.items()):
+                _draw(ax, positions, of[arm]["accuracy"][-1], number, label)
             label = "never trained on"
             for position in result["held_out"] if arm == arms[1] else ():
                 ax.axvspan(position - 0.5, position + 0.5, color="0.88", lw=0, label=label)
@@ -54,14 +47,15 @@ def accuracies(result: Result, arms: Sequence[str]) -> Figure:
             ax.set(title=title, xlabel="words in front of the year")
             ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         for ax in axes[0]:
-            ax.axhline(chance, color="black", lw=1, ls="--", label=f"chance, {float(chance):.1%}")
-        axes[0, 0].set(ylabel="accuracy on fresh sentences", ylim=(-0.02, 1.02))
+            ax.axhline(chance, color="black", lw=1, ls=":", label=f"chance, {float(chance):.1%}")
+            ax.set(ylabel="accuracy on fresh sentences", ylim=(-0.02, 1.02))
         axes[0, 0].yaxis.set_major_formatter(PercentFormatter(1))
-        fit(figure, axes[0, ::-1])
+        fit(figure, axes[0])
     return figure
 
 
-def _draw(ax: Axes, x: np.ndarray, curves: np.ndarray, color: str, label: str, marker: str) -> None:
+def _draw(ax: Axes, x: np.ndarray, curves: np.ndarray, number: int, label: str) -> None:
     """Draw median and 10-90 % of `[seeds, len(x)]`."""
     percentiles, label = np.percentile(curves, (10, 50, 90), axis=0), f"{label}, median and 10–90 %"
-    draw_band(ax, x, percentiles, color, label, alpha=0.25, marker=marker, ms=4)
+    look = {"marker": arm_marker(number), "ms": 3.5, "mfc": "white", "ls": arm_line(number)}
+    draw_band(ax, x, percentiles, PALETTE[number], label, alpha=0.25, **look)

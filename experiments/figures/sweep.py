@@ -6,26 +6,17 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
-from rnn_jax.plotting.style import (
-    MEASURED,
-    MUTED,
-    STYLE,
-    arm_color,
-    band_of,
-    draw_band,
-    explain_band,
-    fit,
-    grid_of_panels,
-)
+from rnn_jax.plotting._bands import band_of, draw_band, explain_band
+from rnn_jax.plotting._fit import fit
+from rnn_jax.plotting._palette import MEASURED, MUTED, arm_color, arm_line, arm_marker
+from rnn_jax.plotting._panels import grid_of_panels
+from rnn_jax.plotting._style import WIDTHS, house
 
 PREFERRED = "held_out_loss"
 """The metric whose curves are drawn, where there are several."""
-COLUMNS = 4
-"""Panels beside each other."""
 MOST_PANELS = 12
 
 Key = tuple[str, ...]
@@ -49,7 +40,7 @@ def figure_of(columns: Mapping[str, Sequence[Any]], varied: Sequence[str]) -> Fi
     ]
     steps = np.array(columns["step"], float)
     with_steps = list(dict.fromkeys(np.array(columns["metric"])[np.isfinite(steps)]))
-    with matplotlib.rc_context(STYLE):
+    with house():
         if with_steps:
             metric = PREFERRED if PREFERRED in with_steps else str(with_steps[0])
             return _curves(columns, keys, metric)
@@ -71,23 +62,25 @@ def _curves(columns: Mapping[str, Sequence[Any]], keys: Sequence[Key], metric: s
     split = len(keys[0]) > 1
     titles = list(dict.fromkeys(key[0] if split else "" for key in runs))
     arms = list(dict.fromkeys(", ".join(key[1:] if split else key) for key in runs))
-    figure, axes = grid_of_panels(1, len(titles), width=3.0, height=2.5, sharey="all")
+    figure, axes = grid_of_panels(1, len(titles), height=2.0, sharey="all")
     for key, of_key in runs.items():
         ax = axes[0, titles.index(key[0] if split else "")]
         arm = ", ".join(key[1:] if split else key)
         at = sorted({step for curve in of_key.values() for step in curve})
         values = np.array([_filled(curve, at) for curve in of_key.values()])
-        color = arm_color(arms.index(arm), len(arms))
-        draw_band(ax, at, band_of(values.T), color, arm or said(metric), lw=1.3)
+        number = arms.index(arm)
+        look = {"ls": arm_line(number), "marker": arm_marker(number), "ms": 3.5, "mfc": "white"}
+        look["markevery"] = max(1, len(at) // 6)
+        color = arm_color(number, len(arms))
+        draw_band(ax, at, band_of(values.T), color, arm or said(metric), **look)
     every = np.array([v for of in runs.values() for curve in of.values() for v in curve.values()])
     lowest = min(every[np.isfinite(every)], default=0.0)
     for ax, title in zip(axes[0], titles, strict=True):
-        ax.set(title=title, xlabel="training step")
+        ax.set(title=title, xlabel="training step", ylabel=said(metric))
         if lowest > 0:
             ax.set_yscale("log")
         if any(len(of_key) > 1 for of_key in runs.values()):
             explain_band(ax)
-    axes[0, 0].set_ylabel(said(metric))
     fit(figure, axes[0])
     return figure
 
@@ -105,16 +98,10 @@ def _dots(columns: Mapping[str, Sequence[Any]], keys: Sequence[Key]) -> Figure:
     """Draw a panel for each metric: a dot for each run, a bar at the median of its combination."""
     metrics = list(dict.fromkeys(columns["metric"]))[:MOST_PANELS]
     combinations = list(dict.fromkeys(keys))
-    rows = -(-len(metrics) // COLUMNS)
-    figure, axes = grid_of_panels(
-        rows,
-        min(len(metrics), COLUMNS),
-        width=max(2.4, 0.5 * len(combinations)),
-        height=3.2,
-        sharey=False,
-    )
-    for ax in axes.flat[len(metrics) :]:
-        ax.remove()
+    narrowest = min(max(2.0, 0.35 * len(combinations)), WIDTHS["text"])
+    longest = max(len(line) for combination in combinations for line in (*combination, "all"))
+    height = 1.7 + min(0.07 * longest, 2.5)  # of names that stand upright
+    figure, axes = grid_of_panels(1, len(metrics), height=height, narrowest=narrowest)
     for ax, metric in zip(axes.flat, metrics, strict=False):
         for x, combination in enumerate(combinations):
             values = [
@@ -126,7 +113,7 @@ def _dots(columns: Mapping[str, Sequence[Any]], keys: Sequence[Key]) -> Figure:
             if values:
                 ax.plot([x - 0.25, x + 0.25], [np.median(values)] * 2, color=MUTED, lw=1.5)
         labels = ["\n".join(combination) or "all" for combination in combinations]
-        ax.set_xticks(range(len(labels)), labels, fontsize=7, rotation=90)
-        ax.set(title=metric, xlim=(-0.6, len(labels) - 0.4), ylabel="measured")
+        ax.set_xticks(range(len(labels)), labels, rotation=90)
+        ax.set(title=metric, xlim=(-0.6, len(labels) - 0.4), ylabel="measured", xlabel="settings")
     fit(figure, list(axes.flat[: len(metrics)]), legend=False)
     return figure

@@ -7,15 +7,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import LogLocator
 
-from rnn_jax.plotting.style import BOUND, MEASURED, MUTED, PRODUCT, STYLE, powers_of_ten
+from rnn_jax.plotting._decades import plain_numbers, powers_of_ten
+from rnn_jax.plotting._fit import fit, legend_below
+from rnn_jax.plotting._palette import (
+    BOUND,
+    MEASURED,
+    MUTED,
+    PALETTE,
+    PRODUCT,
+    arm_line,
+    arm_marker,
+    shade,
+)
+from rnn_jax.plotting._panels import grid_of_panels
+from rnn_jax.plotting._style import house
 
 LAG = "lag  t − k  (steps)"
+MARKS = {"clipped": "o-", "not clipped": "s--"}
 NORM = r"$\|\partial h_t / \partial h_k\|_2$"
 
 
@@ -28,6 +42,8 @@ def phase_diagram(
 ) -> Figure:
     """Draw exponents over gain and drive, with the line between order and chaos.
 
+    A dotted line is where a measured exponent is zero.
+
     Args:
       gains: `[G]`.
       strengths: `[D]`, standard deviations of the drive.
@@ -35,31 +51,31 @@ def phase_diagram(
       line: `[D]`, the gain at which theory has order end.
     """
     tables = [table for by_title in panels.values() for table in by_title.values()]
-    # Zero is white, and what lies far below it has one colour.
+    # What lies as far below zero as nothing lies above it has one colour.
     top = max(float(np.nanmax(table)) for table in tables)
-    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
-        figure = Figure(figsize=(8.6, 2.7 * len(panels) + 0.4), layout="constrained")
-        axes = figure.subplots(
-            len(panels), len(tables) // len(panels), sharex=True, sharey=True, squeeze=False
-        )
+    with house({"axes.grid": False}):
+        columns = len(tables) // len(panels)
+        figure, axes = grid_of_panels(len(panels), columns, height=1.9, sharey="row")
         symbols = {"input": r"input strength  $\sigma_u$", "bias": r"bias  $\sigma_b$"}
         for row, (drive, by_title) in zip(axes, panels.items(), strict=True):
             for ax, (title, table) in zip(row, by_title.items(), strict=True):
-                image = ax.pcolormesh(
-                    gains, strengths, table, cmap="RdBu_r", vmin=-top, vmax=top, rasterized=True
-                )
-                ax.plot(line, strengths, color="black", lw=1.3)
+                image = ax.pcolormesh(gains, strengths, table, vmin=-top, vmax=top, rasterized=True)
+                edge = [Stroke(linewidth=2.6, foreground="black"), Normal()]
+                label = "theory, where order ends"
+                ax.plot(line, strengths, color="white", lw=1.2, path_effects=edge, label=label)
+                if np.nanmin(table) < 0 < np.nanmax(table):
+                    ax.contour(
+                        gains, strengths, table, [0], colors="black", linestyles=":", linewidths=1
+                    )
                 ax.set(xlim=(gains[0], gains[-1]), ylim=(strengths[0], strengths[-1]))
-                if row[0] is axes[0, 0]:
-                    ax.set_title(title)
-            row[0].set_ylabel(symbols.get(drive, drive))
-        for ax in axes[-1]:
-            ax.set_xlabel(r"gain  $\sigma_w$")
+                ax.set(title=title, xlabel=r"gain  $\sigma_w$", ylabel=symbols.get(drive, drive))
         for ax in axes[:, -1]:
             ax.text(0.06, 0.8, "order", color="white", transform=ax.transAxes)
             ax.text(0.7, 0.25, "chaos", transform=ax.transAxes)
         bar = figure.colorbar(image, ax=axes, shrink=0.7, extend="min")
-        bar.set_label("nats per step")
+        bar.set_label("exponent  (nats per step)")
+        axes[0, 0].plot([], [], ":", color="black", lw=1, label="measured exponent is 0")
+        fit(figure, axes.flat)
     return figure
 
 
@@ -81,23 +97,24 @@ def memory(
         "sensitivity": r"$E[(\partial h/\partial\lambda)^2] = (1+\lambda^2)/(1-\lambda^2)^3$",
         "normalized": r"$E[(\gamma\,\partial h/\partial\nu)^2]$, normalized",
     }
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(8.2, 3.4), layout="constrained")
-        left, right = figure.subplots(1, 2)
+    with house():
+        figure, axes = grid_of_panels(1, 2, height=2.4)
+        left, right = axes[0]
         for i, factor in enumerate(factors):
-            shade = matplotlib.colormaps["Blues"](0.3 + 0.7 * i / max(len(factors) - 1, 1))
-            left.plot(gradient[:, i], color=shade, label=f"{factor:g}")
+            look = {"color": shade(i, len(factors)), "ls": arm_line(i)}
+            left.plot(gradient[:, i], label=rf"$\lambda$ = {factor:g}", **look)
         left.set(xlabel=LAG, ylabel=r"$\partial h_t / \partial h_k = \lambda^{t-k}$")
         left.set(title="no gradient explodes", ylim=(0, 1.05))
-        left.legend(title="λ", fontsize=7, title_fontsize=8, ncols=2)
-        for color, (name, (measured, error, law)) in zip(
-            (MEASURED, BOUND, PRODUCT), powers.items(), strict=True
-        ):
-            right.plot(memories, law, color=color, label=labels[name])
-            right.errorbar(memories, measured, 4 * error, fmt="o", ms=4, color=color, capsize=2)
+        for number, (name, (measured, error, law)) in enumerate(powers.items()):
+            color, ls = PALETTE[number], arm_line(number)
+            right.plot(memories, law, color=color, ls=ls, label=labels[name])
+            points = {"fmt": arm_marker(number), "ms": 4, "capsize": 2, "mfc": "white"}
+            right.errorbar(memories, measured, 4 * error, color=color, **points)
         right.set(xscale="log", yscale="log", xlabel="memory  1 / (1 − λ)  (steps)")
+        right.set_ylabel("mean square")
+        plain_numbers(right.xaxis)
         right.set(title="and yet sensitivity does\n(points: simulated, ± 4 standard errors)")
-        right.legend(fontsize=8)
+        fit(figure, axes.flat)
     return figure
 
 
@@ -113,9 +130,9 @@ def eigenvalue_myth(
       linear: `radius`, `couplings [n]`, `measured [n, L+1]`.
       saturated: `radius [n]`, `measured [n, L+1]`, `exponent`.
     """
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9.2, 3.3), layout="constrained")
-        first, second, third = figure.subplots(1, 3)
+    with house():
+        figure, axes = grid_of_panels(1, 3, height=2.3)
+        first, second, third = axes[0]
         ten = np.log(10)
         first.plot(
             nilpotent["bound"] / ten, "--", color=BOUND, label=r"$(\lambda_W\lambda_\varphi)^{t-k}$"
@@ -130,12 +147,9 @@ def eigenvalue_myth(
         for i, (coupling, norms) in enumerate(
             zip(linear["couplings"], linear["measured"], strict=True)
         ):
-            shade = matplotlib.colormaps["Blues"](
-                0.35 + 0.65 * i / max(len(linear["couplings"]) - 1, 1)
-            )
-            second.plot(norms / ten, color=shade, label=f"{coupling:g}")
+            look = {"color": shade(i, len(linear["couplings"])), "ls": arm_line(i)}
+            second.plot(norms / ten, label=f"coupling {coupling:g}", **look)
         second.set_title(f"linear, ρ(W) = {float(linear['radius']):g}:\nvanishes, in the end")
-        second.legend(title="coupling", fontsize=7, title_fontsize=8)
         low, middle, high = np.percentile(saturated["measured"], (10, 50, 90), axis=0) / ten
         lag = np.arange(len(middle))
         third.fill_between(lag, low, high, color=MEASURED, alpha=0.25, lw=0, label="10–90 %")
@@ -146,11 +160,9 @@ def eigenvalue_myth(
         third.plot(lag, lag * np.log(radius) / ten, "--", color=MUTED, label=r"$\rho(W)^{t-k}$")
         third.set_title(f"tanh, strong input, ρ(W) ≈ {radius:.2f}:\nvanishes")
         for ax in (first, second, third):
-            ax.set_xlabel(LAG)
+            ax.set(xlabel=LAG, ylabel=NORM)
             powers_of_ten(ax.yaxis)
-        for ax in (first, third):
-            ax.legend(fontsize=8)
-        first.set_ylabel(NORM)
+        fit(figure, axes.flat)
     return figure
 
 
@@ -175,16 +187,15 @@ def error_surface(
       cut: `w`, `b [l]`, `E [l]`, `gradient_norm [l]`, `folds [2]` and `wall`.
       paths: arm ("clipped", "not clipped") -> (w, b) `[steps, 2]` and E `[steps]`.
     """
-    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
-        figure = Figure(figsize=(8.6, 6.4), layout="constrained")
-        (left, right), (across, below) = figure.subplots(2, 2)
-        image = left.pcolormesh(w, b, E, cmap="Greys", rasterized=True)
-        figure.colorbar(image, ax=left, label="E")
+    with house({"axes.grid": False}):
+        figure, axes = grid_of_panels(2, 2, height=2.5)
+        (left, right), (across, below) = axes
+        image = left.pcolormesh(w, b, E, cmap="gray_r", rasterized=True)
+        figure.colorbar(image, ax=left, label="error  E")
         colors = dict(zip(paths, (MEASURED, BOUND), strict=True))
         for arm, (path, _) in reversed(list(paths.items())):
-            left.plot(*path.T, ".-", color=colors[arm], lw=0.8, ms=3, label=arm)
+            left.plot(*path.T, MARKS[arm], color=colors[arm], lw=0.8, ms=3, label=arm)
         left.plot(*next(iter(paths.values()))[0][0], "o", color="white", mec="black", ms=5)
-        left.legend(loc="upper right", fontsize=8)
         left.set_title("gradient descent, from the circle")
 
         logs = np.log10(np.maximum(gradient_norm, 1e-6))
@@ -197,22 +208,26 @@ def error_surface(
         right.plot(
             *wall, ":", color="#7dd3fc", lw=1.2, label="$x_0$ is the fixed point that repels"
         )
-        right.legend(loc="upper right", fontsize=8, labelcolor="white")
+        right.legend(loc="upper right", labelcolor="white")
         right.set_title("the wall")
         for ax in (left, right):
             ax.set(xlabel="w", ylabel="b", xlim=(w[0], w[-1]), ylim=(b[0], b[-1]))
 
         across.axvspan(*cut["folds"], color=MUTED, alpha=0.25, lw=0, label="two attractors")
-        across.plot(cut["b"], cut["gradient_norm"], color=BOUND, lw=1.2, label=norm)
-        across.plot(cut["b"], cut["E"], color=MEASURED, label="E")
+        across.plot(cut["b"], cut["gradient_norm"], "--", color=PALETTE[3], lw=1.2, label=norm)
+        across.plot(cut["b"], cut["E"], color=PRODUCT, label="E")
         across.set(xlabel="b", yscale="log", xlim=(b[0], b[-1]), ylim=(1e-3, 1e4))
         across.set_title(f"cut at w = {float(cut['w']):g}")
-        across.legend(fontsize=8)
+        across.set_ylabel("E, and norm of its gradient")
 
         for arm, (_, values) in paths.items():
-            below.plot(np.maximum(values, 1e-16), color=colors[arm], lw=1, label=arm)
-        below.set(xlabel="descent step", ylabel="E", yscale="log", title="the error on the way")
-        below.legend(fontsize=8)
+            every = {"markevery": max(1, len(values) // 12)}
+            look = {"color": colors[arm], "lw": 1, "ms": 3, **every}
+            below.plot(np.maximum(values, 1e-16), MARKS[arm], label=arm, **look)
+        below.set(xlabel="descent step", ylabel="error  E", yscale="log")
+        below.set_title("the error on the way")
+        fit(figure, axes.flat, legend=False)
+        legend_below(figure, (left, across))
     return figure
 
 
@@ -233,40 +248,46 @@ def forget_gate(
       constant, random: nats per step `[n]`, of gates that stand still and of random ones.
     """
     product, jacobian = r"$\prod f_i$", r"$\partial c_t/\partial c_k$"
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(9.6, 3.6), layout="constrained")
-        left, middle, right = figure.subplots(1, 3)
+    with house():
+        figure, axes = grid_of_panels(1, 3, height=2.5)
+        left, middle, right = axes[0]
         middle.sharey(left)
         ten = np.log(10)
         lag = np.arange(measured["total"].shape[-1])
         for i, bias in enumerate(biases):
-            shade = matplotlib.colormaps["viridis"](0.9 * i / max(len(biases) - 1, 1))
-            left.plot(lag, measured["direct"][i].mean(0) / ten, color=shade, label=f"{bias:g}")
-            left.plot(lag, random[i] * lag / ten, ":", color="black", lw=1)
-            middle.plot(lag, np.median(measured["total"][i], 0) / ten, color=shade)
-            middle.plot(lag, constant[i] * lag / ten, "--", color=shade, lw=1)
-        left.set_title(f"{product} of a typical unit\n(dotted: theory for random gates)")
-        middle.set_title(f"all of {jacobian}\n(dashed: gates that stand still)")
-        figure.legend(title="forget bias", loc="outside left center", fontsize=8, title_fontsize=8)
-        left.set(ylabel="left of the gradient", ylim=(-31, 2))
+            look = {"color": shade(i, len(biases)), "label": f"bias {bias:g}"}
+            look |= {"marker": arm_marker(i), "ms": 3, "markevery": (i, max(1, len(lag) // 6))}
+            left.plot(lag, measured["direct"][i].mean(0) / ten, **look)
+            left.plot(lag, random[i] * lag / ten, ":", color="black", lw=1, zorder=3)
+            middle.plot(lag, np.median(measured["total"][i], 0) / ten, **look)
+            middle.plot(lag, constant[i] * lag / ten, "--", color=look["color"], lw=1)
+        left.set_title(f"{product}, typical unit")
+        middle.set_title(f"all of {jacobian}")
+        left.set(ylim=(-31, 2))
         for ax in (left, middle):
-            ax.set_xlabel(LAG)
-        powers_of_ten(left.yaxis)
+            ax.set(xlabel=LAG, ylabel="part that is left")
+            powers_of_ten(ax.yaxis)
         right.plot(biases, -1 / constant, "--", color=MUTED, label="theory, gates that stand still")
         right.plot(biases, -1 / random, ":", color="black", lw=1.8, label="theory, random gates")
-        _points(right, biases, horizons["still"], lag[-1], MUTED, f"{product}, no input")
-        _points(right, biases, horizons["direct"], lag[-1], PRODUCT, f"{product}, typical unit")
-        _points(right, biases, horizons["total"], lag[-1], MEASURED, f"{jacobian}, r.m.s.")
+        for marker, name, color, label in (
+            ("o", "still", MUTED, f"{product}, no input"),
+            ("s", "direct", PRODUCT, f"{product}, typical unit"),
+            ("D", "total", MEASURED, f"{jacobian}, r.m.s."),
+        ):
+            _points(right, biases, horizons[name], lag[-1], marker, color, label)
         right.set(xlabel="forget bias", ylabel="steps until 1/e is left", yscale="log")
         right.set_ylim(0.8, 60 * lag[-1])
         right.yaxis.set_major_locator(LogLocator())
-        right.set_title(f"horizon\n(arrows: beyond {lag[-1]})")
-        right.legend(fontsize=8, loc="upper left")
+        right.plot([], [], "^", color="black", label=f"beyond {lag[-1]} steps")
+        right.set_title("horizon")
+        fit(figure, axes.flat)
     return figure
 
 
-def _points(ax: Axes, x: np.ndarray, y: np.ndarray, last: float, color: str, label: str) -> None:
+def _points(
+    ax: Axes, x: np.ndarray, y: np.ndarray, last: float, marker: str, color: str, label: str
+) -> None:
     """Draw points, and arrows where y is beyond the last."""
     shown = np.isfinite(y)
-    ax.plot(x[shown], y[shown], "o", color=color, ms=5, label=label)
+    ax.plot(x[shown], y[shown], marker, color=color, ms=4, mfc="white", label=label)
     ax.plot(x[~shown], np.full(np.sum(~shown), last), "^", color=color, ms=6)

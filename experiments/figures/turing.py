@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments.common.numbers import Result
-from rnn_jax.plotting.style import BOUND, COLORS, MEASURED, MUTED, STYLE, fit
+from rnn_jax.plotting._fit import fit
+from rnn_jax.plotting._palette import BOUND, MEASURED, MUTED, PALETTE, arm_marker
+from rnn_jax.plotting._panels import grid_of_panels
+from rnn_jax.plotting._shown_figure import ShownFigure
+from rnn_jax.plotting._style import WIDTHS, house
 
 LINE_WIDTHS = {1: 0.7, 2: 1.2, 4: 1.8}
 
@@ -25,11 +29,13 @@ def network(example: Result) -> Figure:
     """
     units = list(map(str, example["units"]))
     order = sorted(range(len(units)), key=lambda n: (phase_of(units[n]), n))
-    with matplotlib.rc_context(STYLE | {"axes.grid": False}):
-        figure = Figure(figsize=(10, 5.4), layout="constrained")
-        graph, raster = figure.subplots(1, 2, width_ratios=(1.5, 1))
+    with house({"axes.grid": False}):
+        height = max(0.19 * len(units), 3.0)  # a line of type for each unit
+        figure = ShownFigure(figsize=(WIDTHS["text"], 2 * height + 1.2), layout="constrained")
+        graph, raster = figure.subplots(2, 1)
         _graph(graph, units, example)
         _raster(figure, raster, [units[n] for n in order], order, example)
+        fit(figure, [graph, raster])
     return figure
 
 
@@ -63,30 +69,35 @@ def _graph(ax: Axes, units: Sequence[str], example: Result) -> None:
         for target in columns[1]:
             if weight := float(example["U"][target, row]):
                 _edge(ax, (0.42, 1), (y, where[1, target]), weight)
-        ax.text(0.38, y, inputs[row], ha="right", va="center", fontsize=7)
+        ax.text(0.38, y, inputs[row], ha="right", va="center", fontsize="small")
     for (column, n), y in where.items():
         ax.plot(column, y, "o", ms=4, color="black", zorder=3)
         side = {0: (-0.06, "right"), 3: (0.06, "left")}.get(column)
         if side is not None:
-            ax.text(column + side[0], y, units[n], ha=side[1], va="center", fontsize=7)
+            ax.text(column + side[0], y, units[n], ha=side[1], va="center", fontsize="small")
         else:
             ax.text(
-                column, y - 0.2, units[n], ha="center", va="bottom", fontsize=7, zorder=4,
+                column, y - 0.2, units[n], ha="center", va="bottom", fontsize="small", zorder=4,
                 bbox={"facecolor": "white", "alpha": 0.75, "pad": 0.5, "lw": 0},
             )  # fmt: skip
-    for sign, color in (("> 0", MEASURED), ("< 0", BOUND)):
-        ax.plot([], [], color=color, label=f"weight {sign}")
-    ax.legend(loc="lower right", fontsize=7)
+    for weight in (1, -1):
+        ax.plot([], [], **_look(weight), label=f"weight {'>' if weight > 0 else '<'} 0")
     ax.set(xlim=(-0.75, 3.75), ylim=(tall + 0.75 * len(inputs) + 0.6, -0.8))
     ax.set_title("three steps of the network are one of the machine")
     ax.set_xticks(range(4), ["t", "t + 1", "t + 2", "t + 3"])
+    ax.set(xlabel="step of the network", ylabel="units")
     ax.set_yticks([])
     ax.spines[["left", "bottom"]].set_visible(False)
 
 
 def _edge(ax: Axes, xs: Sequence[float], ys: Sequence[float], weight: float) -> None:
     width = min(LINE_WIDTHS.items(), key=lambda pair: abs(pair[0] - abs(weight)))[1]
-    ax.plot(xs, ys, color=MEASURED if weight > 0 else BOUND, lw=width, alpha=0.55, zorder=1)
+    ax.plot(xs, ys, lw=width, alpha=0.6, zorder=1, **_look(weight))
+
+
+def _look(weight: float) -> dict[str, Any]:
+    """Return colour and line of a weight, by its sign."""
+    return {"color": MEASURED, "ls": "-"} if weight > 0 else {"color": BOUND, "ls": "--"}
 
 
 def _raster(
@@ -96,13 +107,12 @@ def _raster(
     values = example["activations"][:, order].T
     steps = values.shape[1]
     extent = (0.5, steps + 0.5, len(names), 0)
-    image = ax.imshow(values, aspect="auto", cmap="Blues", vmin=0, vmax=1, extent=extent)
-    ax.set_yticks(np.arange(len(names)) + 0.5, names, fontsize=6.5)
-    ax.yaxis.tick_right()
+    image = ax.imshow(values, aspect="auto", cmap="cividis_r", vmin=0, vmax=1, extent=extent)
+    ax.set_yticks(np.arange(len(names)) + 0.5, names)
     ax.set_xticks(np.arange(len(example["word"])) * 3 + 1, map(str, example["word"]))
-    ax.set(xlabel="symbol read at this step", title="activations")
+    ax.set(xlabel="symbol read at this step", ylabel="units", title="activations")
     ax.spines[:].set_visible(False)
-    figure.colorbar(image, ax=ax, location="bottom", shrink=0.6, aspect=30)
+    figure.colorbar(image, ax=ax, label="activation", aspect=30)
 
 
 def precision(machines: Result, dtypes: Sequence[str]) -> Figure:
@@ -112,9 +122,9 @@ def precision(machines: Result, dtypes: Sequence[str]) -> Figure:
       machines: by name `depth` `[words, steps]` and `first_wrong` `[dtypes, words]`.
       dtypes: names of the dtypes.
     """
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(8.6, 5.6), layout="constrained")
-        axes = figure.subplots(2, 2).ravel()
+    with house():
+        figure, grid = grid_of_panels(2, 2, height=2.1)
+        axes = grid.ravel()
         for ax, (name, machine) in zip(axes, machines.items(), strict=True):
             word = int(machine["depth"].max(1).argmax())
             depth = machine["depth"][word]
@@ -124,10 +134,9 @@ def precision(machines: Result, dtypes: Sequence[str]) -> Figure:
             for d, dtype in enumerate(dtypes):
                 first = int(machine["first_wrong"][d, word])
                 if first >= 0:
-                    ax.plot(
-                        steps[first], depth[first], "osD^"[d], color=COLORS[d], ms=7, zorder=3,
-                        label=f"{dtype}: first wrong step",
-                    )  # fmt: skip
+                    look = {"color": PALETTE[d], "ms": 6, "mec": "white", "mew": 0.6, "zorder": 3}
+                    label = f"{dtype}: first wrong step"
+                    ax.plot(steps[first], depth[first], arm_marker(d), label=label, **look)
             ax.yaxis.set_major_locator(MaxNLocator(integer=True))
             ax.set_title(name if len(depth) < 1000 else f"{name}, its first {len(depth):,} steps")
             ax.set(xlabel="step of the machine", ylabel="depth of the deeper stack  (bits)")

@@ -17,6 +17,7 @@ from matplotlib.textpath import TextPath
 from rnn_jax.graph.graph import Edge, Node, Path
 from rnn_jax.graph.layout import Point
 from rnn_jax.graph.letters import Letter
+from rnn_jax.plotting import ShownFigure
 
 Box = tuple[Point, tuple[float, float]]
 """Centre, and (width, height)."""
@@ -73,7 +74,7 @@ class Canvas:
     def __init__(self, path: Path | None = None):
         """Start an empty figure; `path` is to be highlighted."""
         self._path = path or Path(frozenset(), frozenset())
-        self._figure = Figure()
+        self._figure = ShownFigure()
         self._axes = self._figure.add_axes((0, 0, 1, 1))
         self._axes.axis("off")
         self._corners: list[Point] = []

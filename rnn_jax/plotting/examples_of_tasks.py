@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from rnn_jax.plotting.style import BOUND, MEASURED, MUTED, STYLE, fit
+from rnn_jax.plotting._fit import fit
+from rnn_jax.plotting._palette import MUTED, cycle
+from rnn_jax.plotting._shown_figure import ShownFigure
+from rnn_jax.plotting._style import figure_size, house
 
 MAX_NAMES = 24
 """Most names on an axis; of more channels, those that occur have rows, and some of them names."""
@@ -26,7 +27,7 @@ def task_examples(
     inputs: Sequence[str],
     outputs: Sequence[str],
     examples: int = 2,
-) -> Figure:
+) -> ShownFigure:
     """Draw the first examples of a batch, one in each column: inputs above, targets below.
 
     Each channel is a row. Symbols, ones among zeros, are squares; numbers are a curve about the
@@ -55,26 +56,31 @@ def task_examples(
         )
     ]
     heights = [1 + 0.16 * min(len(names), MAX_NAMES) for _, names in panels]
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(4.2 * columns, sum(heights) + 1), layout="constrained")
+    with house():
+        size = (figure_size(columns)[0], sum(heights) + 1)
+        figure = ShownFigure(figsize=size, layout="constrained")
         axes = figure.subplots(
             2, columns, squeeze=False, sharex=True, sharey="row", height_ratios=heights
         )
         (shown, _), (asked, _) = panels
         for b in range(columns):
-            _draw_channels(axes[0, b], shown[:, b], always, MEASURED)
+            _draw_channels(axes[0, b], shown[:, b], always, cycle()[0])
             _shade(axes[1, b], mask[:, b])
-            _draw_channels(axes[1, b], asked[:, b], mask[:, b], BOUND)
-            axes[1, b].set_xlabel("step")
+            _draw_channels(axes[1, b], asked[:, b], mask[:, b], cycle()[1])
             axes[0, b].set_title(f"{title}, example {b + 1}")
-            axes[1, b].xaxis.set_major_locator(MaxNLocator(integer=True))
-        for ax, (_, names), label in zip(axes[:, 0], panels, ("input", "target"), strict=True):
-            named = np.arange(0, len(names), max(1, -(-len(names) // MAX_NAMES)))
-            ax.set_yticks(-named, [names[c] for c in named])
-            ax.set_ylim(-len(names) + 0.4, 0.6)
-            ax.set_ylabel(label)
-        fit(figure, axes[1])
+            for ax, (_, names), label in zip(axes[:, b], panels, ("input", "target"), strict=True):
+                _name_rows(ax, names)
+                ax.set(xlabel="step", ylabel=label)
+        fit(figure, axes.flat)
     return figure
+
+
+def _name_rows(ax: Axes, names: Sequence[str]) -> None:
+    """Name the rows of a panel, or every so manyth of them."""
+    named = np.arange(0, len(names), max(1, -(-len(names) // MAX_NAMES)))
+    ax.set_yticks(-named, [names[int(c)] for c in named])
+    ax.set_ylim(-len(names) + 0.4, 0.6)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _rows(values: np.ndarray, mask: np.ndarray, names: Sequence[str]) -> tuple[Any, list[str]]:
@@ -115,4 +121,4 @@ def _shade(ax: Axes, mask: np.ndarray) -> None:
     edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(int), [0]])))
     for n, (start, stop) in enumerate(zip(edges[::2], edges[1::2], strict=True)):
         label = None if n else "steps that count"
-        ax.axvspan(start - 0.5, stop - 0.5, color=BOUND, alpha=0.15, lw=0, label=label)
+        ax.axvspan(start - 0.5, stop - 0.5, color=cycle()[1], alpha=0.15, lw=0, label=label)

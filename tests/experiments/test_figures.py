@@ -5,7 +5,7 @@ import pytest
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from rnn_jax import plotting
-from rnn_jax.plotting.style import break_lines
+from rnn_jax.plotting._broken_lines import break_lines
 
 NAMES = ("lru", "LSTM, s = (c, h)", "a_package.of_mine.with_modules:the_factory_of_a_cell_of_mine")
 
