@@ -25,7 +25,10 @@ GROUPS: dict[str, Iterable[str]] = {
 
 def listed() -> str:
     """Return the list, in lines of at most 100 columns."""
-    parts = ["python -m experiments.NAME runs a study, NAME --help lists its settings."]
+    parts = [
+        "python -m experiments.NAME in a clone, rnn-jax-study NAME in any folder: runs a study.\n"
+        "NAME --help: lists its settings."
+    ]
     for title, names in GROUPS.items():
         parts += [f"# {title}", *map(entry, names)]
     return "\n\n".join(parts)
