@@ -28,7 +28,7 @@ from matplotlib.figure import Figure
 from experiments.common import laboratory
 from experiments.common.cell_named import cell_named
 from experiments.common.checks import Check, at_least, at_most
-from experiments.common.numbers import Result
+from experiments.common.numbers import Result, flatten
 from experiments.common.run_folder import RunFolder
 from experiments.common.settings import OpenUnit, Positive, Seed, Settings, Size
 from experiments.common.study import Study, Together
@@ -265,7 +265,9 @@ def plot(result: Result) -> dict[str, Figure]:
         ),
     }
     if "state_log_norms" in metrics:
-        of_first = {key: values[:, 0] for key, values in metrics.items() if key != "held_out"}
+        # Flat, as telemetry has them; names with a slash are nested once they were on disk.
+        flat = flatten({key: values for key, values in metrics.items() if key != "held_out"})
+        of_first = {key: values[:, 0] for key, values in flat.items()}
         limit = float(result["clip_norm"])
         clip_norm = limit if np.isfinite(limit) else None
         figures["telemetry"] = plotting.telemetry(of_first, clip_norm=clip_norm)

@@ -24,8 +24,8 @@ def report(run: str | Path | Mapping[str, Any], *, out: str | Path | None = None
     ```
 
     Args:
-      run: the folder of a finished run, whose config.json, numbers.npz and summary.md are read; or
-        results by name, shown in their order:
+      run: the folder of a finished run, of which config.json, numbers.npz, summary.md and
+        figures/*.png are read; or results by name, shown in their order:
 
         - `norms`: ln ‖∂s_t/∂s_k‖, `[T+1, T+1, *batch]`, as of `gradients.jacobian_log_norms`, or
           several by name;

@@ -4,6 +4,27 @@ Needs plotly, which `import rnn_jax` does not, for the page; panels need NumPy a
 """
 
 from rnn_jax.reporting.page import page
-from rnn_jax.reporting.panels import Axis, Heatmap, Line, Lines, Markdown, Panel, Slider, Table
+from rnn_jax.reporting.panels import (
+    Axis,
+    Heatmap,
+    Line,
+    Lines,
+    Markdown,
+    Panel,
+    Pictures,
+    Slider,
+    Table,
+)
 
-__all__ = ["Axis", "Heatmap", "Line", "Lines", "Markdown", "Panel", "Slider", "Table", "page"]
+__all__ = [
+    "Axis",
+    "Heatmap",
+    "Line",
+    "Lines",
+    "Markdown",
+    "Panel",
+    "Pictures",
+    "Slider",
+    "Table",
+    "page",
+]

@@ -20,6 +20,8 @@ from rnn_jax.reporting.shown import LN10, decades, escape, every, gaps, left_out
 DASHES = {"line": "solid", "dashed": "dash", "dotted": "dot", "points": "solid"}
 MAX_POINTS, MAX_STEPS, MAX_SLIDER_POINTS = 1000, 100, 400
 """Most points of a line, and most steps of a slider and points at each, that are shown."""
+LEGEND_MARK = 9
+"""Letters for which the mark of a line in the legend takes room."""
 SINGLE = 40
 """Points up to which a line has marks, so that those between gaps are seen."""
 
@@ -36,6 +38,7 @@ def draw_lines(panel: Lines) -> Figure:
         views.append((name, traces))
     lines = [line for group in panel.views.values() for line in group]
     longest = max((len(np.asarray(line.y)) for line in lines), default=0)
+    entry = lambda line: len(line.label) + LEGEND_MARK
     y = axis(panel.y, panel.scale)
     if panel.limits is not None:
         y["range"] = [_position(limit, panel.scale) for limit in panel.limits]
@@ -45,6 +48,7 @@ def draw_lines(panel: Lines) -> Figure:
         control="list" if len(views) > 1 else "",
         notes=[panel.note, said_of_gaps([np.asarray(line.y) for line in lines], panel.scale)],
         dropped=[left_out(longest, MAX_POINTS, "points of the longest line")],
+        letters=max((sum(map(entry, lines)) for lines in panel.views.values()), default=0),
     )
 
 

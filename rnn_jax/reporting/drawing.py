@@ -25,6 +25,7 @@ class Figure(NamedTuple):
       notes: sentences below the heading.
       dropped: sentences, without their full stops, about what is left out.
       square: whether the frame is as high as it is wide.
+      letters: length of the longest legend, in letters, which takes room below the frame.
     """
 
     views: list[tuple[str, list[dict[str, Any]]]]
@@ -33,6 +34,7 @@ class Figure(NamedTuple):
     notes: list[str]
     dropped: list[str]
     square: bool = False
+    letters: int = 0
 
 
 def shared_layout() -> dict[str, Any]:

@@ -51,11 +51,11 @@ def draw_heatmap(panel: Heatmap) -> Figure:
     shapes = np.array([table.shape for table in tables.values()] or [(0, 0)])
     hidden = f"Colours cover {SPAN} powers of ten; what is smaller has the darkest."
     layout = {
-        "xaxis": axis(panel.columns.label, constrain="domain", showgrid=False),
-        "yaxis": axis(panel.rows.label, showgrid=False, constrain="domain"),
+        # With automatic margins, plotly draws this title before it has made room for the bar.
+        "xaxis": axis(panel.columns.label, showgrid=False, automargin=False),
+        "yaxis": axis(panel.rows.label, showgrid=False),
+        "margin": {"l": 10, "r": 12, "t": 34, "b": 56},
     }
-    if panel.causal:
-        layout["yaxis"]["scaleanchor"] = "x"
     return Figure(
         views=views,
         layout=layout,

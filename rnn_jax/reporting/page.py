@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import html
 import string
 from collections.abc import Sequence
@@ -11,8 +12,11 @@ from typing import Any
 from rnn_jax.errors import invalid, optional
 from rnn_jax.reporting.figures import figure_of
 from rnn_jax.reporting.markdown import html_of
-from rnn_jax.reporting.panels import PANELS, Markdown, Panel, Table
+from rnn_jax.reporting.panels import PANELS, Markdown, Panel, Pictures, Table
 from rnn_jax.reporting.shown import ALL_OF_IT
+
+LETTERS = (110, 34)
+"""Letters of a legend that fit in a row, on a wide page and on a narrow one."""
 
 
 def page(title: str, panels: Sequence[Panel], *, whole: str = ALL_OF_IT) -> str:
@@ -53,7 +57,12 @@ def _section(number: int, panel: Panel, whole: str) -> str:
     if isinstance(panel, Markdown):
         return f'<section id="section-{number}">\n{html_of(panel.text)}</section>'
     heading = f'<h2 id="heading-{number}">{html.escape(panel.title)}</h2>'
-    body = _table(panel) if isinstance(panel, Table) else _figure(number, panel, whole)
+    if isinstance(panel, Table):
+        body = _table(panel)
+    elif isinstance(panel, Pictures):
+        body = _pictures(panel)
+    else:
+        body = _figure(number, panel, whole)
     return (
         f'<section id="section-{number}" aria-labelledby="heading-{number}">\n'
         f"{heading}\n{body}\n</section>"
@@ -70,10 +79,14 @@ def _figure(number: int, panel: Any, whole: str) -> str:
     data = {"views": views, "layout": figure.layout}
     encoded = optional("plotly.io.json", "pip install plotly").to_json_plotly(data, engine="json")
     shape = "plot square" if figure.square else "plot"
+    # Rows of the legend, on a wide page and a narrow one: the frame keeps its height.
+    rows = (max(-(-figure.letters // width) - 1, 0) for width in LETTERS)
+    room = "; ".join(f"--{name}: {n}" for name, n in zip(("wide", "narrow"), rows, strict=True))
     named = f"heading-{number}"
     return (
         f"{said}{_control(number, figure.control, figure.views)}"
-        f'<div id="panel-{number}" class="{shape}" role="group" aria-labelledby="{named}"></div>\n'
+        f'<div id="panel-{number}" class="{shape}" style="{room}" role="group" '
+        f'aria-labelledby="{named}"></div>\n'
         f'<script type="application/json" id="data-{number}">{encoded}</script>'
     )
 
@@ -110,10 +123,25 @@ def _table(panel: Table) -> str:
         if len(row)
     )
     note = f"<p>{html.escape(panel.note)}</p>\n" if panel.note else ""
+    pairs = ' class="pairs"' if len(panel.headers) == 2 else ""
     table = (
-        f'<div class="wide" tabindex="0"><table>\n<thead><tr>{head}</tr></thead>\n'
+        f'<div class="wide" tabindex="0"><table{pairs}>\n<thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{body}\n</tbody></table></div>"
     )
-    if panel.folded:
-        table = f"<details><summary>Show {len(panel.rows):,} rows</summary>\n{table}</details>"
-    return f"{note}{table}"
+    return note + (_folded(table, f"{len(panel.rows):,} rows") if panel.folded else table)
+
+
+def _pictures(panel: Pictures) -> str:
+    """Return pictures, in the page itself."""
+    found = "\n".join(
+        f'<figure><img alt="{html.escape(name)}" '
+        f'src="data:image/png;base64,{base64.b64encode(png).decode()}">\n'
+        f"<figcaption>{html.escape(name)}</figcaption></figure>"
+        for name, png in panel.png.items()
+    )
+    return _folded(found, f"{len(panel.png):,} figures") if panel.folded else found
+
+
+def _folded(content: str, what: str) -> str:
+    """Return what is shown once the reader opens it."""
+    return f"<details><summary>Show {what}</summary>\n{content}</details>"

@@ -205,8 +205,32 @@ class Markdown:
         _check_text("text", self.text)
 
 
-Panel = Heatmap | Lines | Slider | Table | Markdown
-PANELS = (Heatmap, Lines, Slider, Table, Markdown)
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures that were drawn elsewhere.
+
+    Attributes:
+      title: the heading.
+      png: the bytes of PNG files, by name.
+      folded: show them only once the reader opens them.
+    """
+
+    title: str
+    png: Mapping[str, bytes]
+    folded: bool = False
+
+    def __post_init__(self):
+        _check_text("title", self.title)
+        for name, content in _mapping("png", self.png).items():
+            if not isinstance(content, bytes) or not content.startswith(PNG):
+                expected = "the bytes of a PNG file"
+                raise invalid(f"png[{name!r}]", content, expected, "Pass Path(..).read_bytes().")
+
+
+PNG = b"\x89PNG\r\n\x1a\n"
+"""What every PNG file begins with."""
+Panel = Heatmap | Lines | Slider | Table | Markdown | Pictures
+PANELS = (Heatmap, Lines, Slider, Table, Markdown, Pictures)
 
 
 def _check_text(argument: str, value: Any) -> None:

@@ -14,7 +14,7 @@ from rnn_jax.reporting.spectra import spectrum_panel
 from rnn_jax.reporting.training_panels import Curve, curves_panel, telemetry_panels
 
 CURVES = {
-    "loss": ("Learning curves", "loss", "linear"),
+    "loss": ("Learning curves", "loss", "loss"),
     "solved": ("Part solved", "part of the sequences", "linear"),
     "grad_norm": ("Gradient norms", "gradient norm before clipping", "log"),
 }
@@ -89,7 +89,8 @@ def table_of_arrays(result: Mapping[str, Any], source: str) -> Table:
 def _groups(result: Mapping[str, Any], path: Path = ()) -> Iterator[tuple[Path, Mapping[str, Any]]]:
     """Yield every mapping, and the names on the way to it."""
     yield path, result
-    for name, value in result.items():
+    # Before training comes before after it, whatever the order of their names.
+    for name, value in sorted(result.items(), key=lambda item: str(item[0]).startswith("after")):
         if isinstance(value, Mapping):
             yield from _groups(value, (*path, str(name)))
 
@@ -211,7 +212,7 @@ def _view_and_line(path: Path, shared: set[str]) -> tuple[str, str]:
     """Return the frame that a curve stands in, and its name there."""
     if path[:1] == ("arms",) and len(path) >= 4:
         _, panel, arm, length, *kind = path
-        return _name((panel, length, *kind)), arm
+        return _name((panel, length, *(name.replace("_", " ") for name in kind))), arm
     names = [name for name in path if name not in (*shared, *PLAIN)] or ["training"]
     return _name(tuple(names[:-1])), names[-1].replace("_", " ")
 

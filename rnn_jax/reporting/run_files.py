@@ -1,4 +1,4 @@
-"""The page of a run folder, from its files: config.json, numbers.npz and summary.md."""
+"""The page of a run folder, from its files: config.json, numbers.npz, summary.md and figures."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from rnn_jax.errors import invalid
 from rnn_jax.reporting.page import page
-from rnn_jax.reporting.panels import Markdown, Panel, Table
+from rnn_jax.reporting.panels import Markdown, Panel, Pictures, Table
 from rnn_jax.reporting.recognized import panels_of, table_of_arrays
 
 FILES = ("config.json", "numbers.npz", "summary.md")
@@ -22,7 +22,8 @@ ORIGIN = ("command", "commit", "versions", "devices", "platform", "begun", "seco
 def page_of_run(folder: str | Path, panels: Sequence[Panel] = ()) -> str:
     """Return the page of a finished run: its summary and checks, its numbers, where it comes from.
 
-    What is not there is left out; the numbers are drawn as `panels_of` recognizes them.
+    What is not there is left out; the numbers are drawn as `panels_of` recognizes them, and the
+    figures/*.png of the run are shown below, folded where there are panels.
 
     Args:
       folder: the run folder.
@@ -44,7 +45,12 @@ def page_of_run(folder: str | Path, panels: Sequence[Panel] = ()) -> str:
     summary = (folder / "summary.md").read_text("utf-8") if "summary.md" in there else ""
     name = str(record.get("experiment") or folder.resolve().name)
     shown: list[Panel] = [Markdown(summary)] if summary else []
-    shown += [*panels, *panels_of(numbers)]
+    known = [*panels, *panels_of(numbers)]
+    shown += known
+    figures = {file.stem: file.read_bytes() for file in sorted((folder / "figures").glob("*.png"))}
+    if figures:
+        # They say in print what the panels say, where there are some.
+        shown.append(Pictures("Figures of the run", figures, folded=bool(known)))
     shown += [table_of_arrays(numbers, "numbers.npz")] if numbers else []
     shown += provenance(record)
     return page(f"Report: {name}", shown, whole="numbers.npz has all")

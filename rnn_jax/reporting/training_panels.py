@@ -8,11 +8,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnn_jax.reporting.norms_by_lag import percentiles
-from rnn_jax.reporting.panels import Axis, Line, Lines, Panel, Slider
+from rnn_jax.reporting.panels import Axis, Line, Lines, Panel, Scale, Slider
 
 STYLES = ("line", "dashed", "dotted")
 SMOOTHED_TO = 200
 """Points of a training curve: means over as many steps as this takes."""
+MOST_BANDS = 6
+"""Arms up to which each has its band."""
+LOG_FROM = 30
+"""Ratio of the largest to the smallest loss from which their axis is logarithmic."""
 PER_STEP = {
     "omega": ("Ω = Σ_t (r_t − 1)², r_t = ‖∂L/∂s_{t−1}‖ / ‖∂L/∂s_t‖", "Ω", "log"),
     "decay_rate": ("Decay rate of the gradient", "nats per step", "linear"),
@@ -50,17 +54,23 @@ def curves_panel(
     Args:
       title, y: heading, and label of the axis.
       curves: of any number of arms.
-      scale: of y.
+      scale: of y; "loss" for one that fits the medians.
       across: numbers to compare with, drawn across by their names.
     """
     labels = list(dict.fromkeys(curve.label for curve in curves))
     views: dict[str, list[Line]] = {}
     averaged = 1
+    many = len(labels) > MOST_BANDS
     for curve in curves:
         number = labels.index(curve.label)
         line, each = _line(curve, STYLES[number % len(STYLES)], number)
+        line = line._replace(band=None) if many else line
         averaged = max(averaged, each)
         views.setdefault(curve.view, []).append(line)
+    if scale == "loss":
+        scale, limits = _range_of_losses([line.y for lines in views.values() for line in lines])
+    else:
+        limits = None
     for lines in views.values():
         ends = [np.asarray(line.x) for line in lines if len(np.asarray(line.x))]
         if not ends:
@@ -73,10 +83,30 @@ def curves_panel(
                 lines.append(Line(name, level, at, style="dashed", color=-1))
     notes = []
     if max((np.shape(curve.values)[1] for curve in curves), default=1) > 1:
-        notes.append("Lines are medians over networks, bands the range from 10 to 90 % of them.")
+        bands = "" if many else ", bands the range from 10 to 90 % of them"
+        notes.append(f"Lines are medians over networks{bands}.")
     if averaged > 1:
         notes.append(f"Points are means of {averaged} steps where there is a value for each step.")
-    return Lines(title, "training step", y, views, scale=scale, note=" ".join(notes))
+    if limits is not None:
+        notes.append("What leaves the frame is seen after a double click.")
+    note = " ".join(notes)
+    return Lines(title, "training step", y, views, scale=scale, limits=limits, note=note)
+
+
+def _range_of_losses(losses: Sequence[Any]) -> tuple[Scale, tuple[float, float] | None]:
+    """Return the scale of an axis of losses, and what of it is shown: medians, not their bands.
+
+    Logarithmic where all are positive and the largest is 30 times the smallest.
+    """
+    known = np.concatenate([np.zeros(0), *losses])
+    known = known[np.isfinite(known)]
+    if not known.size:
+        return "linear", None
+    low, high = float(known.min()), float(known.max())
+    if low > 0 and high > LOG_FROM * low:
+        return "log", (low / 1.3, high * 1.3)
+    margin = 0.05 * max(high - low, 1e-3 * max(abs(high), 1e-30))
+    return "linear", (low - margin, high + margin)
 
 
 def _line(curve: Curve, style: str, color: int) -> tuple[Line, int]:
