@@ -37,6 +37,7 @@ def draw_lines(panel: Lines) -> Figure:
             traces += _traces(line, panel.x, panel.scale, color_of(number, count))
         views.append((name, traces))
     lines = [line for group in panel.views.values() for line in group]
+    ends = [np.asarray(end) for line in lines for end in (line.y, *(line.band or ()))]
     longest = max((len(np.asarray(line.y)) for line in lines), default=0)
     entry = lambda line: len(line.label) + LEGEND_MARK
     y = axis(panel.y, panel.scale)
@@ -44,9 +45,14 @@ def draw_lines(panel: Lines) -> Figure:
         y["range"] = [_position(limit, panel.scale) for limit in panel.limits]
     return Figure(
         views=views,
-        layout={"xaxis": axis(panel.x), "yaxis": y, "legend": _legend()},
+        layout={
+            "xaxis": axis(panel.x),
+            "yaxis": y,
+            "legend": _legend(),
+            "showlegend": len({line.label for line in lines}) > 1,
+        },
         control="list" if len(views) > 1 else "",
-        notes=[panel.note, said_of_gaps([np.asarray(line.y) for line in lines], panel.scale)],
+        notes=[panel.note, said_of_gaps(ends, panel.scale)],
         dropped=[left_out(longest, MAX_POINTS, "points of the longest line")],
         letters=max((sum(map(entry, lines)) for lines in panel.views.values()), default=0),
     )

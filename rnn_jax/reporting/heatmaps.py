@@ -12,6 +12,8 @@ from rnn_jax.reporting.shown import decades, escape, every, gaps, left_out, said
 
 SPAN = 12
 """Powers of ten below the largest entry that have colours of their own."""
+BAR = 88
+"""Height in pixels of the margin in which the bar of colours stands, below the page's buttons."""
 MAX_CELLS, MAX_SIDE, MIN_SIDE = 300_000, 200, 20
 """Most entries of a panel, and most and fewest rows or columns that are shown of a table."""
 
@@ -41,7 +43,7 @@ def draw_heatmap(panel: Heatmap) -> Figure:
             "zmin": bottom,
             "zmax": top,
             "colorscale": "Viridis",
-            "colorbar": _bar(panel, is_log),
+            "colorbar": _bar(is_log),
             "hoverongaps": False,
             "hovertemplate": f"{escape(panel.rows.letter)} = %{{y}}<br>"
             f"{escape(panel.columns.letter)} = %{{x}}<br>"
@@ -49,18 +51,17 @@ def draw_heatmap(panel: Heatmap) -> Figure:
         }
         views.append((name, [trace]))
     shapes = np.array([table.shape for table in tables.values()] or [(0, 0)])
-    hidden = f"Colours cover {SPAN} powers of ten; what is smaller has the darkest."
+    hidden = f" over {SPAN} powers of ten; what is smaller has the darkest" if hides else ""
     layout = {
-        # With automatic margins, plotly draws this title before it has made room for the bar.
-        "xaxis": axis(panel.columns.label, showgrid=False, automargin=False),
+        "xaxis": axis(panel.columns.label, showgrid=False),
         "yaxis": axis(panel.rows.label, showgrid=False),
-        "margin": {"l": 10, "r": 12, "t": 34, "b": 56},
+        "margin": {"l": 10, "r": 12, "t": BAR, "b": 10},
     }
     return Figure(
         views=views,
         layout=layout,
         control="list" if len(views) > 1 else "",
-        notes=[panel.note, hidden if hides else "", said_of_gaps(defined, panel.scale)],
+        notes=[panel.note, f"Colours: {panel.value}{hidden}.", said_of_gaps(defined, panel.scale)],
         dropped=[
             left_out(count, side, f"values of {of.letter}")
             for count, of in zip(shapes.max(0).tolist(), panel.axes, strict=True)
@@ -93,16 +94,19 @@ def _range(entries: np.ndarray, scale: str) -> tuple[float, float, bool]:
     return bottom, top if top > bottom else bottom + 1, hides
 
 
-def _bar(panel: Heatmap, is_log: bool) -> dict[str, Any]:
+def _bar(is_log: bool) -> dict[str, Any]:
     """Return the bar of colours above the map, where it takes no width."""
     return {
         "orientation": "h",
         "thickness": 12,
-        "y": 1.02,
-        "yanchor": "bottom",
+        # In the margin that is left for it: where a bar makes room for itself, plotly puts the title
+        # of the axis below in a wrong place, and that of the bar onto the bar.
+        "yref": "container",
+        "y": 1.0,
+        "yanchor": "top",
+        "ypad": 30,
         "len": 0.9,
         "outlinewidth": 0,
         "ticks": "outside",
-        "title": {"text": escape(panel.value), "side": "top"},
         **(powers_of_ten() if is_log else {}),
     }
