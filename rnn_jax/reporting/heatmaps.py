@@ -99,8 +99,8 @@ def _bar(is_log: bool) -> dict[str, Any]:
     return {
         "orientation": "h",
         "thickness": 12,
-        # In the margin that is left for it: where a bar makes room for itself, plotly puts the title
-        # of the axis below in a wrong place, and that of the bar onto the bar.
+        # In the margin that is left for it: where a bar makes room for itself, plotly puts the
+        # title of the axis below in a wrong place, and a title of the bar onto the bar.
         "yref": "container",
         "y": 1.0,
         "yanchor": "top",
