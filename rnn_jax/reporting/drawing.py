@@ -7,9 +7,10 @@ from typing import Any, Literal, NamedTuple
 from rnn_jax.errors import optional
 from rnn_jax.reporting.shown import escape
 
-COLORS = ("#0072b2", "#d55e00", "#009e73", "#b0528c", "#000000", "#a67c00")
-"""Colours of lines, told apart by readers who see two primary colours, too; dashes also differ."""
-MEASURED, BOUND, PRODUCT, MUTED = 0, 1, 2, "#666666"
+COLORS = ("#1878cc", "#f06000", "#186c60", "#9c0000", "#18306c", "#3c0c18")
+"""Colours of lines, those of `rnn_jax.plotting` that are seen on white as thin lines: told apart by
+readers who see two primary colours, too. Dashes also differ."""
+MEASURED, BOUND, PRODUCT, MUTED = 0, 1, 2, "#80858d"
 """Numbers of the colours that a kind of line always has, and the grey of what is drawn across."""
 TEXT = "#1a1a1a"
 BAND_OPACITY = 0.22

@@ -34,15 +34,18 @@ def panels_of_arrays(run: Mapping[str, Any]) -> list[Panel]:
 def _norms(run: Mapping[str, Any]) -> list[Panel]:
     several = isinstance(run["norms"], Mapping)
     tables = run["norms"] if several else {"": run["norms"]}
-    bounds = run.get("bounds") or {}
+    bounds, remedy = run.get("bounds", {}), "Pass {'product': table}, say."
     if not isinstance(bounds, Mapping):
-        raise invalid("run['bounds']", bounds, "a mapping by name", "Pass {'product': table}.")
+        raise invalid("run['bounds']", bounds, "a mapping by name", remedy)
     by_name = bounds if several else {"": bounds}
     groups = {}
     for name, table in tables.items():
         measured = _table(f"run['norms'][{name!r}]" if several else "run['norms']", table, 0)
         groups[str(name)] = {"measured": measured}
-        for bound, values in dict(by_name.get(name) or {}).items():
+        of_name = by_name.get(name, {})
+        if not isinstance(of_name, Mapping):
+            raise invalid(f"run['bounds'][{name!r}]", of_name, "bounds by name", remedy)
+        for bound, values in of_name.items():
             argument = f"run['bounds'][{bound!r}]"
             found = _table(argument, getattr(values, "bound", values), 0)
             if found.shape[1:] != measured.shape[1:]:

@@ -168,8 +168,8 @@ def test_what_is_recognized_in_a_result():
     assert line.style == "points"
     np.testing.assert_array_equal(line.errors, 0.1)
     names = [row[0] for row in table_of_arrays(result, "numbers.npz").rows]
-    assert names[-1] == "unknown"
-    assert "LSTM/clipped/loss" in names
+    assert {"unknown", "LSTM/clipped/loss", "spectrum/exponents"} <= set(names)
+    assert len(names) == 8
 
 
 def test_curves_stand_at_their_steps():
@@ -220,7 +220,7 @@ def test_colours_are_told_apart_by_all(kind):
         space = {"name": "sRGB1+CVD", "cvd_type": kind, "severity": 100}
         rgb = np.clip(cspace_convert(rgb, space, "sRGB1"), 0, 1)
     for a, b in itertools.combinations(range(3), 2):  # measured and its two bounds
-        assert deltaE(rgb[a], rgb[b]) > 15
+        assert deltaE(rgb[a], rgb[b]) > 12
     assert min(deltaE(a, b) for a, b in itertools.combinations(rgb, 2)) > 8
 
 
