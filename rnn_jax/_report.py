@@ -47,8 +47,8 @@ def report(run: str | Path | Mapping[str, Any], *, out: str | Path | None = None
       ValueError: files that are broken, names or arrays that it does not know.
     """
     # Here, so that `import rnn_jax` takes no longer for it.
+    from rnn_jax.reporting._page import page
     from rnn_jax.reporting.own_arrays import panels_of_arrays
-    from rnn_jax.reporting.page import page
     from rnn_jax.reporting.run_files import page_of_run
 
     if not isinstance(run, str | Path | Mapping):

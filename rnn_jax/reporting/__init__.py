@@ -3,7 +3,7 @@
 Needs plotly, which `import rnn_jax` does not, for the page; panels need NumPy alone.
 """
 
-from rnn_jax.reporting.page import page
+from rnn_jax.reporting._page import page
 from rnn_jax.reporting.panels import (
     Axis,
     Heatmap,

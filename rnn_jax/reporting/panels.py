@@ -9,9 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-
 from rnn_jax.errors import choose, invalid
+from rnn_jax.reporting.arguments import (
+    check_bands,
+    check_names,
+    check_numbers,
+    check_rows,
+    check_text,
+)
 
 Scale = Literal["linear", "log", "ln"]
 SCALES = {name: name for name in ("linear", "log", "ln")}
@@ -80,12 +85,15 @@ class Heatmap:
     note: str = ""
 
     def __post_init__(self):
-        _check_text("title", self.title)
+        for argument in ("title", "value", "note"):
+            check_text(argument, getattr(self, argument))
         choose("scale", self.scale, SCALES)
-        for name, table in _mapping("tables", self.tables).items():
-            shape = _numbers(f"tables[{name!r}]", table, 2).shape
+        for argument in ("rows", "columns"):
+            _check_axis(argument, getattr(self, argument))
+        for name, table in check_names("tables", self.tables).items():
+            shape = check_numbers(f"tables[{name!r}]", table, 2).shape
             for axis, size, of in zip(("rows", "columns"), shape, self.axes, strict=True):
-                known = size if of.values is None else len(_numbers(axis, of.values, 1))
+                known = size if of.values is None else len(check_numbers(axis, of.values, 1))
                 if size > known:
                     got, expected = f"{known} values for {size} {axis} of {name!r}", "one for each"
                     raise invalid(axis, got, expected, "Pass an Axis with values for all.")
@@ -119,14 +127,18 @@ class Lines:
     note: str = ""
 
     def __post_init__(self):
-        _check_text("title", self.title)
+        for argument in ("title", "x", "y", "note"):
+            check_text(argument, getattr(self, argument))
         choose("scale", self.scale, SCALES)
-        for name, lines in _mapping("views", self.views).items():
-            for line in lines:
+        for name, lines in check_names("views", self.views).items():
+            argument = f"views[{name!r}]"
+            for line in check_rows(argument, lines):
                 if not isinstance(line, Line):
-                    raise invalid(f"views[{name!r}]", line, "Lines", "Pass reporting.Line(..).")
-                choose("style", line.style, STYLES)
-                _check_line(line)
+                    raise invalid(argument, line, "Lines", "Pass reporting.Line(..).")
+                check_text(f"{argument}.label", line.label)
+                choose(f"{argument}.style", line.style, STYLES)
+                others = {"x": line.x, "errors": line.errors}
+                check_bands({"y": line.y, **others}, line.band)
 
 
 @dataclass(frozen=True)
@@ -154,12 +166,19 @@ class Slider:
     note: str = ""
 
     def __post_init__(self):
-        _check_text("title", self.title)
+        for argument in ("title", "y", "note"):
+            check_text(argument, getattr(self, argument))
         choose("scale", self.scale, SCALES)
-        steps, values = _numbers("steps", self.steps, 1), _numbers("values", self.values, 2)
+        _check_axis("x", self.x)
+        steps, values = (
+            check_numbers("steps", self.steps, 1),
+            check_numbers("values", self.values, 2),
+        )
+        if steps.dtype.kind not in "iu":
+            raise invalid("steps", self.steps, "whole numbers", "Pass the steps that were taken.")
         points = values.shape[1] if self.x.values is None else len(self.x.values)
         for end in (self.values, *(self.band or ())):
-            shape = _numbers("band", end, 2).shape
+            shape = check_numbers("band", end, 2).shape
             if shape != (len(steps), points):
                 expected = f"[{len(steps)}, {points}], a line for each step"
                 raise invalid("values", f"shape {list(shape)}", expected, "Pass such arrays.")
@@ -184,10 +203,12 @@ class Table:
     note: str = ""
 
     def __post_init__(self):
-        _check_text("title", self.title)
-        for row in self.rows:
-            if len(row) != len(self.headers):
-                got, expected = f"{len(row)} cells", f"{len(self.headers)}, one for each header"
+        check_text("title", self.title)
+        check_text("note", self.note)
+        headers = check_rows("headers", self.headers)
+        for row in check_rows("rows", self.rows):
+            if len(check_rows("rows", row)) != len(headers):
+                got, expected = f"{len(row)} cells", f"{len(headers)}, one for each header"
                 raise invalid("rows", got, expected, "Fill up the row with empty text.")
 
 
@@ -202,7 +223,7 @@ class Markdown:
     text: str
 
     def __post_init__(self):
-        _check_text("text", self.text)
+        check_text("text", self.text)
 
 
 @dataclass(frozen=True)
@@ -220,8 +241,8 @@ class Pictures:
     folded: bool = False
 
     def __post_init__(self):
-        _check_text("title", self.title)
-        for name, content in _mapping("png", self.png).items():
+        check_text("title", self.title)
+        for name, content in check_names("png", self.png).items():
             if not isinstance(content, bytes) or not content.startswith(PNG):
                 expected = "the bytes of a PNG file"
                 raise invalid(f"png[{name!r}]", content, expected, "Pass Path(..).read_bytes().")
@@ -233,39 +254,10 @@ Panel = Heatmap | Lines | Slider | Table | Markdown | Pictures
 PANELS = (Heatmap, Lines, Slider, Table, Markdown, Pictures)
 
 
-def _check_text(argument: str, value: Any) -> None:
-    if not isinstance(value, str):
-        raise invalid(argument, value, "text", "Pass a str.")
-
-
-def _mapping(argument: str, value: Any) -> Mapping[str, Any]:
-    """Return `value`. ValueError unless it is a mapping with names."""
-    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        raise invalid(argument, value, "a mapping by name", "Pass {name: ...}.")
-    return value
-
-
-def _numbers(argument: str, value: Any, rank: int) -> np.ndarray:
-    """Return `value` as an array of real numbers of that rank. ValueError for anything else."""
-    try:
-        array = np.asarray(value)
-        real = np.issubdtype(array.dtype, np.number) and not np.iscomplexobj(array)
-    except (TypeError, ValueError):
-        raise invalid(argument, value, "an array of numbers", "Pass a NumPy array.") from None
-    if not (real or array.dtype == bool or array.dtype.kind == "V") or array.ndim != rank:
-        expected = f"real numbers of {rank} {'axis' if rank == 1 else 'axes'}"
-        raise invalid(argument, value, expected, "Take one network, or a median over several.")
-    return array
-
-
-def _check_line(line: Line) -> None:
-    """Raise ValueError unless all arrays of a line have one length."""
-    n = len(_numbers("y", line.y, 1))
-    for name, values in (("x", line.x), ("errors", line.errors), *_ends(line.band)):
-        if values is not None and len(_numbers(name, values, 1)) != n:
-            got = f"{len(values)} for {n} values of y of {line.label!r}"
-            raise invalid(name, got, "one for each", "Pass arrays of one length.")
-
-
-def _ends(band: Any) -> tuple[tuple[str, Any], ...]:
-    return () if band is None else (("band", band[0]), ("band", band[1]))
+def _check_axis(argument: str, value: Any) -> None:
+    if not isinstance(value, Axis):
+        raise invalid(argument, value, "an Axis", "Pass reporting.Axis(letter, label).")
+    check_text(f"{argument}.letter", value.letter)
+    check_text(f"{argument}.label", value.label)
+    if value.values is not None:
+        check_numbers(f"{argument}.values", value.values, 1)

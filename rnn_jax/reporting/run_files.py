@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rnn_jax.errors import invalid
-from rnn_jax.reporting.page import page
+from rnn_jax.reporting._page import page
 from rnn_jax.reporting.panels import Markdown, Panel, Pictures, Table
 from rnn_jax.reporting.recognized import panels_of, table_of_arrays
 

@@ -46,15 +46,16 @@ MODULES = {
 
 # What functions return or hold. Building one does no work, and checks nothing.
 RECORDS = """
-    Activation AffineParams Axis BoundCheck Cell Configuration Correlation CovariantVectors CriticalPoint
+    Activation AffineParams BoundCheck Cell Configuration Correlation CovariantVectors CriticalPoint
     Decomposition DiagonalParams Edge Evaluation FastGRNNParams Feed GRUParams GRUResetBeforeParams
     GatedMeanField Generated Graph IndRNNParams InputParams JordanParams LEMParams LEMState
-    LRUParams LearnedInitialStateParams LSTMState LayerNormParams Line LinenCell LogNorm
+    LRUParams LearnedInitialStateParams LSTMState LayerNormParams LinenCell LogNorm
     LyapunovSpectrum MGUParams MGUResetAfterParams Masks MeanField MonitoredTrainState NNXCell
-    Node Nudges OscillatorState Panel Parallel Path PeepholeParams RGLRUParams ReadoutParams SLSTMState
+    Node Nudges OscillatorState Parallel Path PeepholeParams RGLRUParams ReadoutParams SLSTMState
     Scan Rule SelectiveParams Sentence SingularSpectra SingularValue StackMachine StackNetwork
     StatefulTrainState StepJacobian StreamTask Task Templates Text TrainState TruncationError
     WindowedDecomposition
+    Axis Line Panel
 """
 
 

@@ -28,26 +28,33 @@ def report_calls():
 def reporting_calls():
     table = np.ones((4, 4))
     drawn = lambda panel: reporting.page("a", [panel])
+    text = {"kinds": dict.fromkeys(("title", "value", "x", "y", "text"), "free text")}
     return {
-        "page": Call(reporting.page, {"title": "a", "panels": [reporting.Markdown("b")]}),
+        "page": Call(reporting.page, {"title": "a", "panels": [reporting.Markdown("b")]}, **text),
         "Heatmap": Call(
             reporting.Heatmap,
             {"title": "a", "value": "v", "tables": {"b": table}, "rows": AXIS, "columns": AXIS},
             then=drawn,
+            **text,
         ),
         "Lines": Call(
             reporting.Lines,
             {"title": "a", "x": "x", "y": "y", "views": {"b": [LINE]}, "scale": "linear"},
             then=drawn,
+            **text,
         ),
         "Slider": Call(
             reporting.Slider,
             {"title": "a", "x": AXIS, "y": "y", "steps": np.arange(4), "values": table},
             then=drawn,
+            **text,
         ),
         "Table": Call(
-            reporting.Table, {"title": "a", "headers": ["b"], "rows": [["c"]]}, then=drawn
+            reporting.Table,
+            {"title": "a", "headers": ["b"], "rows": [["c"]]},
+            then=drawn,
+            kinds={"title": "free text", "rows": "of any length"},
         ),
-        "Markdown": Call(reporting.Markdown, {"text": "a"}, then=drawn),
-        "Pictures": Call(reporting.Pictures, {"title": "a", "png": {"b": PNG}}, then=drawn),
+        "Markdown": Call(reporting.Markdown, {"text": "a"}, then=drawn, **text),
+        "Pictures": Call(reporting.Pictures, {"title": "a", "png": {"b": PNG}}, then=drawn, **text),
     }

@@ -37,7 +37,10 @@ def norms(T, rate=-1.0, networks=1):
         (lambda: Heatmap("a", "v", {"b": np.eye(2)}, T_AXIS, K_AXIS, scale="log2"), "scale"),
         (lambda: Lines("a", "x", "y", {"b": [np.ones(3)]}), "views"),
         (lambda: Lines("a", "x", "y", {"b": [Line("c", np.ones(3), np.ones(2))]}), "x"),
-        (lambda: Lines("a", "x", "y", {"b": [Line("c", np.ones(3), style="wavy")]}), "style"),
+        (
+            lambda: Lines("a", "x", "y", {"b": [Line("c", np.ones(3), style="wavy")]}),
+            r"views\['b'\].style",
+        ),
         (lambda: Slider("a", T_AXIS, "y", np.arange(3), np.ones((2, 4))), "values"),
         (lambda: Slider("a", Axis("t", "t", [1]), "y", np.arange(2), np.ones((2, 4))), "values"),
         (lambda: Table("a", ["b", "c"], [[1]]), "rows"),

@@ -10,6 +10,7 @@ from importlib import resources
 from typing import Any
 
 from rnn_jax.errors import invalid, optional
+from rnn_jax.reporting.arguments import check_rows, check_text
 from rnn_jax.reporting.figures import figure_of
 from rnn_jax.reporting.markdown import html_of
 from rnn_jax.reporting.panels import PANELS, Markdown, Panel, Pictures, Table
@@ -32,13 +33,16 @@ def page(title: str, panels: Sequence[Panel], *, whole: str = ALL_OF_IT) -> str:
 
     Raises:
       ImportError: plotly or markdown-it-py is missing; says how to install it.
-      ValueError: something that is no panel.
+      ValueError: something that is no panel, or none.
     """
+    check_text("title", title)
     plotly = optional("plotly.offline", 'pip install "plotly>=6"')
-    for panel in panels:
+    for panel in check_rows("panels", panels):
         if not isinstance(panel, PANELS):
             known = ", ".join(kind.__name__ for kind in PANELS)
             raise invalid("panels", panel, f"panels: {known}", "Make one of rnn_jax.reporting.")
+    if not panels:
+        raise invalid("panels", "none", "at least one", "Pass the panels to show.")
     sections = [_section(n, panel, whole) for n, panel in enumerate(panels, start=1)]
     headings = [(n, p.title) for n, p in enumerate(panels, start=1) if not isinstance(p, Markdown)]
     template = resources.files("rnn_jax.reporting").joinpath("page.html").read_text("utf-8")
