@@ -11,7 +11,7 @@ import numpy as np
 
 from rnn_jax.errors import invalid
 from rnn_jax.reporting._page import page
-from rnn_jax.reporting.panels import Markdown, Panel, Pictures, Table
+from rnn_jax.reporting.panels import PNG, Markdown, Panel, Pictures, Table
 from rnn_jax.reporting.recognized import panels_of, table_of_arrays
 
 FILES = ("config.json", "numbers.npz", "summary.md")
@@ -47,7 +47,8 @@ def page_of_run(folder: str | Path, panels: Sequence[Panel] = ()) -> str:
     shown: list[Panel] = [Markdown(summary)] if summary else []
     known = [*panels, *panels_of(numbers)]
     shown += known
-    figures = {file.stem: file.read_bytes() for file in sorted((folder / "figures").glob("*.png"))}
+    drawn = {file.stem: file.read_bytes() for file in sorted((folder / "figures").glob("*.png"))}
+    figures = {name: content for name, content in drawn.items() if content.startswith(PNG)}
     if figures:
         # They say in print what the panels say, where there are some.
         shown.append(Pictures("Figures of the run", figures, folded=bool(known)))
