@@ -20,7 +20,7 @@ def report(run: str | Path | Mapping[str, Any], *, out: str | Path | None = None
     ```
     log_norms = gradients.jacobian_log_norms(cell, params, xs)
     spectrum = gradients.lyapunov_spectrum(cell, params, xs)
-    rnn_jax.report({"norms": log_norms, "spectrum": spectrum}, out="report.html")
+    rnn_jax.report({"norms": log_norms, "spectrum": spectrum}, out=folder / "report.html")
     ```
 
     Args:

@@ -132,7 +132,7 @@ def _table(panel: Table) -> str:
         f'<div class="wide" tabindex="0"><table{pairs}>\n<thead><tr>{head}</tr></thead>\n'
         f"<tbody>\n{body}\n</tbody></table></div>"
     )
-    return note + (_folded(table, f"{len(panel.rows):,} rows") if panel.folded else table)
+    return note + (_folded(table, f"the rows ({len(panel.rows):,})") if panel.folded else table)
 
 
 def _pictures(panel: Pictures) -> str:
@@ -143,7 +143,7 @@ def _pictures(panel: Pictures) -> str:
         f"<figcaption>{html.escape(name)}</figcaption></figure>"
         for name, png in panel.png.items()
     )
-    return _folded(found, f"{len(panel.png):,} figures") if panel.folded else found
+    return _folded(found, f"the figures ({len(panel.png):,})") if panel.folded else found
 
 
 def _folded(content: str, what: str) -> str:

@@ -56,7 +56,7 @@ def axis(label: str, scale: str = "linear", **more: Any) -> dict[str, Any]:
     """Return an axis; one of logarithms is labelled by the powers of ten themselves."""
     scales: dict[str, dict[str, Any]] = {
         "ln": powers_of_ten(),
-        "log": {"type": "log", "exponentformat": "power"},
+        "log": {"type": "log", "exponentformat": "power", "nticks": 6},
     }
     return {
         "title": {"text": escape(label), "standoff": 8},

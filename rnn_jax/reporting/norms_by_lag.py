@@ -62,9 +62,9 @@ def loss_map(tables: Mapping[str, Any], *, note: str = "") -> Heatmap:
 
 
 def _over(tables: Mapping[str, Any]) -> str:
-    """Return the sentence about the networks that a median is taken over."""
+    """Return the sentence about what a median is taken over."""
     networks = max((len(table) for table in tables.values()), default=0)
-    return f"Medians over {networks} networks. " if networks > 1 else ""
+    return f"Medians over {networks} networks or sequences. " if networks > 1 else ""
 
 
 def by_lag(tables: Any) -> np.ndarray:
@@ -105,6 +105,6 @@ def decay(groups: Mapping[str, Mapping[str, Any]], *, note: str = "") -> Lines:
         views,
         scale="ln",
         limits=(float(entries.min()) - 0.05 * room, float(entries.max()) + ROOM * room),
-        note="Lines are medians over all networks and pairs (t, k) of a lag. Bounds may leave the "
+        note="Lines are medians over all pairs (t, k) of a lag, of all networks or sequences. Bounds may leave the "
         f"frame; a double click shows all of them. {note}".strip(),
     )
