@@ -105,6 +105,6 @@ def decay(groups: Mapping[str, Mapping[str, Any]], *, note: str = "") -> Lines:
         views,
         scale="ln",
         limits=(float(entries.min()) - 0.05 * room, float(entries.max()) + ROOM * room),
-        note="Lines are medians over all pairs (t, k) of a lag, of all networks or sequences. Bounds may leave the "
-        f"frame; a double click shows all of them. {note}".strip(),
+        note="Lines are medians over all pairs (t, k) of a lag, of all networks or sequences. "
+        f"Bounds may leave the frame; a double click shows all of them. {note}".strip(),
     )
