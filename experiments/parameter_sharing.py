@@ -37,6 +37,8 @@ from experiments.figures.parameter_sharing import accuracies
 from experiments.tables import parameter_sharing as parameter_sharing_tables
 from rnn_jax.errors import check_integer, invalid
 from rnn_jax.losses import softmax_cross_entropy
+from rnn_jax.reporting import Line, Lines, Panel
+from rnn_jax.reporting.norms_by_lag import percentiles
 from rnn_jax.tasks import Sentence, Templates, year_sentences
 from rnn_jax.training import create_train_state, fit, make_train_step, over_ensemble
 from rnn_jax.types import Array, Key, Params
@@ -304,7 +306,24 @@ def plot(result: Result) -> dict[str, Figure]:
     return {"accuracy": accuracies(result, ARMS)}
 
 
-STUDY = Study(__doc__, Config, measure, checks, summarize, plot, prepare, ensemble=True)
+def panels(result: Result) -> list[Panel]:
+    """Return the report's accuracies by the position of the year, for each set of sentences."""
+    views: dict[str, list[Line]] = {}
+    for label in map(str, result["labels"]):
+        for arm in ARMS:
+            accuracy = result[label][arm]["accuracy"]  # [sizes, seeds, positions]
+            for size, of_seeds in zip(result["sizes"][-len(accuracy) :], accuracy, strict=True):
+                low, middle, high = percentiles(of_seeds, (10, 50, 90))
+                line = Line(label, middle, result["positions"], (low, high))
+                views.setdefault(f"{size:,} sentences, {arm}", []).append(line)
+    note = f"Medians over seeds, and 10–90 %. Chance is {float(result['chance']):.1%}."
+    x, y = "words in front of the year", "accuracy on fresh sentences"
+    return [Lines("Accuracy by position", x, y, views, limits=(-0.02, 1.02), note=note)]
+
+
+STUDY = Study(
+    __doc__, Config, measure, checks, summarize, plot, prepare, ensemble=True, panels=panels
+)
 main = STUDY.main
 
 if __name__ == "__main__":

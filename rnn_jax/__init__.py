@@ -13,6 +13,7 @@ from rnn_jax import (
     training,
     types,
 )
+from rnn_jax._report import report
 from rnn_jax.cell import Cell
 from rnn_jax.lengths import length_mask
 from rnn_jax.transforms.serialization import register_classes
@@ -37,6 +38,7 @@ __all__ = [
     "length_mask",
     "linalg",
     "losses",
+    "report",
     "tasks",
     "theory",
     "topologies",

@@ -16,12 +16,12 @@ ROOT = Path(rnn_jax.__file__).parents[1]
 
 FLOORS = (
     ("types", "errors"),
-    ("transforms", "lengths", "plotting"),
+    ("transforms", "lengths", "plotting", "reporting"),
     ("linalg", "losses"),
     ("cell", "tasks"),
     ("cells", "unrolling", "graph"),
     ("gradients", "topologies", "interop", "theory"),
-    ("training",),
+    ("training", "_report"),
     ("rnn_jax", "study_command"),
     ("experiments", "benchmarks"),
 )
@@ -29,8 +29,8 @@ FLOORS = (
 
 PUBLIC = (
     *("rnn_jax", "rnn_jax.cells", "rnn_jax.gradients", "rnn_jax.graph", "rnn_jax.interop"),
-    *("rnn_jax.linalg", "rnn_jax.losses", "rnn_jax.plotting", "rnn_jax.tasks", "rnn_jax.theory"),
-    *("rnn_jax.topologies", "rnn_jax.training"),
+    *("rnn_jax.linalg", "rnn_jax.losses", "rnn_jax.plotting", "rnn_jax.reporting"),
+    *("rnn_jax.tasks", "rnn_jax.theory", "rnn_jax.topologies", "rnn_jax.training"),
 )
 
 

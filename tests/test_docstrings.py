@@ -1,6 +1,7 @@
 """Examples in docstrings run as they stand, given what they say they are given."""
 
 import importlib
+import tempfile
 import traceback
 import types
 from pathlib import Path
@@ -65,16 +66,24 @@ def a_network():
     return {"cell": LSTM, "I": 2, "B": 3, **library}
 
 
+def a_trajectory():
+    folder = Path(tempfile.mkdtemp())
+    of = {"cell": LSTM, "params": LSTM.init(KEY, 2), "xs": jnp.ones((5, 2), jnp.float32)}
+    return {**of, "folder": folder, "rnn_jax": rnn_jax, "gradients": rnn_jax.gradients}
+
+
 GIVEN = {
     "encode_decode": an_encoder,
     "import_weights": torch_weights,
     "export_weights": modules_of_torch_and_nnx,
     "dropout": a_network,
+    "report": a_trajectory,
 }
 """By the function whose docstring it is: what an example takes for granted."""
 
 THEN = {
     "encode_decode": lambda made: made["ys"].shape == (5, 2),
+    "report": lambda made: (made["folder"] / "report.html").stat().st_size > 1e6,
     "LinenCell": lambda made: made["y"].shape == (3, 4, 64),
     "NNXCell": lambda made: made["y"].shape == (3, 4, 64),
     "import_weights": lambda made: len(made["layers"]) == 2,

@@ -43,6 +43,8 @@ FITS = {  # an argument of the wrong size or kind may be seen in one that it sho
     "params": {"xs", "x", "initial_state", "cell", "state", "prompt", "structure"},
     "cell": {"params", "initial_state", "encoder"},
     "encoder": {"params", "cell"},
+    "steps": {"values"},
+    "values": {"steps"},
     "xs": {"x", "params", "targets", "initial_state", "resets", "nudges", "lengths"},
     "x": {"xs", "params", "W", "state"},
     "prompt": {"xs", "params", "lengths"},

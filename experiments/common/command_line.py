@@ -13,6 +13,7 @@ from typing import Any, NoReturn, TypeVar
 from experiments.common.docstring import parts_of
 from experiments.common.report import paragraph
 from experiments.common.run_folder import Figures, Result, redraw
+from experiments.common.run_report import Panels
 from experiments.common.settings import SETTINGS, Reproduction, Settings
 
 Config = TypeVar("Config", bound=Settings)
@@ -27,6 +28,7 @@ def command_line(
     main: Callable[[Config], Any],
     plot: Callable[[Result], Figures] | None,
     doc: str,
+    panels: Panels | None = None,
 ) -> None:
     """Run `experiment [--field value ...]`, or redraw by `experiment plot FOLDER`.
 
@@ -38,13 +40,13 @@ def command_line(
 
     def run() -> None:
         if plot is not None and sys.argv[1:2] == ["plot"]:
-            what = "Redraw the figures of a run."
+            what = "Redraw the figures of a run, and its report."
             name = f"{Path(sys.argv[0]).stem} plot"
             parser = argparse.ArgumentParser(prog=name, description=what)
             parser.add_argument("folder", type=Path, help="its run folder")
-            redraw(plot, parser.parse_args(sys.argv[2:]).folder)
+            redraw(plot, parser.parse_args(sys.argv[2:]).folder, panels)
             return
-        more = "" if plot is None else "\n\n`plot FOLDER` redraws a run's figures."
+        more = "" if plot is None else "\n\n`plot FOLDER` redraws a run's figures and report."
         settings = tyro.cli(
             config, description=f"{doc}{more}", default=defaults(config, sys.argv[1:])
         )

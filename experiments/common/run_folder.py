@@ -4,6 +4,7 @@
 run/
   config.json   what was asked for, and by which command, code, versions and devices it was answered
   numbers.npz   every array that the figures and the summary need, no pickles
+  report.html   all of it on one page, to look at; opens without a network
   figures/      each figure as PNG, SVG and PDF
   networks/     the parameters of the networks that were trained, for `rnn_jax.training.restore`
   summary.md    for a person
@@ -31,6 +32,7 @@ from matplotlib.figure import Figure
 from experiments.common.folder_lock import locked
 from experiments.common.numbers import Result, describe_arrays, flatten, nest, read_numbers
 from experiments.common.provenance import experiment_of, record_of, same_run
+from experiments.common.run_report import Panels, no_panels, try_report, write_report
 from rnn_jax.errors import invalid
 from rnn_jax.training import save
 
@@ -38,7 +40,7 @@ Figures = Mapping[str, Figure]
 
 FORMATS = ("png", "svg", "pdf")
 """Of figures: to look at, to edit, and for a paper."""
-FINISHED = ("config.json", "numbers.npz", "summary.md", "figures", "networks")
+FINISHED = ("config.json", "numbers.npz", "summary.md", "report.html", "figures", "networks")
 """What a finished run consists of; it is there once its config.json is."""
 REMEDY = "Run the experiment first; an unfinished run goes on with the same command."
 
@@ -82,6 +84,7 @@ class RunFolder:
         summary: str,
         figures: Figures,
         networks: Mapping[str, Any] | None = None,
+        panels: Panels | None = no_panels,
     ) -> None:
         """Write a finished run in place of what was here, and let the checkpoints go.
 
@@ -90,6 +93,7 @@ class RunFolder:
           summary: the text of summary.md.
           figures: by name.
           networks: pytrees of arrays by name, each saved for `restore`.
+          panels: the report's own panels of the result; None for no report.
         """
         aside, numbers = self.path / ".finishing", flatten(result)
         with _written("out", self.path):
@@ -106,6 +110,8 @@ class RunFolder:
             record["seconds"] = round(time.monotonic() - self._begun, 1)
             record["arrays"] = describe_arrays(numbers)
             _write_json(aside / "config.json", record)
+            if panels is not None:
+                try_report(aside, lambda: panels(result))
             aside.rename(self.path / ".finished")
             self._recover()
 
@@ -193,8 +199,8 @@ class RunFolder:
             moving.rmdir()
 
 
-def redraw(plot: Callable[[Result], Figures], folder: Path) -> None:
-    """Draw the figures of a finished run again, from its numbers alone.
+def redraw(plot: Callable[[Result], Figures], folder: Path, panels: Panels | None = None) -> None:
+    """Draw the figures of a finished run again, and its report, from its files alone.
 
     Raises:
       FileNotFoundError: no folder, or no finished run there.
@@ -213,6 +219,7 @@ def redraw(plot: Callable[[Result], Figures], folder: Path) -> None:
         )
     try:
         figures = plot(result)
+        more = panels(result) if panels is not None else []
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise invalid(
             "run folder",
@@ -222,6 +229,8 @@ def redraw(plot: Callable[[Result], Figures], folder: Path) -> None:
         ) from error
     with _written("run folder", run.path):
         write_figures(run.path / "figures", figures)
+        if panels is not None:
+            write_report(run.path, more)
     print(f"Figures are in {run.path / 'figures'}/")
 
 

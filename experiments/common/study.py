@@ -18,6 +18,7 @@ from experiments.common.command_line import command_line
 from experiments.common.numbers import Result
 from experiments.common.programs import programs_kept
 from experiments.common.run_folder import Figures, RunFolder
+from experiments.common.run_report import Panels, no_panels
 from experiments.common.settings import Settings
 
 
@@ -63,6 +64,7 @@ class Study:
       together: how runs of a sweep are measured in one program; None if each is by itself.
       rows: the result as rows `(metric, step, value)` of a sweep's table, step NaN for what has
         none; by default, what was measured for the checks.
+      panels: panels of the report that come before those which are recognized in any result.
     """
 
     doc: str
@@ -75,6 +77,7 @@ class Study:
     ensemble: bool = False
     together: Together | None = None
     rows: Callable[[Result], Iterable[tuple[str, float, float]]] | None = None
+    panels: Panels = no_panels
 
     def main(self, config: Any) -> Result:
         """Measure, and leave a run folder behind; return the result that is in it.
@@ -92,7 +95,8 @@ class Study:
     def main_together(self, configs: Sequence[Any], checkpoints: Path) -> None:
         """Measure runs that differ in `together.fields` in one program; leave a folder for each.
 
-        Their figures are left to `plot FOLDER`. The checkpoints go once all folders are written.
+        Their figures and reports are left to `plot FOLDER`. The checkpoints go once all folders are
+        written.
         """
         assert self.together is not None
         for config in configs:
@@ -118,11 +122,12 @@ class Study:
         """Write what a run leaves; return its result and summary."""
         result, networks = measured if isinstance(measured, tuple) else (measured, {})
         summary = f"{self.summarize(result)}\n\n{checks_table(self.checks(result))}"
-        folder.finish(result, summary, self.plot(result) if figures else {}, networks)
+        drawn, panels = (self.plot(result), self.panels) if figures else ({}, None)
+        folder.finish(result, summary, drawn, networks, panels)
         return result, summary
 
     def command_line(self) -> None:
         """Run `python -m experiments.NAME`."""
         if self.ensemble:
             jax.config.update("jax_num_cpu_devices", os.cpu_count())
-        command_line(self.config, self.main, self.plot, self.doc)
+        command_line(self.config, self.main, self.plot, self.doc, self.panels)

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from experiments.common import provenance, report, run_folder
+from experiments.common import provenance, report, run_folder, run_report
 from experiments.common.checks import at_least
 from experiments.common.command_line import MISTAKE, NOT_A_NUMBER, STOPPED, command_line
 from experiments.common.folder_lock import locked
@@ -23,6 +23,7 @@ from experiments.common.run_folder import FINISHED, RunFolder, redraw
 from experiments.common.settings import Settings, Size
 from experiments.common.study import Study
 from rnn_jax import training
+from rnn_jax.reporting import Line, Lines
 from rnn_jax.training import fit
 
 FORM = r"^{}: got .*{}.*; expected .+\. [A-Z]"
@@ -79,6 +80,42 @@ def run(monkeypatch, *arguments):
 def out(tmp_path):
     main(Config(out=tmp_path / "run", number=1))
     return tmp_path / "run"
+
+
+def test_the_report_is_written_at_the_end_and_by_plot(out, monkeypatch):
+    """With the study's own panels before what any result shows."""
+    first = (out / "report.html").read_text()
+    assert "number.npz" not in first
+    assert "Number 1" in first
+    (out / "report.html").unlink()
+    assert run(monkeypatch, "plot", out) == 0
+    assert (out / "report.html").read_text() == first
+    lines = Lines("Own", "x", "y", {"": [Line("a", [1.0, 2.0])]})
+    redraw(plot, out, lambda result: [lines])
+    assert '<h2 id="heading-2">Own</h2>' in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("broken", "said"),
+    [
+        (lambda patch: patch.setitem(sys.modules, "plotly.offline", None), "Install it: pip"),
+        (lambda patch: patch.setattr(run_report, "page_of_run", lambda *_: 1 / 0), "ZeroDivision"),
+    ],
+)
+def test_a_run_is_finished_without_its_report(tmp_path, monkeypatch, capsys, broken, said):
+    """And says so in one line; `plot` says why."""
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        broken(patch)
+        main(Config(out=out))
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if "report.html" in line]
+        assert line.startswith("No report.html was written")
+        assert said in line
+        with pytest.raises((ImportError, ZeroDivisionError)):
+            redraw(plot, out, lambda result: [])
+    assert {entry.name for entry in out.iterdir()} == set(FINISHED) - {"report.html"}
+    assert run(monkeypatch, "plot", out) == 0
+    assert {entry.name for entry in out.iterdir()} == set(FINISHED)
 
 
 def numbers_of(out):

@@ -11,6 +11,7 @@ from rnn_jax import (
     interop,
     linalg,
     losses,
+    reporting,
     tasks,
     theory,
     topologies,
@@ -22,6 +23,7 @@ from tests.public_calls.of_cells import cell_calls, initializer_calls
 from tests.public_calls.of_gradients import gradient_calls
 from tests.public_calls.of_networks import graph_calls, interop_calls, topology_calls, unroll_calls
 from tests.public_calls.of_numbers import linalg_calls, loss_calls
+from tests.public_calls.of_reports import report_calls, reporting_calls
 from tests.public_calls.of_tasks import task_calls
 from tests.public_calls.of_theory import theory_calls
 from tests.public_calls.of_training import training_calls
@@ -35,6 +37,7 @@ MODULES = {
     "interop": interop,
     "linalg": linalg,
     "losses": losses,
+    "reporting": reporting,
     "tasks": tasks,
     "theory": theory,
     "topologies": topologies,
@@ -52,11 +55,12 @@ RECORDS = """
     Scan Rule SelectiveParams Sentence SingularSpectra SingularValue StackMachine StackNetwork
     StatefulTrainState StepJacobian StreamTask Task Templates Text TrainState TruncationError
     WindowedDecomposition
+    Axis Line Panel
 """
 
 
 CALLS = {
-    "rnn_jax": unroll_calls,
+    "rnn_jax": lambda: unroll_calls() | report_calls(),
     "cells": cell_calls,
     "initializers": initializer_calls,
     "gradients": gradient_calls,
@@ -64,6 +68,7 @@ CALLS = {
     "interop": interop_calls,
     "linalg": linalg_calls,
     "losses": loss_calls,
+    "reporting": reporting_calls,
     "tasks": task_calls,
     "theory": theory_calls,
     "topologies": topology_calls,

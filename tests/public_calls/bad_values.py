@@ -15,6 +15,8 @@ LEFT_OUT = {  # values that are good, or that say nothing, by kind
     "floats, no integers": ("integers", "NaN", "float16"),
     "complex too": ("complex", "float16"),
     "path": ("text",),
+    "free text": ("text",),
+    "of any length": ("empty list",),
     "pytree": ("None", "dict", "empty list", "number"),
     "two lags": ("rank + 2",),
     "of any size": ("of another H",),
