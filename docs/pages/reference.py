@@ -27,6 +27,7 @@ MODULES = (
     "rnn_jax.graph.drawing",
     "rnn_jax.linalg",
     "rnn_jax.plotting",
+    "rnn_jax.reporting",
 )
 KINDS = (("functions", "autofunction"), ("classes", "autoclass"), ("values", "autodata"))
 

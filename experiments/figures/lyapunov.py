@@ -60,7 +60,7 @@ def finite_size(result: Result, tolerance: float) -> Figure:
     sizes, gains = result["finite"]["sizes"], result["gains"]
     errors = result["finite"]["means"] - result["chaos"]["mean_theory"][:, None]
     with house():
-        figure, axes = grid_of_panels(1, 1, width=4.5, height=2.6)
+        figure, axes = grid_of_panels(1, 1, width=6.75, height=2.3)
         ax = axes[0, 0]
         ax.axhspan(-tolerance, tolerance, color=MUTED, alpha=0.15, lw=0)
         ax.axhline(0, color="black", lw=0.6)

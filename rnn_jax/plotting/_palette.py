@@ -13,6 +13,7 @@ from typing import Any
 import matplotlib
 
 PALETTE = ("#1878cc", "#f06000", "#186c60", "#9c0000", "#6cb49c", "#18306c", "#3c0c18")
+"""Colours of lines and points, in the order in which they are used."""
 MEASURED, BOUND, PRODUCT = PALETTE[:3]
 MUTED = "#80858d"
 """For what is compared with; always with a line of its own."""

@@ -98,7 +98,7 @@ def assert_fits_a_page(figure, width=None, letters=True):
     assert_nothing_overlaps(figure, renderer)
     panels = panels_of(figure)
     for ax in panels:
-        assert ax.get_xlabel().strip(), ax.get_title()
+        assert ax.get_xlabel().strip() or _is_twin(ax), ax.get_title()
         assert ax.get_ylabel().strip(), ax.get_title()
     for ax in figure.axes:
         if hasattr(ax, "_colorbar"):
