@@ -38,11 +38,12 @@ NEEDED = {
         "import numpy as np; from rnn_jax import training;"
         "training.to_tensorboard(sys.argv[1])(0, {'loss': np.ones(2)})",
     ),
-    "haiku": (("dm-haiku", "bench"), "from rnn_jax import interop; interop.from_haiku(len, 3)"),
+    "haiku": (("dm-haiku", "bench"), "from rnn_jax import interop; interop.from_haiku(len)"),
     "equinox": (
         ("equinox", "bench"),
         "from rnn_jax import interop; interop.from_equinox(len)",
-        "from rnn_jax import interop; interop.export_weights('equinox', 'gru', None)",
+        "import jax; from rnn_jax import cells, interop;"
+        "interop.export_weights('equinox', 'gru', cells.gru(2).init(jax.random.key(0), 2))",
     ),
     "sklearn": (
         ("scikit-learn", "data"),
