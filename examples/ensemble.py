@@ -14,7 +14,7 @@ import optax
 
 from rnn_jax import cells, tasks, training
 
-RATES, SEEDS, STEPS = 10.0 ** np.arange(-5, -1.0, 0.5), 2, 300
+RATES, SEEDS, STEPS = 10.0 ** np.arange(-4, 0, 0.5), 2, 300
 task = tasks.adding(T=16, batch_size=32)
 net = cells.readout(cells.gru(24), task.output_size)
 adam = optax.inject_hyperparams(optax.adam)(learning_rate=1e-3)

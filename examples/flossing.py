@@ -12,19 +12,20 @@ import numpy as np
 import optax
 
 from rnn_jax import cells, gradients, training
+from rnn_jax.cells import initializers
 
 N, K, T = 24, 12, 40
-cell = cells.elman(N)
+cell = cells.elman(N, input_init=initializers.gaussian(0.35))
 adam = optax.adam(1e-2)
 start = training.create_train_state(cell.init(jax.random.key(0), 2), adam)
 
 
 def loss(params, xs):
-    """Return Σ λ_i² over the K largest, of the trajectory that xs drive."""
-    return gradients.flossing(cell, params, xs, num_exponents=K, interval=2)
+    """Return the mean of λ_i² over the K largest, of the trajectory that xs drive."""
+    return gradients.flossing(cell, params, xs, num_exponents=K, interval=2, warmup=5) / K
 
 
-step = jax.jit(training.make_train_step(loss, adam))
+step = jax.jit(training.make_train_step(loss, adam, clip_norm=1.0))
 drawn = lambda i: jax.random.normal(jax.random.fold_in(jax.random.key(1), i), (T, 2))
 state, record = training.fit(step, start, drawn, 200, progress=False)
 

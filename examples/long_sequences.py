@@ -22,8 +22,8 @@ xs = jax.random.normal(jax.random.key(1), (T, B, 2))
 targets = jnp.cumsum(xs[..., :1], 0) / 30
 strategies = {
     "scan": "scan",
-    "fused": "fused",  # the default here: chunks, weight gradients as large products
-    "fused, chunks of 64": Fused(chunk=64),
+    "fused": "fused",  # the default here: chunks of steps, weight gradients as large products
+    "fused, gates kept": Fused(recompute=False),
     "checkpointed": Checkpointed(),
     "checkpointed, 3 levels": Checkpointed(levels=3),
 }

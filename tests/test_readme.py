@@ -59,9 +59,14 @@ def test_the_readme_runs(capsys):
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(DOCS)))
-def test_documents_run(path):
+def test_documents_run(path, monkeypatch):
+    monkeypatch.setattr(plt, "show", lambda: None)  # warns where there is a screen
     try:
         run(path)
+        drawn = [plt.figure(number) for number in plt.get_fignums()]
+        assert len(drawn) == path.read_text().count("plt.show()")
+        for figure in drawn:
+            figure.canvas.draw()
     finally:
         plt.close("all")
 
