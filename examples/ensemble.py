@@ -14,9 +14,9 @@ import optax
 
 from rnn_jax import cells, tasks, training
 
-RATES, SEEDS, STEPS = 10.0 ** np.arange(-4, 0, 0.5), 2, 300
-task = tasks.adding(T=16, batch_size=32)
-net = cells.readout(cells.gru(24), task.output_size)
+RATES, SEEDS, STEPS = 10.0 ** np.arange(-4, 0, 0.5), 2, 250
+task = tasks.adding(T=12, batch_size=32)
+net = cells.readout(cells.gru(16), task.output_size)
 adam = optax.inject_hyperparams(optax.adam)(learning_rate=1e-3)
 train_step = training.make_task_train_step(net, task, adam, clip_norm=1.0)
 rates = jnp.repeat(jnp.asarray(RATES, jnp.float32), SEEDS)

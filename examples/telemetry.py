@@ -2,9 +2,9 @@ r"""
 Telemetry while training
 ========================
 
-An Elman network of gain 2 learns to predict a text. Its gradients explode, and all steps are
-clipped, until training has brought it to where they last for some tens of steps. What is measured
-comes from the backward pass that training takes anyway.
+An Elman network of gain 2 learns to predict a text. At first its gradients explode, and every
+step is clipped; soon training has brought it to where they neither explode nor vanish within tens
+of steps. What is measured comes from the backward pass that training takes anyway.
 
 ``python examples/telemetry.py --out docs/telemetry.png`` writes the figure.
 """
@@ -26,7 +26,7 @@ given = arguments.parse_args()
 
 task = tasks.next_character(tasks.load_text(), T=64, batch_size=8)
 net = cells.readout(cells.elman(64, recurrent_init=initializers.orthogonal(2.0)), task.output_size)
-adam, telemetry = optax.adam(2e-3), training.Telemetry(net)
+adam, telemetry = optax.adam(4e-3), training.Telemetry(net)
 
 
 def loss(params, batch, unroll=rnn_jax.unroll):
@@ -46,7 +46,7 @@ first, last = (np.median(part) for part in np.array_split(record["grad_norm"], 6
 print(f"loss {record['loss'][0]:.2f} to {record['loss'][-1]:.2f} nats per character")
 print(f"median gradient norm {first:.3g} in the first sixth of training, {last:.3g} in the last")
 print(f"clipped: {record['clipped'].mean():.0%} of the steps")
-assert last < 0.01 * first
+assert last < 0.05 * first
 assert abs(record["spectral_norm/W"][0] - 2) < 0.02  # where an orthogonal W of gain 2 begins
 
 # %%

@@ -12,22 +12,20 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from rnn_jax import cells, gradients, losses
-from rnn_jax.cells import initializers
 
 T, H = 64, 32
 k2s = (1, 2, 4, 8, 16, 32, 48, T)
 xs = jax.random.normal(jax.random.key(1), (T, 2))
 targets = jax.random.normal(jax.random.key(2), (T, 1))
+cell = cells.readout(cells.elman(H), 1)  # W is orthogonal at first
+params = cell.init(jax.random.key(0), 2)
 figure, ax = plt.subplots(figsize=(5, 3.4), layout="constrained")
 errors = {}
 for gain in (0.7, 1.0, 3.0):
-    cell = cells.readout(cells.elman(H, recurrent_init=initializers.orthogonal(gain)), 1)
-    params = cell.init(jax.random.key(0), 2)
-    found = gradients.truncation_error(
-        cell, params, xs, targets, losses.squared_error, k1=1, k2s=k2s
-    )
+    net = params.replace(cell=params.cell.replace(W=gain * params.cell.W))
+    found = gradients.truncation_error(cell, net, xs, targets, losses.squared_error, k1=1, k2s=k2s)
     errors[gain] = np.asarray(found.param_relative_error.cell.W)
-    rate = gradients.decay_rate(gradients.jacobian_log_norms(cell, params, xs))
+    rate = gradients.decay_rate(gradients.jacobian_log_norms(cell, net, xs))
     print(f"gain {gain}: {float(rate):+.3f} nats per step; errors", errors[gain].round(4).tolist())
     ax.semilogy(k2s[:-1], errors[gain][:-1], "o-", label=f"gain {gain}: {float(rate):+.2f} nats")
 
