@@ -251,6 +251,7 @@ class Pictures:
 PNG = b"\x89PNG\r\n\x1a\n"
 """What every PNG file begins with."""
 Panel = Heatmap | Lines | Slider | Table | Markdown | Pictures
+"""Any of the kinds of panel."""
 PANELS = (Heatmap, Lines, Slider, Table, Markdown, Pictures)
 
 
