@@ -70,6 +70,7 @@ ARMS = ("clipped", "not clipped")
 PHASES = ("before training", "after training")
 GAINS = (0.5, 1.0, 2.0)
 ELMAN = "Elman, gain "
+STATE = "s\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{}"
 MIN_LAGS, MIN_STEPS, MIN_SEEDS = 30, 200, 8
 """T, steps of training and networks of each kind, without which some claims are not judged."""
 
@@ -319,7 +320,9 @@ def summarize(result: Result) -> str:
 def plot(result: Result) -> dict[str, Figure]:
     """Return every figure, from the result alone."""
     labels = [str(label) for label in result["labels"]]
-    by_state = {f"{label}, s = {result[label]['state']}": result[label] for label in labels}
+    by_state = {
+        f"{label}, {STATE.format(result[label]['state'])}": result[label] for label in labels
+    }
     by_phase = lambda of: {
         title: {phase: of(numbers[phase]) for phase in PHASES}
         for title, numbers in by_state.items()

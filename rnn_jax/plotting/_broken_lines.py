@@ -11,8 +11,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import Text
 
-PIECES = re.compile(r"\$[^$]*\$\S*\s*|[^\s.:_/$]*[\s.:_/]+|[^\s.:_/$]+|\$")
-"""Pieces of a text that are not broken: a formula, or a word up to the next space or sign."""
+PIECES = re.compile(r"\$[^$]*\$[^ ]* *|[^ .:_/$]*[ .:_/]+|[^ .:_/$]+|\$")
+"""Pieces of a text that are not broken: a formula, or a word up to the next space or sign.
+
+Spaces that do not break are part of a word."""
 
 
 def break_lines(text: Text, width: float) -> None:

@@ -5,7 +5,7 @@ Norms come as natural logarithms and are drawn in powers of ten.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -84,7 +84,7 @@ def decay(panels: Mapping[str, Mapping[str, Mapping[str, np.ndarray]]]) -> Shown
                 bounds = {
                     label: np.asarray(tables[key]) for key, label in BOUNDS.items() if key in tables
                 }
-                draw_norms(ax, np.asarray(tables["measured"]), bounds)
+                draw_norms(ax, np.asarray(tables["measured"]), bounds, list(BOUNDS.values()))
                 ax.set(title=f"{cell}\n{phase}", xlabel=LAG, ylabel=norm_of("s"))
         for row, phase in enumerate(rows):
             axes[row, 0].set_ylim(*limits_of([p[phase]["measured"] for p in panels.values()]))
@@ -98,14 +98,24 @@ BOUNDS = {
 }
 
 
-def draw_norms(ax: Axes, measured: np.ndarray, bounds: Mapping[str, np.ndarray]) -> None:
-    """Draw norms by lag, and their bounds; where the median is 0, a mark on the axis."""
+def draw_norms(
+    ax: Axes,
+    measured: np.ndarray,
+    bounds: Mapping[str, np.ndarray],
+    names: Sequence[str] | None = None,
+) -> None:
+    """Draw norms by lag, and their bounds; where the median is 0, a mark on the axis.
+
+    `names` are those of all panels of a figure, in which a bound has one colour and line.
+    """
+    names = list(bounds) if names is None else names
     low, middle, high = band_by_lag(measured).T / np.log(10)
     lag = np.arange(len(middle))
     gone = lag[middle == -np.inf]
     colors = [color for color in cycle() if color != cycle()[0]] or cycle()
-    for number, (name, bound) in enumerate(bounds.items()):
-        color = colors[number] if number < len(colors) else arm_color(number, len(bounds))
+    for name, bound in bounds.items():
+        number = names.index(name)
+        color = colors[number] if number < len(colors) else arm_color(number, len(names))
         at_median = band_by_lag(bound).T[1] / np.log(10)
         line = BOUND_LINES[number % len(BOUND_LINES)]
         ax.plot(lag, at_median, ls=line, color=color, label=name)

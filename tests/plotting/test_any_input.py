@@ -301,3 +301,18 @@ def test_what_cannot_be_drawn_is_refused(function, value):
 def test_a_bound_of_another_length_is_refused():
     with pytest.raises(ValueError, match=r"^bounds\['b'\]: got .*; expected .+\. [A-Z]"):
         plotting.norms(np.zeros((3, 3)), bounds={"b": np.zeros((4, 4))})
+
+
+def test_a_bound_has_one_colour_and_line_in_all_panels():
+    """The LSTM of a figure has no power bound; its product must not be drawn as one."""
+    table = np.where(np.tri(5) > 0, -np.abs(np.subtract.outer(range(5), range(5))), -np.inf)[None]
+    both = {"measured": table, "power_bound": table + 1, "product_bound": table + 0.5}
+    one = {"measured": table, "product_bound": table + 0.5}
+    figure = plotting.decay({"Elman": {"as drawn": both}, "LSTM": {"as drawn": one}})
+    first, second = (
+        {line.get_label(): (line.get_color(), line.get_linestyle()) for line in ax.lines}
+        for ax in figure.axes
+    )
+    assert len(first) == len(second) + 1
+    assert second.items() <= first.items()
+    assert len(set(first.values())) == len(first)
