@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN = $(VENV)/bin/python
 
-.PHONY: study reproduce test test-all check validation docs docs-links format clean
+.PHONY: study reproduce figures redraw test test-all check validation docs docs-links format clean
 
 study: $(VENV)/ready
 	$(RUN) -m experiments.gradient_decay $(ARGS)
@@ -14,6 +14,20 @@ reproduce: $(VENV)/ready
 
 # A file's tests are one worker's: they share programs. (Groups of xdist 3.8 are lost on pytest 9.2.)
 PYTEST = $(RUN) -m pytest -n auto --dist loadfile
+
+# The figures of docs/ from runs of their own, in half an hour; those of benchmarks are made by these.
+figures: $(VENV)/ready
+	$(RUN) -m experiments.reproduce --studies theory
+	$(RUN) -m experiments.gradient_decay --out runs/figures/gradient_decay
+	$(RUN) -m experiments.computational_graph --steps 4 --gradient-from 3 --out runs/figures/lstm
+	cp runs/figures/gradient_decay/figures/decay.png docs/gradient_decay.png
+	cp runs/figures/lstm/figures/unfolded.png docs/lstm_unfolded.png
+	$(RUN) examples/telemetry.py --out docs/telemetry.png
+
+# Those of the pages of verdicts, from the numbers that are kept.
+redraw: $(VENV)/ready
+	$(RUN) -m experiments.reproduce --redraw
+	$(RUN) -m experiments.reproduce --redraw --studies theory
 
 # The laws of drivers over time and of the laboratory against one cell of each kind of structure.
 test: check
