@@ -72,7 +72,7 @@ sphinx_gallery_conf = {
     "examples_dirs": str(ROOT / "examples"),
     "gallery_dirs": "gallery",
     "filename_pattern": r"\.py$",
-    "ignore_pattern": r"__init__\.py|two_devices\.py",
+    "ignore_pattern": r"__init__\.py",
     "capture_repr": ("_repr_html_", "__repr__"),
     "ignore_repr_types": r"matplotlib\.(text|axes|lines|legend)|builtins\.|numpy\.|jax",
     "download_all_examples": False,
