@@ -54,10 +54,10 @@ def show(*tables: str) -> None:
 
 
 def conclude(folder: Path, *tables: str, figures: Mapping[str, Any] | None = None) -> None:
-    """Write tables to table.md and figures as PNG, SVG and PDF, and show the tables."""
+    """Write tables to table.md and figures as PNG and SVG, and show the tables."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "table.md").write_text("\n\n".join(tables) + "\n")
     for name, figure in (figures or {}).items():
-        for suffix in ("png", "svg", "pdf"):
+        for suffix in ("png", "svg"):
             figure.savefig(folder / f"{name}.{suffix}", dpi=150)
     show(*tables)
