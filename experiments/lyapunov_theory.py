@@ -13,6 +13,10 @@ entropy rate and Kaplan-Yorke dimension are so much a unit.
     python -m experiments.lyapunov_theory [--out FOLDER]
     python -m experiments.lyapunov_theory plot FOLDER
 
+Not reached: the mean exponent of N = 512 at g = 1.2 and 1.5, as the claim says; and at g = 3 the
+mean of all exponents is 0.013 nats above that of ln |det J_t|, where 0.005 was asked: 5 % of them,
+those below −11 nats a step, are not trusted in float32.
+
 About three minutes on two cores (AVX-512).
 """
 

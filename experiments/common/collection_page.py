@@ -160,7 +160,7 @@ def _section(
         *notes,
         *(f"![{name}, {figure}]({where}/{name}/{figure}.png)" for figure in figures),
     ]
-    if "arms" in result:
+    if isinstance(result.get("arms"), Mapping):
         of_gradients = ["before → after training", "decay rate", "horizon", "λ₁"]
         parts += [IN_NATS, _table(of_gradients, gradient_rows(result["arms"]))]
     versions = record["versions"]
