@@ -1,4 +1,4 @@
-"""REPRODUCTIONS.md is what its kept runs say, and each of its claims fails where they say else."""
+"""Pages of verdicts are what their kept runs say; reproductions fail where these say else."""
 
 import re
 from pathlib import Path
@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from experiments import reproduce
-from experiments.common.collections import PUBLISHED
+from experiments.common.collections import COLLECTIONS, PUBLISHED
 from experiments.common.numbers import flatten, nest
 from experiments.common.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
-PAGE, KEPT = ROOT / "REPRODUCTIONS.md", ROOT / "docs" / "reproductions"
+KEPT = ROOT / PUBLISHED.keep
 
 none, every = np.zeros_like, np.ones_like
 far = lambda values: 1e3 * np.abs(values) + 1e3
@@ -103,18 +103,23 @@ def kept():
     return of
 
 
-def test_the_page_is_of_its_runs():
-    assert {path.name for path in KEPT.iterdir()} == set(PUBLISHED.studies)
-    studies = {name: reproduce.study_of(name) for name in PUBLISHED.studies}
-    assert PAGE.read_text() == reproduce.page_kept(PUBLISHED, KEPT, ROOT)
+@pytest.mark.parametrize("studies", COLLECTIONS)
+def test_the_page_is_of_its_runs(studies):
+    collection = COLLECTIONS[studies]
+    page, kept = ROOT / collection.page, ROOT / collection.keep
+    assert {path.name for path in kept.iterdir()} == set(collection.studies)
+    assert page.read_text() == reproduce.page_kept(collection, kept, page.parent)
     # The settings are those of the command, and no figure is missing.
-    for name in studies:
-        record, result = RunFolder(KEPT / name).read()
-        (config,) = reproduce.configs_of(reproduce.Reproduce(), name)
+    settings = reproduce.Reproduce(
+        studies=studies, only=tuple(collection.studies), out=collection.out
+    )
+    for name in collection.studies:
+        record, result = RunFolder(kept / name).read()
+        (config,) = reproduce.configs_of(settings, name)
         of_study = reproduce.settings_of(config)
         assert record["config"] == {key: of_study[key] for key in record["config"]}
-        drawn = {path.stem for path in (KEPT / name).glob("*.png")}
-        assert drawn == set(studies[name].plot(result))
+        drawn = {path.stem for path in (kept / name).glob("*.png")}
+        assert drawn == set(reproduce.study_of(name).plot(result))
 
 
 @pytest.mark.parametrize("name", PUBLISHED.studies)
