@@ -12,7 +12,10 @@ lengths far beyond. After Pascanu, Mikolov and Bengio (2013, arXiv 1211.5063), s
 Not reached: with the reduced sizes, networks that learn lengths of 10 to 30 answer half of the
 sequences of 300 steps; clipping alone solves hardly more than plain descent does, and the sigmoid
 network, with Ω, is not through at T = 30 after 6,000 updates. Ω as a mean over steps, as the
-authors' code has it, served less than the sum of their equation.
+authors' code has it, served less than the sum of their equation. With as many as 100,000 updates
+(`--lengths 50 100 --steps 100000 --seeds 5`, basic tanh), clipping and Ω solve T = 50 in five seeds
+of five and T = 100 in four, after 7,000 to 79,500 updates; these four, trained on one length, err
+in 6,800 to 7,800 of 10,000 sequences of 1,000 steps, as a guess does.
 
 About nine minutes on two cores.
 """
