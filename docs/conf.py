@@ -92,16 +92,22 @@ ROOT_PAGES = {
     "CONTRIBUTING.md": "contributing.md",
 }
 """Files of the repository's top that have a page here."""
+IN_A_CLONE = r"\.pre-commit-config\.yaml|SECURITY\.md|CITATION\.cff|README\.md"
 
 
 def as_notebook(app: Any, name: str, source: list[str]) -> None:
-    """Make blocks of Python cells that are run, and links of files the links of their pages."""
+    """Make blocks of Python cells that are run, and pages of files of the repository's top."""
     if Path(app.env.doc2path(name)).suffix != ".md":
         return
-    text = source[0]
+    text, up = source[0], "../" * name.count("/")
     for file, page in ROOT_PAGES.items():
-        up = "../" * (name.count("/"))
+        if page == f"{name}.md":
+            text = (ROOT / file).read_text().replace("](docs/", "](")
+            app.env.note_dependency(str(ROOT / file))
+    for file, page in ROOT_PAGES.items():
         text = re.sub(rf"\]\((\.\./)*{re.escape(file)}(?=[#)])", f"]({up}{page}", text)
+    # Other files of the top are in a clone, and not on the site.
+    text = re.sub(rf"\[([^]]+)\]\((\.\./)*({IN_A_CLONE})\)", r"\1", text)
     if name.split("/")[0] not in pages.SHOWN and not text.startswith("---") and FENCE.search(text):
         text = HEADER + FENCE.sub("```{code-cell} python", text)
     source[0] = text

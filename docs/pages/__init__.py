@@ -8,7 +8,15 @@ from docs.pages.studies import write_studies
 
 __all__ = ["SHOWN", "public_names", "write"]
 
-SHOWN = {"architecture", "benchmarks", "cluster", "named_scopes", "training"}
+SHOWN = {
+    "architecture",
+    "benchmarks",
+    "changelog",
+    "cluster",
+    "contributing",
+    "named_scopes",
+    "training",
+}
 """Pages whose Python is shown and not run on the site: it wants a cluster, or takes long."""
 
 

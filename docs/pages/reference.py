@@ -86,7 +86,12 @@ def _entry(directive: str, name: str) -> str:
     if directive == "autodata":
         # Autodoc does not find what stands below a value in the file that it comes from.
         module, _, short = name.rpartition(".")
-        lines = [f".. py:data:: {name}", "", f"   {_below(module, short)}"]
+        lines = [
+            f".. py:data:: {short}",
+            f"   :module: {module}",
+            "",
+            f"   {_below(module, short)}",
+        ]
     return "\n".join(lines)
 
 
