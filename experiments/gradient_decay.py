@@ -70,7 +70,6 @@ ARMS = ("clipped", "not clipped")
 PHASES = ("before training", "after training")
 GAINS = (0.5, 1.0, 2.0)
 ELMAN = "Elman, gain "
-STATE = "s\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{}"
 MIN_LAGS, MIN_STEPS, MIN_SEEDS = 30, 200, 8
 """T, steps of training and networks of each kind, without which some claims are not judged."""
 
@@ -320,12 +319,10 @@ def summarize(result: Result) -> str:
 def plot(result: Result) -> dict[str, Figure]:
     """Return every figure, from the result alone."""
     labels = [str(label) for label in result["labels"]]
-    by_state = {
-        f"{label}, {STATE.format(result[label]['state'])}": result[label] for label in labels
-    }
+    # Spaces that do not break: "s = h" stays on one line.
+    title = lambda label: f"{label}, s\u00a0=\u00a0{result[label]['state']}"
     by_phase = lambda of: {
-        title: {phase: of(numbers[phase]) for phase in PHASES}
-        for title, numbers in by_state.items()
+        title(label): {phase: of(result[label][phase]) for phase in PHASES} for label in labels
     }
     by_arm = lambda of: {label: {arm: of(result[label][arm]) for arm in ARMS} for label in labels}
     return {
