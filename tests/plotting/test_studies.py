@@ -27,14 +27,14 @@ def test_figures_of_a_study_fit_the_page(name):
 
 
 def test_kept_figures_are_drawn_anew_from_their_numbers(tmp_path):
-    shutil.copytree(KEPT / "char_lm", tmp_path / "kept" / "char_lm")
+    shutil.copytree(KEPT["char_lm"], tmp_path / "kept" / "char_lm")
     (tmp_path / "kept" / "char_lm" / "learning.png").write_bytes(b"old")
     (tmp_path / "kept" / "char_lm" / "gone.png").write_bytes(b"of another version")
     page = tmp_path / "PAGE.md"
     settings = reproduce.Reproduce(redraw=True, keep=tmp_path / "kept", page=page)
     assert reproduce.main(settings) == 0
     found = {path.name: path.read_bytes() for path in (tmp_path / "kept" / "char_lm").iterdir()}
-    kept = {path.name: path.read_bytes() for path in (KEPT / "char_lm").iterdir()}
+    kept = {path.name: path.read_bytes() for path in KEPT["char_lm"].iterdir()}
     assert found.keys() == kept.keys()
     assert found.pop("learning.png").startswith(b"\x89PNG")
     assert all(found[name] == kept[name] for name in found)
