@@ -13,6 +13,7 @@
 """
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -78,5 +79,6 @@ def _run(kind, options, rng):
 
 if __name__ == "__main__":
     PATH.parent.mkdir(exist_ok=True)
-    np.savez_compressed(PATH, **reference())
+    arrays: dict[str, Any] = reference()
+    np.savez_compressed(PATH, allow_pickle=False, **arrays)
     print(f"{PATH}: {PATH.stat().st_size / 1000:.0f} kB")

@@ -106,6 +106,7 @@ def copying():
 def adding_drawn():
     task = tasks.adding(T=20, batch_size=20_000)
     xs, targets = task.batch(jax.random.key(0), 0)
+    assert task.chance is not None
     answer = task.chance(xs)
     errors = np.asarray((answer[-1] - targets[-1]) ** 2, float).sum(-1)
     return float(abs(errors.mean() - 1 / 6) / (errors.std() / len(errors) ** 0.5))
