@@ -59,7 +59,8 @@ def test_the_readme_runs(capsys):
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(DOCS)))
-def test_documents_run(path, monkeypatch):
+def test_documents_run(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # what a page writes, it leaves here
     monkeypatch.setattr(plt, "show", lambda: None)  # warns where there is a screen
     try:
         run(path)
