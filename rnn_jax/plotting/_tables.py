@@ -39,8 +39,10 @@ def is_causal(tables: np.ndarray) -> bool:
 
 
 def as_numbers(argument: str, values: Any, expected: str) -> np.ndarray:
-    """Return an array of floats. ValueError for what is no array of numbers."""
-    remedy = "Pass an array of numbers."
+    """Return an array of floats. ValueError for what is no array of real numbers."""
+    remedy = "Pass an array of real numbers."
+    if np.iscomplexobj(values):
+        raise invalid(argument, values, expected, remedy)
     try:
         return np.asarray(values, float)
     except (TypeError, ValueError) as error:
