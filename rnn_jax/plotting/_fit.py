@@ -39,7 +39,7 @@ def fit(figure: Figure, axes: Iterable[Axes], *, legend: bool = True, letters: b
     axes = list(axes)
     meant = figure.get_figheight() / max(_rows(axes), 1)
     if letters and len(axes) > 1:
-        add_letters(axes)
+        add_letters(sorted(axes, key=_place))
     if legend:
         legend_below(figure, axes)
     whole = {text: text.get_text() for ax in axes for text in _texts_of(ax)}
@@ -55,6 +55,12 @@ def fit(figure: Figure, axes: Iterable[Axes], *, legend: bool = True, letters: b
                 figure.set_figheight(figure.get_figheight() + (lacking + 0.05) * _rows(axes))
             elif not any(broken):
                 break
+
+
+def _place(ax: Axes) -> tuple[int, int]:
+    """Return row and column of a panel, by which a page is read: columns may go on below others."""
+    spec = ax.get_subplotspec()
+    return (spec.rowspan.start, spec.colspan.start) if spec is not None else (0, 0)
 
 
 def lay_out(figure: Figure) -> None:

@@ -319,3 +319,13 @@ def test_a_bound_has_one_colour_and_line_in_all_panels():
     assert len(first) == len(second) + 1
     assert second.items() <= first.items()
     assert len(set(first.values())) == len(first)
+
+
+def test_letters_are_in_the_order_of_reading_where_columns_go_on_below():
+    table = np.where(np.tri(5, 6, 1) > 0, 0.0, -np.inf)
+    figure = plotting.heatmaps({f"cell {n}": {"before": table, "after": table} for n in range(4)})
+    panels = panels_of(figure)
+    figure.draw_without_rendering()
+    place = lambda ax: (-round(ax.get_position().y0, 2), ax.get_position().x0)
+    read = [ax.get_title(loc="left") for ax in sorted(panels, key=place)]
+    assert read == [f"({letter})" for letter in "abcdefgh"]
